@@ -1,0 +1,1 @@
+"""badgestream: domain events in from Kafka, badges out, each exactly once."""

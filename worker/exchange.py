@@ -1,0 +1,104 @@
+"""The plain data that crosses between pipeline, outbox, store and stream; no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Ownership of one partition: the token every batch must show, and where to go on.
+
+    `last_offset`/`last_sha` name the last applied record; the first record read must be that very one, else the topic
+    was re-created or cut (reliability 1.3). `attempts` counts claims since the last progress.
+    """
+
+    topic: str
+    partition: int
+    token: UUID
+    epoch: int
+    incarnation: int
+    next_offset: int
+    last_offset: int | None
+    last_sha: bytes | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a batch moves its partition: from `from_offset` to `to_offset`, last record `last_offset`/`last_sha`."""
+
+    from_offset: int
+    to_offset: int
+    last_offset: int
+    last_sha: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that cannot be processed, with its reason; `raw` is at most the first 64 KiB of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    incarnation: int
+    reason: str
+    detail: str
+    path: str
+    user_id: str | None
+    key: bytes | None
+    raw: bytes
+    sha256: bytes
+    length: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An award to be stored: the row of `user_badges`, its place in the user's sequence and the message that says so."""
+
+    user_id: str
+    badge_key: str
+    context: str
+    awarded_us: int
+    source: str
+    origin: str
+    award_id: UUID
+    sequence: int
+    catalog_version: int
+    trigger_id: str
+    trigger_type: str
+    metadata_json: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to publish: key, value, headers."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """Messages of one transaction for one topic and shard, in the order they must be published."""
+
+    id: int
+    topic: str
+    messages: tuple[Message, ...]
+    age_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What became of the events handed in: indexes of the new ones, and of those whose id is logged with other content.
+
+    The rest are duplicates.
+    """
+
+    new: Sequence[int]
+    conflicts: Sequence[int]

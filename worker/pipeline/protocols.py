@@ -1,0 +1,69 @@
+"""What the pipeline asks of a store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from worker.events import Event
+from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.rules.state import UserState
+
+
+class Transaction(Protocol):
+    """One open transaction. Every method may raise TransientError (connection gone, outcome unknown), PoisonBatch, Fenced."""
+
+    async def fence(self, claim: Claim, step: Step) -> None:
+        """Move the partition; raises Fenced where token or `from_offset` do not match. Always the first statement."""
+
+    async def catalog_version(self) -> int:
+        """The head version (0: none), under the shared catalog lock, which is held to the end."""
+
+    async def remember(self, events: Sequence[Event]) -> Remembered:
+        """Append events (sorted by user, source, id; no triple twice) to the log; duplicates vanish here."""
+
+    async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
+        """Lock these users in sorted order and load their state: scope "" and the scopes named, with the awards held there."""
+
+    def log_of(self, user_id: str) -> AsyncIterator[Event]:
+        """All logged events of a locked user, in order (occurred_at, source, id), streamed."""
+
+    async def held_by(self, user_id: str) -> dict[tuple[str, str], int]:
+        """All awards of a locked user: (badge_key, context) to awarded_at in microseconds."""
+
+    async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
+        """For each (user_id, badge_key, context): how many times it was granted before (0 unless it was revoked)."""
+
+    async def save(self, states: Collection[UserState]) -> None:
+        """Write the dirty scopes, newest event and award sequence of locked users; bumps their revision."""
+
+    async def grant(self, grants: Sequence[Grant]) -> None:
+        """Store awards and their log entries. The unique key refuses a second one (PoisonBatch)."""
+
+    async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
+        """Put messages into the outbox, (user id, message) pairs in order; one row per shard of users."""
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters; one that is already there stays."""
+
+
+class Store(Protocol):
+    """What the pipeline asks of the database."""
+
+    async def claim(
+        self, topic: str, partition: int, *, generation: int, owner: str, start_offset: int
+    ) -> Claim | None:
+        """Take the partition with a fresh token; None where a newer group generation holds it.
+
+        The missing row is inserted with next_offset = `start_offset`.
+        """
+
+    async def release(self, claim: Claim) -> None:
+        """Give the partition back cleanly (owner null, attempts 0) if the token still holds."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """BEGIN … COMMIT on leaving, ROLLBACK on an exception. A failed COMMIT raises TransientError: outcome unknown."""
+
+    async def record_gap(self, topic: str, partition: int, from_offset: int, to_offset: int, cause: str) -> None:
+        """Write down a hole in a partition's offsets that was accepted."""

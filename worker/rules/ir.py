@@ -1,0 +1,201 @@
+"""The nodes a criterion is made of: what to remember (Match, Fold) and what to ask of it (Check, Test, All, Some, Not).
+
+A formula is sufficient: plan and evaluation need nothing else of what the author wrote. Everything here is frozen and
+hashable, so equal folds are one fold. Instants are integers, microseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
+from typing import Any
+
+#: Event types that never count in "all of the user's events" unless named (decisions 10).
+NEVER_COUNTED = ("cron.", "badge.", "user.erased")
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One condition on one event: a payload field (literal key first, then dotted path) against an operand.
+
+    `operator` is a field operator with its `$` (`$neq` is already `$ne`); `operand` is frozen (arrays are tuples,
+    objects are `Frozen`). `field == "timestamp"` never stands here: it is `start_us`/`end_us`/`bounds` of the Match.
+    """
+
+    field: str
+    operator: str
+    operand: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A JSON object as an operand: items sorted by key."""
+
+    items: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An instant relative to `now`: signed steps applied in order, units `s min h d w M q y`; no steps is now itself.
+
+    `s min h d w` are fixed lengths, `M q y` calendar steps in the user's zone, clamped to the month's end (decisions 5).
+    """
+
+    steps: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound on `occurred_at` that moves with now: `$gte`, `$gt`, `$lte`, `$lt`, `$eq` or `$ne` a Moment."""
+
+    operator: str
+    moment: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Local dates whose events are dropped: weekends, listed ISO dates, public holidays of countries (`DE`, `DE-BY`)."""
+
+    exclude_weekends: bool = False
+    holidays: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which of a user's events belong: type, payload, fixed instants (inclusive), local days, and moving bounds.
+
+    `types` is sorted; empty means all of the user's events but `NEVER_COUNTED`.
+    """
+
+    types: tuple[str, ...] = ()
+    clauses: tuple[Clause, ...] = ()
+    start_us: int | None = None
+    end_us: int | None = None
+    days: tuple[Days, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What to remember: a kind (see `operators`), over a match, with the kind's parameters, per user or per payload value.
+
+    Threshold-free, shared by every test that asks the same memory. `cap` bounds what a moving window keeps (only set
+    by the plan, where keeping fewer cannot change an answer).
+    """
+
+    kind: str
+    match: Match
+    params: tuple[tuple[str, Any], ...] = ()
+    per: str | None = None
+    cap: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Identity across catalog versions: 16 hex digits of sha256 over the canonical form (decisions 7)."""
+        text = json.dumps(canonical(self), ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison of a fact: operator with `$`, frozen operand (a Moment where the fact is an instant)."""
+
+    operator: str
+    operand: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Look at `fact` of a fold's memory and check it; several checks are and-ed, none is always true.
+
+    `shows` names the facts that go to the award's metadata, as (fact, key) pairs, in order.
+    `operator` is the word as written (`$eventCount`, `event`, `snapshot`, `window_count`, …), `path` the pointer to it.
+    """
+
+    fold: Fold
+    fact: str
+    checks: tuple[Check, ...]
+    operator: str
+    path: str
+    shows: tuple[tuple[str, str], ...] = ()
+    params: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The user holds this badge, with `awarded_at` at or before now (decisions 12)."""
+
+    badge_key: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every child holds. `operator` is `$and`, `event` (a leaf's parts over one filter), `snapshot` or `milestone`."""
+
+    children: tuple[Node, ...]
+    path: str
+    operator: str = "$and"
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one child holds."""
+
+    children: tuple[Node, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The child does not hold."""
+
+    child: Node
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """`$timeWindow` as written. The folds below already carry the window; this node names it and prefixes metadata."""
+
+    child: Node
+    path: str
+    last: Moment | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    days: Days | None = None
+
+
+Node = Test | Held | All | Some | Not | Windowed
+
+
+def tests(node: Node) -> Iterator[Test]:
+    """Every Test of a formula, in the order written."""
+    match node:
+        case Test():
+            yield node
+        case All(children=children) | Some(children=children):
+            for child in children:
+                yield from tests(child)
+        case Not(child=child) | Windowed(child=child):
+            yield from tests(child)
+        case Held():
+            return
+
+
+def canonical(value: Any) -> Any:
+    """A JSON form of frozen nodes: equal nodes give equal text, numbers by value (1 = 1.0), names of classes kept."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value))]
+    if isinstance(value, tuple | list):
+        return ["t", *(canonical(item) for item in value)]
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | Decimal):
+        number = Decimal(value).normalize()
+        return {"n": format(number, "f") if abs(number.adjusted()) < 400 else str(number)}
+    raise TypeError(f"not a node: {type(value).__name__}")
