@@ -1,7 +1,7 @@
 """Every failure the project names, cut by who must act: author, operator, nobody (it passes), or us.
 
 One base class; each error carries one sentence that says what is wrong (`message`) and, where there is one, the remedy
-(`help`). Foreign exceptions are translated at the doors (`store`, `stream`), so nothing else handles asyncpg or aiokafka.
+(`help`). Foreign exceptions are translated at the doors (`store`, `stream`); nothing else handles asyncpg or aiokafka.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An award to be stored: the row of `user_badges`, its place in the user's sequence and the message that says so."""
+    """An award to be stored: the row of `user_badges`, its place in the user's sequence, the message that says so."""
 
     user_id: str
     badge_key: str

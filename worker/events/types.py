@@ -24,8 +24,8 @@ class Record:
 class Event:
     """A domain event of one user. (`user_id`, `source`, `id`) identifies it (decisions 1).
 
-    `type` is canonical (aliases resolved); `occurred_us` is microseconds since the Unix epoch, UTC; numbers in `payload`
-    are int or Decimal; `payload_json` is the payload's JSON text.
+    `type` is canonical (aliases resolved); `occurred_us` is microseconds since the Unix epoch, UTC; numbers in
+    `payload` are int or Decimal; `payload_json` is the payload's JSON text.
     """
 
     user_id: str

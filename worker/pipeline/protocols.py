@@ -12,7 +12,7 @@ from worker.rules.state import UserState
 
 
 class Transaction(Protocol):
-    """One open transaction. Every method may raise TransientError (connection gone, outcome unknown), PoisonBatch, Fenced."""
+    """One open transaction. Methods raise TransientError (connection gone, outcome unknown), PoisonBatch or Fenced."""
 
     async def fence(self, claim: Claim, step: Step) -> None:
         """Move the partition; raises Fenced where token or `from_offset` do not match. Always the first statement."""
@@ -24,7 +24,7 @@ class Transaction(Protocol):
         """Append events (sorted by user, source, id; no triple twice) to the log; duplicates vanish here."""
 
     async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
-        """Lock these users in sorted order and load their state: scope "" and the scopes named, with the awards held there."""
+        """Lock these users in sorted order; load scope "" and the scopes named, with the awards held there."""
 
     def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """All logged events of a locked user, in order (occurred_at, source, id), streamed."""
@@ -63,7 +63,7 @@ class Store(Protocol):
         """Give the partition back cleanly (owner null, attempts 0) if the token still holds."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """BEGIN … COMMIT on leaving, ROLLBACK on an exception. A failed COMMIT raises TransientError: outcome unknown."""
+        """BEGIN … COMMIT on leaving, ROLLBACK on an exception. A failed COMMIT is a TransientError: outcome unknown."""
 
     async def record_gap(self, topic: str, partition: int, from_offset: int, to_offset: int, cause: str) -> None:
         """Write down a hole in a partition's offsets that was accepted."""

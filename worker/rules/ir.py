@@ -39,9 +39,9 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An instant relative to `now`: signed steps applied in order, units `s min h d w M q y`; no steps is now itself.
+    """An instant relative to `now`: signed steps applied in order, units `s min h d w M q y`; none is now itself.
 
-    `s min h d w` are fixed lengths, `M q y` calendar steps in the user's zone, clamped to the month's end (decisions 5).
+    `s min h d w` are fixed lengths, `M q y` calendar steps in the user's zone, clamped to a month's end (decisions 5).
     """
 
     steps: tuple[tuple[int, str], ...] = ()
@@ -57,7 +57,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Local dates whose events are dropped: weekends, listed ISO dates, public holidays of countries (`DE`, `DE-BY`)."""
+    """Local dates whose events are dropped: weekends, listed ISO dates, public holidays of countries (`DE-BY`)."""
 
     exclude_weekends: bool = False
     holidays: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What to remember: a kind (see `operators`), over a match, with the kind's parameters, per user or per payload value.
+    """What to remember: a kind (see `operators`), over a match, with the kind's parameters, per user or payload value.
 
     Threshold-free, shared by every test that asks the same memory. `cap` bounds what a moving window keeps (only set
     by the plan, where keeping fewer cannot change an answer).

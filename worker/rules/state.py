@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The memory of one fold: JSON-like data (int, str, bool, None, bytes-free lists or tuples of them); never mutated in place.
+#: The memory of one fold: JSON-like data (int, str, bool, None, lists or tuples of them); never mutated in place.
 FoldState = Any
 
 #: Order of events: (occurred_us, source, id), by code point.

@@ -29,8 +29,8 @@ class Metric:
 class Badge:
     """One badge, however it was authored. `flow` is what the author wrote (JSON), `path` the pointer to its entry.
 
-    `triggers` are canonical event types ("*" stands for every event the flow's "all events" takes). `tier` is 1-based for
-    ladders, else None. `ever` is true for milestones: their dry run answers "achieved at some trigger event up to then".
+    `triggers` are canonical event types ("*" stands for every event the flow's "all events" takes). `tier` is 1-based
+    for ladders, else None. `ever` is true for milestones: a dry run answers "achieved at some trigger up to then".
     """
 
     key: str
