@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from worker.events import Event
+from worker.events import Event, Record
 from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState
 
@@ -67,3 +67,27 @@ class Store(Protocol):
 
     async def record_gap(self, topic: str, partition: int, from_offset: int, to_offset: int, cause: str) -> None:
         """Write down a hole in a partition's offsets that was accepted."""
+
+
+class Stream(Protocol):
+    """What the pipeline asks of a member of the consumer group. Partitions are (topic, partition) pairs."""
+
+    async def poll(
+        self, ready: Collection[tuple[str, int]], *, max_records: int, timeout_ms: int
+    ) -> dict[tuple[str, int], list[Record]]:
+        """The next records of the partitions named; TransientError means that every position must be sought again."""
+
+    def seek(self, partition: tuple[str, int], offset: int) -> None:
+        """Read on from `offset`."""
+
+    def pause(self, partition: tuple[str, int]) -> None:
+        """Read nothing of the partition until it is resumed."""
+
+    def resume(self, partition: tuple[str, int]) -> None:
+        """Read the partition again."""
+
+    async def bounds(self, partition: tuple[str, int]) -> tuple[int, int]:
+        """Beginning and end offsets as the broker has them now."""
+
+    async def commit_hint(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Tell the broker how far the group is, for lag tools only."""

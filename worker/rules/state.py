@@ -20,6 +20,7 @@ class UserState:
     `scopes` maps a scope ("" for the user, `field=value` for one value of a `per` field) to fold id to state; a scope
     that was loaded but is empty is an empty dict. `held` maps (badge_key, context) to `awarded_at` in microseconds for
     the contexts loaded. `newest` is the order key of the newest applied event. `dirty` names the scopes changed since.
+    `built_version` is the catalog version whose folds this state holds; None for a user without a row yet.
     """
 
     user_id: str
@@ -27,6 +28,7 @@ class UserState:
     held: dict[tuple[str, str], int] = field(default_factory=dict)
     newest: OrderKey | None = None
     award_sequence: int = 0
+    built_version: int | None = None
     dirty: set[str] = field(default_factory=set)
 
 

@@ -1,0 +1,223 @@
+"""One member of the consumer group: an owner per assigned partition, one poll loop that feeds them, one brake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from worker.errors import OperatorError, TransientError
+from worker.pipeline.batch import Applier, BatchFacts
+from worker.pipeline.partition import Hooks, Pace, PartitionOwner
+from worker.pipeline.protocols import Store, Stream
+
+log = structlog.get_logger(__name__)
+
+#: How long a revocation waits for the running transaction (reliability 1.3), seconds.
+REVOKE_SECONDS = 5.0
+#: How often the broker is told how far the group is, seconds.
+HINT_SECONDS = 5.0
+
+
+class DeadLetterLimit(Protocol):
+    """When so many records are dead letters that the worker must stop (decisions 29)."""
+
+    @property
+    def ratio(self) -> float:
+        """The share of records, 0 to 1."""
+
+    @property
+    def seconds(self) -> float:
+        """The length of the window."""
+
+
+@dataclass(slots=True)
+class Brake:
+    """Notices a schema break: more than `limit.ratio` of at least `least` records in the window were dead letters."""
+
+    limit: DeadLetterLimit | None
+    least: int = 1000
+
+    def __post_init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def observe(self, at: float, *, records: int, dead: int) -> OperatorError | None:
+        """Take one batch in; the error with which the worker must stop, if it must. `at` is monotonic seconds."""
+        if self.limit is None:
+            return None
+        self._seen.append((at, records, dead))
+        while self._seen[0][0] < at - self.limit.seconds:
+            self._seen.popleft()
+        total = sum(item[1] for item in self._seen)
+        bad = sum(item[2] for item in self._seen)
+        if total < self.least or bad <= total * self.limit.ratio:
+            return None
+        return OperatorError(
+            f"{bad} of the last {total} records were dead letters: more than {self.limit.ratio:.0%} "
+            f"in {self.limit.seconds:g} s looks like a broken producer or catalog, so the worker stopped.",
+            help="see `badges dlq list`, mend the cause, start again; BADGES_DEAD_LETTER_LIMIT=off lifts the brake",
+        )
+
+
+class Member:
+    """Feeds partition owners from the stream until it is stopped or something fatal happens."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        store: Store,
+        applier: Applier,
+        pace: Pace,
+        brake: Brake,
+        hooks: Hooks,
+        parallel: int,
+    ) -> None:
+        self.name = name
+        self.store = store
+        self.applier = applier
+        self.pace = pace
+        self.brake = brake
+        self.owners: dict[tuple[str, int], PartitionOwner] = {}
+        self._hooks = Hooks(applied=self._applied, fenced=hooks.fenced, catalog_moved=hooks.catalog_moved)
+        self._told = hooks.applied
+        self._slots = asyncio.Semaphore(parallel)
+        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._stream: Stream | None = None
+        self._stop = asyncio.Event()
+        self._fatal: BaseException | None = None
+
+    # ---- what the stream calls --------------------------------------------------------------------------------------
+
+    def assigned(self, generations: Mapping[tuple[str, int], int]) -> None:
+        """Start an owner for each partition; what was owned before under an older generation ends first."""
+        if self._stream is None or self._stop.is_set():
+            return
+        for partition, generation in generations.items():
+            previous = self._tasks.pop(partition, None)
+            if previous is not None:
+                self.owners[partition].stop()
+            owner = PartitionOwner(
+                partition,
+                generation=generation,
+                name=self.name,
+                store=self.store,
+                stream=self._stream,
+                applier=self.applier,
+                slots=self._slots,
+                pace=self.pace,
+                hooks=self._hooks,
+            )
+            self.owners[partition] = owner
+            task = asyncio.create_task(self._run_owner(owner, previous), name=f"{partition[0]}-{partition[1]}")
+            self._tasks[partition] = task
+        log.info("partitions_assigned", partitions=len(generations), generation=max(generations.values(), default=-1))
+
+    async def revoked(self, partitions: Collection[tuple[str, int]]) -> None:
+        """End the owners of these partitions: the running transactions may finish, within a deadline."""
+        ending = [self._tasks.pop(partition) for partition in partitions if partition in self._tasks]
+        owners = [self.owners.pop(partition) for partition in partitions if partition in self.owners]
+        for owner in owners:
+            owner.stop()
+        if ending:
+            _, late = await asyncio.wait(ending, timeout=REVOKE_SECONDS)
+            for task in late:
+                task.cancel()
+        log.info("partitions_revoked", partitions=len(owners))
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self, stream: Stream) -> None:
+        """Poll until `stop`; raises what is fatal (a brake, a fault of ours), after which the worker must end."""
+        hinted = monotonic()
+        while not self._stop.is_set():
+            if self._fatal is not None:
+                raise self._fatal
+            ready = [partition for partition, owner in self.owners.items() if owner.wants_more()]
+            try:
+                fetched = await stream.poll(ready, max_records=self.pace.max_events, timeout_ms=200)
+            except TransientError as error:
+                log.warning("poll_failed", reason=error.message)
+                for owner in self.owners.values():
+                    owner.seek_again()
+                continue
+            for partition, records in fetched.items():
+                owner_of = self.owners.get(partition)
+                if owner_of is not None:
+                    owner_of.accept(records)
+            if monotonic() - hinted > HINT_SECONDS:
+                hinted = monotonic()
+                await stream.commit_hint(self.offsets())
+
+    def use_stream(self, stream: Stream) -> None:
+        """The stream whose assignments this member serves; set before it is started."""
+        self._stream = stream
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """The next offset to commit of every claimed partition."""
+        return {partition: owner.next_offset for partition, owner in self.owners.items() if owner.claim is not None}
+
+    def halted(self) -> dict[tuple[str, int], str]:
+        """Partitions that must not go on, and why."""
+        return {partition: owner.halted for partition, owner in self.owners.items() if owner.halted is not None}
+
+    def stop(self) -> None:
+        """End the loop after the poll in flight."""
+        self._stop.set()
+
+    async def finish(self, seconds: float) -> None:
+        """Let running transactions end within `seconds`, cancel the rest, and release what is still owned."""
+        self._stop.set()
+        for owner in self.owners.values():
+            owner.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks.values(), timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=2.0)
+
+    async def _run_owner(self, owner: PartitionOwner, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait([previous], timeout=REVOKE_SECONDS)
+        try:
+            await owner.run()
+            await owner.release()
+        except TransientError as error:
+            log.info("release_failed", reason=error.message)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # a fault of ours must end the worker, not leave one silent task behind
+            log.exception("partition_failed", topic=owner.partition[0], partition=owner.partition[1])
+            self._fatal = error
+
+    def _applied(self, facts: BatchFacts) -> None:
+        self._told(facts)
+        tripped = self.brake.observe(monotonic(), records=facts.records, dead=facts.dead_letters.total())
+        if tripped is not None:
+            self._fatal = tripped
+
+
+def batch_line(facts: BatchFacts) -> Mapping[str, object]:
+    """The fields of the one canonical log line of a batch."""
+    return {
+        "topic": facts.topic,
+        "partition": facts.partition,
+        "next_offset": facts.next_offset,
+        "records": facts.records,
+        "applied": sum(count for (_, outcome), count in facts.types.items() if outcome == "applied"),
+        "duplicates": facts.duplicates,
+        "tombstones": facts.tombstones,
+        "dead_letters": facts.dead_letters.total(),
+        "users": facts.users,
+        "late_users": facts.late_users,
+        "awards": facts.awards.total(),
+        "decode_ms": round(facts.decode_seconds * 1000, 2),
+        "transaction_ms": round(facts.transaction_seconds * 1000, 2),
+    }

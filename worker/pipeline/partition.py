@@ -1,0 +1,316 @@
+"""The owner of one partition: claims it, checks every offset, applies batches, and claims again after doubt.
+
+Theory of operation. `read_offset` is the next offset to take in, `next_offset` the next one to commit; what lies
+between waits in the queue. Group membership is a hint: only the claim's token decides, in the database. After anything
+doubtful (fenced, connection lost, outcome of COMMIT unknown) nothing is guessed: the partition is claimed again and
+read from the offset that the claim returns. A client that skips or repeats records is noticed by offset and made to
+read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import random
+from time import monotonic
+
+import structlog
+
+from worker.errors import Fenced, OperatorError, PoisonBatch, TransientError
+from worker.events import Record, Rejected
+from worker.exchange import Claim
+from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, record_sha
+from worker.pipeline.protocols import Store, Stream
+
+log = structlog.get_logger(__name__)
+
+#: Waits between tries, seconds: doubled from the first to the last.
+BACKOFF = (0.1, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How large batches grow and how long they wait to fill; how many records may wait for their batch."""
+
+    max_events: int = 5000
+    max_seconds: float = 0.05
+    queue_records: int = 10_000
+    start: str = "beginning"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the owner tells its surroundings: a batch was applied, it was fenced, the catalog moved."""
+
+    applied: Callable[[BatchFacts], None]
+    fenced: Callable[[], None]
+    catalog_moved: Callable[[int], Awaitable[None]]
+
+
+class PartitionOwner:
+    """Owns one partition from assignment to revocation; `run` ends when `stop` is called or the partition is halted."""
+
+    def __init__(
+        self,
+        partition: tuple[str, int],
+        *,
+        generation: int,
+        name: str,
+        store: Store,
+        stream: Stream,
+        applier: Applier,
+        slots: asyncio.Semaphore,
+        pace: Pace,
+        hooks: Hooks,
+    ) -> None:
+        self.partition = partition
+        self.generation = generation
+        self.name = name
+        self.store = store
+        self.stream = stream
+        self.applier = applier
+        self.slots = slots
+        self.pace = pace
+        self.hooks = hooks
+        self.claim: Claim | None = None
+        self.next_offset = 0
+        self.read_offset = 0
+        self.progressed_at = monotonic()
+        self.halted: str | None = None
+        self._queue: deque[Record] = deque()
+        self._expected_sha: bytes | None = None
+        self._failure: OperatorError | None = None
+        self._hole: int | None = None
+        self._hole_at: int | None = None
+        self._limit = pace.max_events
+        self._first_at = 0.0
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._log = log.bind(topic=partition[0], partition=partition[1])
+
+    # ---- what the poll loop calls -----------------------------------------------------------------------------------
+
+    def wants_more(self) -> bool:
+        """Whether records may be fetched now: it is claimed, not halted, and its queue has room."""
+        return self.claim is not None and self.halted is None and len(self._queue) < self.pace.queue_records
+
+    def accept(self, records: Sequence[Record]) -> None:
+        """Take in fetched records, checking every offset; what is out of place is not taken and read again."""
+        if self.claim is None:
+            return
+        for record in records:
+            if self._expected_sha is not None:
+                if not self._is_last_record(record):
+                    return
+                continue
+            if record.offset < self.read_offset:
+                continue
+            if record.offset > self.read_offset and not self._may_jump(record.offset):
+                return
+            if not self._queue:
+                self._first_at = monotonic()
+            self._queue.append(record)
+            self.read_offset = record.offset + 1
+        if self._queue:
+            self._arrived.set()
+
+    def seek_again(self) -> None:
+        """Read on from where this owner is; called when the client may have lost its place."""
+        if self.claim is None:
+            return
+        unchecked = self._expected_sha is not None and self.claim.last_offset is not None
+        self.stream.seek(self.partition, self.claim.last_offset or 0 if unchecked else self.read_offset)
+
+    def stop(self) -> None:
+        """Finish the running transaction and end; synchronous, so that a revocation takes effect at once."""
+        self._stopping.set()
+        self._arrived.set()
+
+    # ---- the task ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim, apply, and claim again after doubt, until stopped. A partition that must not go on is halted."""
+        wait = BACKOFF[0]
+        while not self._stopping.is_set():
+            try:
+                await self._own()
+                wait = BACKOFF[0]
+            except Fenced:
+                self.hooks.fenced()
+                self._log.warning("batch_fenced", next_offset=self.next_offset)
+            except TransientError as error:
+                self._log.warning("partition_waits", reason=error.message, seconds=round(wait, 2))
+                self._limit = max(1, self._limit // 2)
+            except OperatorError as error:
+                self.halted = error.message
+                self._log.error("partition_halted", reason=error.message, help=error.help)
+                self._drop()
+                return
+            self._drop()
+            await self._pause(wait * (0.5 + random()))  # noqa: S311 (spreads retries, no secret)
+            wait = min(BACKOFF[1], wait * 2)
+
+    async def release(self) -> None:
+        """Give the partition back cleanly; harmless where it is another's already."""
+        claim, self.claim = self.claim, None
+        if claim is not None:
+            await self.store.release(claim)
+
+    async def _own(self) -> None:
+        self.claim = await self._take()
+        if self.claim is None:
+            self._log.info("claim_refused", generation=self.generation)
+            return
+        self._log.info("partition_claimed", epoch=self.claim.epoch, next_offset=self.claim.next_offset)
+        self.stream.resume(self.partition)
+        while not self._stopping.is_set():
+            records = await self._next_batch()
+            if records:
+                await self._apply(records)
+
+    async def _take(self) -> Claim | None:
+        beginning, end = await self.stream.bounds(self.partition)
+        start = beginning if self.pace.start == "beginning" else end
+        claim = await self.store.claim(*self.partition, generation=self.generation, owner=self.name, start_offset=start)
+        if claim is None:
+            return None
+        if end < claim.next_offset:
+            _, end = await self.stream.bounds(self.partition)
+        if end < claim.next_offset:
+            raise OperatorError(
+                f"{self._place()} ends at offset {end}, before {claim.next_offset}, where this group goes on: "
+                "the topic was cut or created again.",
+                help=self._incarnation_help(),
+            )
+        self._queue.clear()
+        self._arrived.clear()
+        self._hole = self._hole_at = None
+        self.next_offset = self.read_offset = claim.next_offset
+        checkable = claim.last_offset is not None and claim.last_offset >= beginning
+        self._expected_sha = claim.last_sha if checkable else None
+        self.claim = claim
+        self.seek_again()
+        return claim
+
+    def _is_last_record(self, record: Record) -> bool:
+        """Check the first record after a claim against the last one applied; only that very one lets the rest in."""
+        claim = self.claim
+        if claim is None or claim.last_offset is None:
+            self._expected_sha = None
+            return True
+        if record.offset > claim.last_offset:
+            # compaction or expiry took it: the offsets themselves are checked from here on
+            self._expected_sha = None
+            self.stream.seek(self.partition, self.read_offset)
+            return False
+        if record.offset == claim.last_offset and record_sha(record) == self._expected_sha:
+            self._expected_sha = None
+            return True
+        if record.offset < claim.last_offset:
+            return True
+        self._fail(
+            OperatorError(
+                f"{self._place()} holds another record at offset {record.offset} than the one applied: "
+                "the topic was created again.",
+                help=self._incarnation_help(),
+            )
+        )
+        return False
+
+    def _may_jump(self, offset: int) -> bool:
+        """A hole before `offset`: read again once; if it is still there, the next step looks into it."""
+        if self._hole_at == self.read_offset:
+            self._hole = offset
+            self._arrived.set()
+            return False
+        self._hole_at = self.read_offset
+        self.stream.seek(self.partition, self.read_offset)
+        return False
+
+    async def _settle_hole(self) -> None:
+        hole, self._hole = self._hole, None
+        if hole is None:
+            return
+        beginning, _ = await self.stream.bounds(self.partition)
+        if beginning > self.read_offset:
+            raise OperatorError(
+                f"{self._place()} begins at offset {beginning}: records from {self.read_offset} on expired unread.",
+                help="restore them or accept the loss by moving next_offset in badges.partitions",
+            )
+        await self.store.record_gap(*self.partition, self.read_offset, hole, "no record (markers, aborts, compaction)")
+        self._log.info("gap_accepted", from_offset=self.read_offset, to_offset=hole)
+        self.read_offset = hole
+        self._hole_at = None
+        self.stream.seek(self.partition, hole)
+
+    async def _next_batch(self) -> list[Record]:
+        if not self._queue:
+            self._arrived.clear()
+            if self._hole is None and not self._stopping.is_set() and self._failure is None:
+                await self._arrived.wait()
+        if self._failure is not None:
+            raise self._failure
+        if self._hole is not None and not self._queue:
+            await self._settle_hole()
+            return []
+        if self._stopping.is_set() or not self._queue:
+            return []
+        if len(self._queue) < self._limit:
+            await self._pause(self._first_at + self.pace.max_seconds - monotonic())
+        return [self._queue[index] for index in range(min(len(self._queue), self._limit))]
+
+    async def _apply(self, records: list[Record]) -> None:
+        async with self.slots:
+            if self._stopping.is_set() or self.claim is None:
+                return
+            try:
+                facts = await self.applier.apply(self.claim, records, from_offset=self.next_offset)
+            except CatalogMoved as moved:
+                await self.hooks.catalog_moved(moved.head)
+                return
+            except PoisonBatch as poison:
+                if len(records) > 1:
+                    self._limit = max(1, len(records) // 2)
+                    return
+                facts = await self._refuse(records[0], poison)
+        for _ in records:
+            self._queue.popleft()
+        if self._queue:
+            self._first_at = monotonic()
+        self.next_offset = facts.next_offset
+        self.progressed_at = monotonic()
+        self._limit = min(self.pace.max_events, self._limit * 2)
+        self.hooks.applied(facts)
+
+    async def _refuse(self, record: Record, poison: PoisonBatch) -> BatchFacts:
+        assert self.claim is not None  # noqa: S101 (held by _apply)
+        rejected = Rejected("invalid_field", f"The database could not store it: {poison.message}")
+        return await self.applier.apply(
+            self.claim, [record], from_offset=self.next_offset, refused={record.offset: rejected}
+        )
+
+    def _drop(self) -> None:
+        self.claim = None
+        self._failure = None
+        self._queue.clear()
+        self.stream.pause(self.partition)
+
+    def _fail(self, error: OperatorError) -> None:
+        self._failure = error
+        self._arrived.set()
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+            except TimeoutError:
+                return
+
+    def _place(self) -> str:
+        return f"partition {self.partition[1]} of {self.partition[0]}"
+
+    @staticmethod
+    def _incarnation_help() -> str:
+        return "if that is right: in badges.partitions add 1 to incarnation, next_offset = 0, last_offset = NULL"
