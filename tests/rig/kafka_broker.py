@@ -1,0 +1,290 @@
+"""A real Apache Kafka 4.3.1 from Maven Central, as one process that can be stopped, killed and started again.
+
+`KafkaBroker` keeps its ports and its data between starts, so a client that knew it before finds it again. Usable from
+tests and from scripts alike:
+
+    with KafkaBroker() as broker:
+        use(broker.bootstrap_servers)
+        broker.kill()       # kill -9
+        broker.start()      # same ports, same data
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+VERSION = "4.3.1"
+# Below the range the kernel gives to outgoing connections: else a client's socket may sit on the port while the
+# broker is down, and the restart finds it taken.
+PORTS = range(20_000, 32_000)
+
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>badgestream</groupId><artifactId>kafka-rig</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-server</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
+
+
+class BrokerFailed(Exception):
+    """The broker or its jars could not be had; the message says why."""
+
+
+def available() -> bool:
+    """Whether this machine has what a broker of its own takes: Java, and Maven or jars that are cached already."""
+    return shutil.which("java") is not None and (shutil.which("mvn") is not None or _complete(cache_folder()))
+
+
+def cache_folder() -> Path:
+    """Where the jars are kept from one run to the next."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "badgestream" / f"kafka-{VERSION}"
+
+
+def jars() -> Path:
+    """The folder with the broker's 46 jars (44 MB), resolved by Maven on first use; one process at a time does it."""
+    folder = cache_folder()
+    if _complete(folder):
+        return folder / "lib"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _complete(folder):
+            _resolve(folder)
+    return folder / "lib"
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "lib" / f"kafka_2.13-{VERSION}.jar").exists()
+
+
+def _resolve(folder: Path) -> None:
+    (folder / "pom.xml").write_text(POM)
+    fresh = folder / "lib.fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    command = ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if ran.returncode or not (fresh / f"kafka_2.13-{VERSION}.jar").exists():
+        raise BrokerFailed(f"Maven could not fetch Kafka {VERSION}: {(ran.stdout + ran.stderr)[-1500:]}")
+    shutil.rmtree(folder / "lib", ignore_errors=True)
+    fresh.rename(folder / "lib")
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on now, outside the range of outgoing connections."""
+    for _ in range(200):
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise BrokerFailed("no free port between 20000 and 32000")
+
+
+class KafkaBroker:
+    """One broker and controller in one JVM, listening on 127.0.0.1 without TLS.
+
+    `settings` are further lines of server.properties. The data lies in `folder`, a temporary one where none is given;
+    that one is removed by `close`. Call from the main thread: the JVM dies with the thread that started it, so that a
+    killed test session leaves no broker behind.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, settings: Mapping[str, str] | None = None, heap: str = "512M"
+    ) -> None:
+        self._own_folder = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="badges-kafka-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self._controller_port = free_port()
+        while self._controller_port == self.port:
+            self._controller_port = free_port()
+        self._settings = dict(settings or {})
+        self._heap = heap
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What a client is given: `127.0.0.1:<port>`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The JVM's process id, None while it is not running."""
+        return self._process.pid if self.running and self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the JVM runs (it may not answer yet)."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start it, or start it again, on the same ports and data; returns once it answers with itself as broker."""
+        self.spawn()
+        self.wait_until_ready(timeout)
+
+    def spawn(self) -> None:
+        """Start the JVM and return at once (the first time after formatting its folder, 1.4 s)."""
+        if self.running:
+            return
+        if threading.current_thread() is not threading.main_thread():
+            raise BrokerFailed("start the broker from the main thread: it dies with the thread that started it")
+        config = self.folder / "server.properties"
+        if not config.exists():
+            self._format(config)
+        command = [*_dies_with_us(), "java", f"-Xms{self._heap}", f"-Xmx{self._heap}", "-XX:+UseSerialGC"]
+        command += ["-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.Kafka", str(config)]
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Return once a metadata request names a broker; callable from any thread."""
+        deadline = time.monotonic() + timeout
+        while not answers("127.0.0.1", self.port):
+            if not self.running:
+                raise BrokerFailed(f"Kafka ended while starting: {self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise BrokerFailed(f"Kafka did not answer within {timeout:.0f} s: {self.log_tail()}")
+            time.sleep(0.05)
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """Stop it cleanly (SIGTERM), by force if that takes too long."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """kill -9; returns once the process is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+    def restart(self, timeout: float = 60.0) -> None:
+        """kill -9, then start again on the same ports and data."""
+        self.kill()
+        self.start(timeout)
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it and remove the data if the folder is its own."""
+        self.kill()
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log_tail(self, size: int = 1500) -> str:
+        """The end of what the broker wrote."""
+        log = self.folder / "broker.log"
+        return log.read_text(errors="replace")[-size:] if log.exists() else "(no log)"
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _format(self, config: Path) -> None:
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dir": str(self.folder / "data"),
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "2",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            # A broker that was killed is let in again only when its old registration has run out (9 s by default).
+            "broker.session.timeout.ms": "5000",
+            "broker.heartbeat.interval.ms": "1000",
+            "auto.create.topics.enable": "false",
+            **self._settings,
+        }
+        draft = config.with_suffix(".draft")
+        draft.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if cluster.startswith("-"):
+            cluster = "A" + cluster[1:]
+        command = ["java", "-Xmx128M", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.tools.StorageTool"]
+        command += ["format", "--standalone", "-t", cluster, "-c", str(draft)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if ran.returncode:
+            raise BrokerFailed(f"Kafka could not format its folder: {(ran.stdout + ran.stderr)[-1500:]}")
+        draft.rename(config)
+
+
+def _dies_with_us() -> list[str]:
+    """The prefix that makes the kernel end the broker with its parent, where the machine has it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def answers(host: str, port: int, timeout: float = 2.0) -> bool:
+    """Whether a Kafka broker at this address answers a metadata request with at least one broker in it."""
+    request = struct.pack(">hhih", 3, 1, 1, -1) + struct.pack(">i", 0)  # Metadata v1, no client id, no topics
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            head = _read(connection, 12)
+    except OSError:
+        return False
+    _, _, brokers = struct.unpack(">iii", head)
+    return brokers > 0
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = connection.recv(size - len(data))
+        if not chunk:
+            raise OSError("closed")
+        data += chunk
+    return data
