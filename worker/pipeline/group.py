@@ -28,8 +28,12 @@ class DeadLetterLimit(Protocol):
     """When so many records are dead letters that the worker must stop (decisions 29)."""
 
     @property
-    def ratio(self) -> float:
+    def share(self) -> float:
         """The share of records, 0 to 1."""
+
+    @property
+    def least(self) -> int:
+        """How many records there must be in the window before the share counts."""
 
     @property
     def seconds(self) -> float:
@@ -38,10 +42,9 @@ class DeadLetterLimit(Protocol):
 
 @dataclass(slots=True)
 class Brake:
-    """Notices a schema break: more than `limit.ratio` of at least `least` records in the window were dead letters."""
+    """Notices a schema break: more than the limit's share of the window's records were dead letters."""
 
     limit: DeadLetterLimit | None
-    least: int = 1000
 
     def __post_init__(self) -> None:
         self._seen: deque[tuple[float, int, int]] = deque()
@@ -55,10 +58,10 @@ class Brake:
             self._seen.popleft()
         total = sum(item[1] for item in self._seen)
         bad = sum(item[2] for item in self._seen)
-        if total < self.least or bad <= total * self.limit.ratio:
+        if total < self.limit.least or bad <= total * self.limit.share:
             return None
         return OperatorError(
-            f"{bad} of the last {total} records were dead letters: more than {self.limit.ratio:.0%} "
+            f"{bad} of the last {total} records were dead letters: more than {self.limit.share:.0%} "
             f"in {self.limit.seconds:g} s looks like a broken producer or catalog, so the worker stopped.",
             help="see `badges dlq list`, mend the cause, start again; BADGES_DEAD_LETTER_LIMIT=off lifts the brake",
         )
