@@ -1,4 +1,4 @@
-"""Serves `/metrics`, `/livez` and `/readyz` from a thread, so that a busy loop still answers and a dead one is noticed."""
+"""Serves `/metrics`, `/livez` and `/readyz` from a thread: a busy loop still answers, a dead one is noticed."""
 
 from __future__ import annotations
 
