@@ -1,0 +1,112 @@
+"""Every metric: declared, typed and explained here, on one registry; labels are bounded and never hold a user id."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+#: A label that follows the catalog takes at most this many values, then `other` (decisions 35).
+LABEL_VALUES = 1000
+OTHER = "other"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_DELAY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+
+class BoundedLabel:
+    """Lets the first `limit` values of a label through for good; every further one reads `other`."""
+
+    def __init__(self, limit: int = LABEL_VALUES) -> None:
+        self._limit = limit
+        self._values: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value to use as the label."""
+        if value in self._values:
+            return value
+        if len(self._values) >= self._limit:
+            return OTHER
+        self._values.add(value)
+        return value
+
+
+class Metrics:
+    """The metrics of one process, on a registry of their own.
+
+    The modes of the gauges say how the parent of several processes adds theirs up. Use `badge` and `event_type` for
+    every value of a label of that name.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self.badge = BoundedLabel()
+        self.event_type = BoundedLabel()
+        self._declare_stream()
+        self._declare_awards()
+        self._declare_outbox()
+
+    def _declare_stream(self) -> None:
+        self.records = self._counter("records", "Records read, by topic, whatever became of them", "topic")
+        self.tombstones = self._counter("tombstones", "Records without a value, skipped")
+        self.batches = self._counter("batches", "Batches committed")
+        self.batch_seconds = self._histogram(
+            "batch_seconds", "From the first decode to the commit of a batch", _SECONDS
+        )
+        self.batch_events = self._histogram("batch_events", "Records in a committed batch", _SIZES)
+        self.fenced_batches = self._counter(
+            "fenced_batches", "Batches rolled back because the partition had moved to another worker"
+        )
+        self.retries = self._counter(
+            "retries", "Times that work was done again because a service could not answer, by service", "service"
+        )
+        self.rebalances = self._counter("rebalances", "Times that the group dealt its partitions again")
+        self.consumer_lag = self._gauge(
+            "consumer_lag", "Records of an own partition that are not applied yet", "mostrecent", "topic", "partition"
+        )
+        self.partitions_halted = self._gauge(
+            "partitions_halted", "Own partitions that stand still until a person acts", "livesum"
+        )
+        self.db_pool_in_use = self._gauge("db_pool_in_use", "Connections to PostgreSQL at work", "livesum")
+
+    def _declare_awards(self) -> None:
+        self.events = self._counter(
+            "events", "Events by type and outcome: applied, or duplicate of one that was logged", "type", "outcome"
+        )
+        self.dead_letters = self._counter(
+            "dead_letters", "Records that could not be processed, by reason code", "reason"
+        )
+        self.late_users = self._counter("late_users", "Times that a late event made a user's log be read again")
+        self.awards = self._counter("awards", "Awards granted, by badge and origin", "badge", "origin")
+        self.event_to_award_seconds = self._histogram(
+            "event_to_award_seconds",
+            "From a record's Kafka timestamp to the commit of an award it led to",
+            _DELAY_SECONDS,
+        )
+        self.catalog_version = self._gauge(
+            "catalog_version", "Version of the catalog in use; with several processes the oldest", "livemin"
+        )
+
+    def _declare_outbox(self) -> None:
+        self.published = self._counter("published", "Messages that the broker has acknowledged, by topic", "topic")
+        self.outbox_parked = self._counter("outbox_parked", "Rows of the outbox set aside: no producer can send them")
+        self.outbox_pending = self._gauge(
+            "outbox_pending", "Rows of the outbox that wait to be published", "mostrecent"
+        )
+        self.outbox_oldest_seconds = self._gauge(
+            "outbox_oldest_seconds", "Age of the oldest row that waits to be published", "mostrecent"
+        )
+
+    def _counter(self, name: str, explained: str, *labels: str) -> Counter:
+        return Counter(f"badges_{name}", explained, labels, registry=self.registry)
+
+    def _gauge(self, name: str, explained: str, mode: str, *labels: str) -> Gauge:
+        return Gauge(
+            f"badges_{name}",
+            explained,
+            labels,
+            registry=self.registry,
+            multiprocess_mode=mode,  # type: ignore[arg-type]
+        )
+
+    def _histogram(self, name: str, explained: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"badges_{name}", explained, registry=self.registry, buckets=buckets)
