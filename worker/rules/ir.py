@@ -42,9 +42,11 @@ class Moment:
     """An instant relative to `now`: signed steps applied in order, units `s min h d w M q y`; none is now itself.
 
     `s min h d w` are fixed lengths, `M q y` calendar steps in the user's zone, clamped to a month's end (decisions 5).
+    With `at_us` it is that fixed instant whatever now is (only where a Match cannot say it as `start_us`/`end_us`).
     """
 
     steps: tuple[tuple[int, str], ...] = ()
+    at_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Local dates whose events are dropped: weekends, listed ISO dates, public holidays of countries (`DE-BY`)."""
+    """Local dates whose events are dropped: weekends, listed ISO dates, public holidays of countries.
+
+    A country stands with the edition of its calendar, `DE-BY@0.109`: another edition is another fold (decisions 7).
+    """
 
     exclude_weekends: bool = False
     holidays: tuple[str, ...] = ()

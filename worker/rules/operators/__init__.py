@@ -1,0 +1,56 @@
+"""The table of operators: how authors write each, what is remembered for it, how its test is built.
+
+What is not in these tables is refused. Signatures that plan and evaluation use:
+
+    KINDS: name -> Kind, TRAILS: name -> Trail          (`fold.kind` names one of them)
+    memory(fold) -> Kind | Trail                        a Moving trail where the match has moving bounds
+    params_of(fold) -> dict                             dict(fold.params), with "cap" where the fold has one
+    Kind:  lift(event, params, calendar) -> state | None · merge(a, b, cap=None) · step(state, event, params, calendar)
+           facts(state, params) -> dict · level(state) -> int · unit_fact: str | None
+    Trail: step(state, event, params, calendar) · facts(state, now_us, params, calendar) -> dict
+    moving.may_cap(fold) -> bool                        whether `cap = K` is safe for `unit fact >= K` in a window
+    calendar.Calendar(zone): period · ordinal · local_date · shift(us, moment) · drops(us, days) · anniversary
+    calendar.period_name(kind, key) -> "2024-W08"
+    values.compile_clause(clause) -> (payload) -> bool · values.lookup(payload, field) -> value | MISSING
+    values.check_fact(check, value, now_us, calendar) -> bool         value: a fact, exactly as facts() gave it
+    values.figure(value) -> JSON number                               a fact as it stands in metadata
+
+`step` returns the same object where the event changes nothing. Facts are exact: int, Decimal or Fraction; instants are
+microseconds under names ending in `_us`; None is "there is none" and passes no check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.rules.ir import Fold
+from worker.rules.operators.count import Count
+from worker.rules.operators.distinct import Distinct
+from worker.rules.operators.edges import First, Last
+from worker.rules.operators.gauge import Gauge
+from worker.rules.operators.kind import Kind, Trail
+from worker.rules.operators.login import Logins
+from worker.rules.operators.moving import Moving
+from worker.rules.operators.number import Numbers
+from worker.rules.operators.periods import Periods
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), First(), Last())
+}
+TRAILS: Mapping[str, Trail] = {trail.name: trail for trail in (Logins(),)}
+
+
+def memory(fold: Fold) -> Kind | Trail:
+    """What keeps this fold: its kind or trail, or the kind over a moving window."""
+    if (kind := KINDS.get(fold.kind)) is None:
+        return TRAILS[fold.kind]
+    return Moving(kind, fold.match.bounds, fold.cap) if fold.match.bounds else kind
+
+
+def params_of(fold: Fold) -> dict[str, Any]:
+    """The parameters its methods take: the fold's own, and its cap where the kind itself keeps a bounded set."""
+    params = dict(fold.params)
+    if fold.cap is not None and not fold.match.bounds:
+        params["cap"] = fold.cap
+    return params

@@ -1,0 +1,79 @@
+"""The two kinds of memory a fold may be: a counter (any order, any cut) and a trail (appends only)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from worker.events.types import Event
+    from worker.rules.operators.calendar import Calendar
+
+#: JSON-like data: int, str, bool, None, lists of them. A memory that was loaded may hold lists where tuples were saved.
+State = Any
+
+#: One remembered event of a moving window: occurred_us, source, id, and the kind's note about it.
+Entry = list[Any]
+
+
+class Kind(ABC):
+    """A counter: a commutative monoid over events that can state facts. None is the empty memory everywhere.
+
+    Laws, held by `tests/properties/test_kinds.py`: `merge` is associative and commutative with None neutral; `step` is
+    `merge` with `lift`; so every order and every cut of a history leaves one memory. No method changes what it was
+    given, and `step` returns the very same object where an event changes nothing.
+
+    `params` is `dict(fold.params)`; where the fold has a cap, the plan adds it as `params["cap"]` (see `params_of`).
+    """
+
+    name: ClassVar[str]
+    #: The fact a ladder of `>= K` thresholds looks at. It rises by at most 1 per step. None: the kind has no such fact.
+    unit_fact: ClassVar[str | None] = None
+
+    @abstractmethod
+    def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
+        """The memory of this one event; None where there is nothing to remember."""
+
+    @abstractmethod
+    def merge(self, a: State | None, b: State | None, cap: int | None = None) -> State | None:
+        """The memory of two histories together; `cap` bounds kinds that keep a set."""
+
+    @abstractmethod
+    def facts(self, state: State | None, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All facts, also of the empty memory. Numbers are exact (int, Decimal or Fraction); absent ones are None."""
+
+    def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
+        """The memory with one more event."""
+        lifted = self.lift(event, params, calendar)
+        return state if lifted is None else self.merge(state, lifted, params.get("cap"))
+
+    def level(self, state: State | None) -> int:
+        """The unit fact as an int, without building the other facts."""
+        raise NotImplementedError(f"{self.name} has no unit fact")
+
+    def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
+        """What a moving window keeps of one event beside its time and id; None: the event is not kept."""
+        return self.lift(event, params, calendar)
+
+    def gather(self, entries: Iterable[Entry], params: Mapping[str, Any]) -> State | None:
+        """The memory of the entries of a moving window that lie within its bounds, given in order."""
+        cap = params.get("cap")
+        state: State | None = None
+        for entry in entries:
+            state = self.merge(state, entry[3], cap)
+        return state
+
+
+class Trail(ABC):
+    """An ordered, bounded memory: valid for appends in order only; an older event rebuilds it from the log."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
+        """The memory with one newer event; never changes `state` in place."""
+
+    @abstractmethod
+    def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
+        """All facts as of now, also of the empty memory."""
