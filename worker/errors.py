@@ -57,6 +57,10 @@ class TransientError(BadgesError):
     """A service did not answer or answered that it cannot now; the same work is tried again later."""
 
 
+class TimedOut(TransientError):
+    """A service did not finish in time; the same work may pass in smaller pieces."""
+
+
 class Fenced(BadgesError):
     """The partition belongs to another worker now, or moved on without this one; the batch left no effect."""
 

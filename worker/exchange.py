@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
+
+#: Users are spread over so many shards of the outbox; one relay at a time serves each.
+SHARDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

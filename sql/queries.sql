@@ -1,0 +1,350 @@
+-- Every statement of the store, named (`-- name:`) and described. Table names are unqualified: the connection's
+-- search_path is the schema. Instants are timestamptz, which the connection reads and writes as microseconds.
+
+-- ================================================================ partitions
+
+-- name: claim
+-- Take a partition with a fresh token; the missing row is made at the start offset. Waits for the batch in doubt that
+-- holds the row. No row comes back where a newer generation of the group holds the partition; the claim of an older
+-- generation counts again once that one is 60 seconds old, for a group whose generations began anew.
+INSERT INTO partitions AS p
+    (group_id, topic, partition, next_offset, epoch, generation, owner, owner_pid, claimed_at)
+VALUES ($1, $2, $3, $4, 1, $5, $6, pg_backend_pid(), clock_timestamp())
+ON CONFLICT (group_id, topic, partition) DO UPDATE
+SET epoch = p.epoch + 1,
+    token = gen_random_uuid(),
+    generation = excluded.generation,
+    owner = excluded.owner,
+    owner_pid = pg_backend_pid(),
+    attempts = p.attempts + (p.owner IS NOT NULL)::integer,
+    claimed_at = clock_timestamp()
+WHERE excluded.generation >= p.generation
+   OR p.claimed_at IS NULL
+   OR p.claimed_at < clock_timestamp() - interval '60 seconds'
+RETURNING token, epoch, incarnation, next_offset, last_offset, last_sha, attempts;
+
+-- name: release
+-- Give a partition back cleanly, if it is still ours.
+UPDATE partitions SET owner = NULL, owner_pid = NULL, attempts = 0
+WHERE group_id = $1 AND topic = $2 AND partition = $3 AND token = $4;
+
+-- name: fence
+-- Move a partition, if token and offset are as the batch believes; one row, or the batch is fenced.
+UPDATE partitions
+SET next_offset = $6, last_offset = $7, last_sha = $8, progressed_at = clock_timestamp(), attempts = 0
+WHERE group_id = $1 AND topic = $2 AND partition = $3 AND token = $4 AND next_offset = $5;
+
+-- name: record_gap
+-- Write down a hole in the offsets that was accepted.
+INSERT INTO stream_gaps (group_id, topic, partition, from_offset, to_offset, cause)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING;
+
+-- ================================================================ events
+
+-- name: remember_staged
+-- Append events, in the order given, leaving out those whose identity is logged. The new ones come back as places in the
+-- arrays (from 1).
+WITH batch AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
+        WITH ORDINALITY AS b (user_id, source, id, type, occurred_at, payload, place)
+), fresh AS (
+    INSERT INTO events (user_id, source, id, type, occurred_at, payload)
+    SELECT user_id, source, id, type, occurred_at, payload::jsonb FROM batch ORDER BY place
+    ON CONFLICT DO NOTHING
+    RETURNING user_id, source, id
+)
+SELECT b.place FROM batch b JOIN fresh f ON f.user_id = b.user_id AND f.source = b.source AND f.id = b.id
+ORDER BY b.place;
+
+-- name: conflicting
+-- Of events whose identity is logged, the places (from 1) of those that say something else; cron.* never do.
+SELECT b.place
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
+    WITH ORDINALITY AS b (user_id, source, id, type, occurred_at, payload, place)
+JOIN events e ON e.user_id = b.user_id AND e.source = b.source AND e.id = b.id
+WHERE b.type NOT LIKE 'cron.%'
+  AND (e.type <> b.type OR e.occurred_at <> b.occurred_at OR e.payload <> b.payload::jsonb)
+ORDER BY b.place;
+
+-- name: log_page
+-- The next events of a user in order, after a key (instant, source, id).
+SELECT source, id, type, occurred_at, payload
+FROM events
+WHERE user_id = $1 AND occurred_at >= $2 AND (occurred_at, source, id) > ($2, $3::text, $4::text)
+ORDER BY occurred_at, source, id
+LIMIT $5;
+
+-- ================================================================ users
+
+-- name: lock_users
+-- Lock users in sorted order and read what their row holds.
+SELECT user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state
+FROM users WHERE user_id = ANY($1::text[])
+ORDER BY user_id
+FOR UPDATE;
+
+-- name: insert_users
+-- Make the rows of new users, in sorted order; those that somebody else made meanwhile do not come back.
+INSERT INTO users (user_id)
+SELECT user_id FROM unnest($1::text[]) AS u (user_id) ORDER BY user_id COLLATE "C"
+ON CONFLICT DO NOTHING
+RETURNING user_id;
+
+-- name: load_scopes
+-- The memory of (user, scope) pairs.
+SELECT s.user_id, s.scope, s.state
+FROM unnest($1::text[], $2::text[]) AS w (user_id, scope)
+JOIN user_scopes s ON s.user_id = w.user_id AND s.scope = w.scope;
+
+-- name: load_held
+-- The awards of (user, context) pairs.
+SELECT b.user_id, b.badge_key, b.context, b.awarded_at
+FROM unnest($1::text[], $2::text[]) AS w (user_id, context)
+JOIN user_badges b ON b.user_id = w.user_id AND b.context = w.context;
+
+-- name: held_by
+-- All awards of one user.
+SELECT badge_key, context, awarded_at FROM user_badges WHERE user_id = $1;
+
+-- name: save_users
+-- Write newest event, award sequence and, where it is not null, memory of locked users.
+UPDATE users u
+SET revision = u.revision + 1,
+    award_sequence = s.award_sequence,
+    built_version = coalesce(s.built_version, u.built_version),
+    newest_at = s.newest_at,
+    newest_source = s.newest_source,
+    newest_id = s.newest_id,
+    state = coalesce(s.state, u.state)
+FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[])
+    AS s (user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state)
+WHERE u.user_id = s.user_id;
+
+-- name: save_scopes
+-- Write the memory of (user, scope) pairs.
+INSERT INTO user_scopes (user_id, scope, state)
+SELECT user_id, scope, state FROM unnest($1::text[], $2::text[], $3::bytea[]) AS s (user_id, scope, state)
+ORDER BY user_id COLLATE "C", scope COLLATE "C"
+ON CONFLICT (user_id, scope) DO UPDATE SET state = excluded.state;
+
+-- ================================================================ awards
+
+-- name: grant
+-- Store awards and their log entries; the keys refuse a second one.
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[],
+                         $8::uuid[], $9::integer[], $10::text[], $11::text[], $12::text[])
+        AS g (user_id, badge_key, context, awarded_at, source, origin, sequence,
+              award_id, catalog_version, trigger_id, trigger_type, metadata)
+), current AS (
+    INSERT INTO user_badges (user_id, badge_key, context, awarded_at, source, origin, sequence,
+                             award_id, catalog_version, trigger_id, trigger_type, metadata)
+    SELECT user_id, badge_key, context, awarded_at, source, origin, sequence,
+           award_id, catalog_version, trigger_id, trigger_type, metadata::jsonb
+    FROM given ORDER BY user_id COLLATE "C", sequence
+)
+INSERT INTO badge_awards_log (user_id, badge_key, context, awarded_at, source, origin, sequence,
+                              award_id, catalog_version, trigger_id, trigger_type, metadata)
+SELECT user_id, badge_key, context, awarded_at, source, origin, sequence,
+       award_id, catalog_version, trigger_id, trigger_type, metadata::jsonb
+FROM given ORDER BY user_id COLLATE "C", sequence;
+
+-- name: grant_counts
+-- How often each award was granted before, in the order asked.
+SELECT count(l.award_id)::integer AS granted
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w (user_id, badge_key, context, place)
+LEFT JOIN badge_awards_log l
+    ON l.user_id = w.user_id AND l.badge_key = w.badge_key AND l.context = w.context AND l.kind = 'awarded'
+GROUP BY w.place
+ORDER BY w.place;
+
+-- ================================================================ outbox
+
+-- name: publish
+-- Put messages into the outbox, ids in the order of the arrays.
+INSERT INTO outbox (shard, topic, messages)
+SELECT shard, $2, messages
+FROM unnest($1::smallint[], $3::bytea[]) WITH ORDINALITY AS m (shard, messages, place)
+ORDER BY place;
+
+-- name: unpublished
+-- The oldest waiting rows of a shard, by id: never by a cursor, since a lower id may commit later.
+SELECT id, topic, messages, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_seconds
+FROM outbox
+WHERE shard = $1 AND published_at IS NULL AND parked IS NULL
+ORDER BY id
+LIMIT $2;
+
+-- name: mark_published
+-- Mark rows as published, if the lease is still ours; says whether it is.
+WITH lease AS (
+    SELECT 1 FROM leases WHERE name = $1 AND token = $2 FOR SHARE
+), marked AS (
+    UPDATE outbox SET published_at = clock_timestamp()
+    WHERE id = ANY($3::bigint[]) AND published_at IS NULL AND EXISTS (SELECT 1 FROM lease)
+)
+SELECT EXISTS (SELECT 1 FROM lease) AS held;
+
+-- name: park
+-- Set rows aside that no producer can send, if the lease is still ours; says whether it is.
+WITH lease AS (
+    SELECT 1 FROM leases WHERE name = $1 AND token = $2 FOR SHARE
+), parked AS (
+    UPDATE outbox SET parked = $4
+    WHERE id = ANY($3::bigint[]) AND published_at IS NULL AND EXISTS (SELECT 1 FROM lease)
+)
+SELECT EXISTS (SELECT 1 FROM lease) AS held;
+
+-- name: outbox_figures
+-- How many rows wait, and how old the oldest is.
+SELECT count(*) AS waiting,
+       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds
+FROM outbox WHERE published_at IS NULL AND parked IS NULL;
+
+-- name: prune_outbox
+-- Remove rows published more than so many days ago, at most so many at once.
+DELETE FROM outbox WHERE id IN (
+    SELECT id FROM outbox
+    WHERE published_at IS NOT NULL AND published_at < clock_timestamp() - make_interval(days => $1)
+    ORDER BY published_at LIMIT $2
+);
+
+-- ================================================================ leases
+
+-- name: acquire_lease
+-- Take a lease that is free, expired or this owner's; the token is new in each case.
+INSERT INTO leases AS l (name, owner, expires_at)
+VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+ON CONFLICT (name) DO UPDATE
+SET owner = excluded.owner, epoch = l.epoch + 1, token = gen_random_uuid(),
+    expires_at = clock_timestamp() + make_interval(secs => $3)
+WHERE l.expires_at < clock_timestamp() OR l.owner = excluded.owner
+RETURNING token;
+
+-- name: renew_lease
+-- Keep a lease; it counts as ours until another takes it.
+UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3) WHERE name = $1 AND token = $2;
+
+-- name: resign_lease
+-- Give a lease back, if it is still ours.
+DELETE FROM leases WHERE name = $1 AND token = $2;
+
+-- ================================================================ catalog
+
+-- name: lock_catalog_shared
+-- Held by every batch to its end: while one runs, the head does not move.
+SELECT pg_advisory_xact_lock_shared($1, $2);
+
+-- name: lock_catalog
+-- Held by who moves the head: waits for every running batch, keeps new ones waiting.
+SELECT pg_advisory_xact_lock($1, $2);
+
+-- name: catalog_version
+-- The version that rules.
+SELECT version FROM catalog_head;
+
+-- name: catalog_head
+-- The version that rules, with its text.
+SELECT v.version, v.hash, v.document FROM catalog_head h JOIN catalog_versions v USING (version);
+
+-- name: catalog_knows
+-- Whether a catalog with this hash was ever a version.
+SELECT EXISTS (SELECT 1 FROM catalog_versions WHERE hash = $1) AS known;
+
+-- name: insert_catalog
+-- Write the next version.
+INSERT INTO catalog_versions (version, hash, document, applied_by)
+SELECT coalesce(max(version), 0) + 1, $1, $2, $3 FROM catalog_versions
+RETURNING version;
+
+-- name: move_head
+-- Let a version rule.
+INSERT INTO catalog_head (version) VALUES ($1) ON CONFLICT (single) DO UPDATE SET version = excluded.version;
+
+-- name: insert_badges
+-- Give ids to badges that have none, in order of their place in the catalog.
+INSERT INTO badges (key, kind, family, label, description, tier, sort_score, status, catalog_version)
+SELECT key, '', '', '', '', NULL, 0, '', $2
+FROM unnest($1::text[]) WITH ORDINALITY AS b (key, place)
+WHERE NOT EXISTS (SELECT 1 FROM badges k WHERE k.key = b.key)
+ORDER BY place;
+
+-- name: update_badges
+-- Take over what the new version says of its badges.
+UPDATE badges k
+SET kind = b.kind, family = b.family, label = b.label, description = b.description, tier = b.tier,
+    sort_score = b.sort_score, status = b.status, catalog_version = $9, updated_at = now()
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::integer[], $8::text[])
+    AS b (key, kind, family, label, description, tier, sort_score, status)
+WHERE k.key = b.key
+  AND (k.kind, k.family, k.label, k.description, k.tier, k.sort_score, k.status)
+      IS DISTINCT FROM (b.kind, b.family, b.label, b.description, b.tier, b.sort_score, b.status);
+
+-- name: deprecate_badges
+-- Badges that the new version leaves out give no more awards.
+UPDATE badges SET status = 'deprecated', catalog_version = $2, updated_at = now()
+WHERE key <> ALL($1::text[]) AND status <> 'deprecated';
+
+-- name: insert_event_types
+-- Give ids to event types that have none.
+INSERT INTO event_types (name, catalog_version)
+SELECT name, $2 FROM unnest($1::text[]) WITH ORDINALITY AS t (name, place)
+WHERE NOT EXISTS (SELECT 1 FROM event_types k WHERE k.name = t.name)
+ORDER BY place;
+
+-- ================================================================ dead letters
+
+-- name: bury
+-- Store dead letters; one that is there stays.
+INSERT INTO dead_letters (topic, partition, "offset", incarnation, reason, detail, path, user_id, key, raw, sha256,
+                          length, recorded_at)
+SELECT topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at
+FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[])
+    AS d (topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at)
+ORDER BY topic COLLATE "C", partition, at
+ON CONFLICT DO NOTHING;
+
+-- name: dead_letter_counts
+-- How many dead letters there are for each reason.
+SELECT reason, count(*) AS letters, min(buried_at) AS first_at, max(buried_at) AS last_at
+FROM dead_letters GROUP BY reason ORDER BY letters DESC, reason;
+
+-- name: list_dead_letters
+-- Dead letters, newest first, of one reason or of all, before a number (for the next page).
+SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
+       state
+FROM dead_letters
+WHERE ($1::text IS NULL OR reason = $1) AND ($2::bigint IS NULL OR number < $2)
+ORDER BY number DESC
+LIMIT $3;
+
+-- name: show_dead_letter
+-- One dead letter, whole; of several incarnations of a topic the last one.
+SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
+       state, key, raw, sha256
+FROM dead_letters
+WHERE topic = $1 AND partition = $2 AND "offset" = $3
+ORDER BY incarnation DESC
+LIMIT 1;
+
+-- ================================================================ the server
+
+-- name: server_settings
+-- What a worker insists on before it trusts a database.
+SELECT current_setting('server_version_num')::integer AS server_version_num,
+       current_setting('server_encoding') AS server_encoding,
+       current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('transaction_read_only') AS transaction_read_only,
+       current_setting('default_transaction_isolation') AS default_transaction_isolation;
+
+-- name: applied_migrations
+-- The migrations this database has.
+SELECT number, name, sha256, applied_at FROM schema_migrations ORDER BY number;
+
+-- name: schema_version
+-- The number of the last migration this database has.
+SELECT coalesce(max(number), 0) AS version FROM schema_migrations;

@@ -1,0 +1,1 @@
+"""What the demo brings along: services of its own, a real community's events, and the show."""

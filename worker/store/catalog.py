@@ -1,0 +1,80 @@
+"""Versions of the catalog in PostgreSQL, and the rows that give its badges and event types their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+from worker.rules.catalog.definitions import Badge
+from worker.store.pool import Pool
+from worker.store.session import Database, Session
+
+_LOCK_CLASS: Final = 0x6261_6467  # "badg": the first half of the advisory lock's name
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCatalog:
+    """One version of the catalog: its JSON text and the hash of what the author wrote."""
+
+    version: int
+    hash: str
+    document: str
+
+
+class CatalogTables(Database):
+    """The catalog's versions; moving the head waits for every running batch and keeps new ones waiting."""
+
+    def __init__(self, pool: Pool, *, schema: str) -> None:
+        super().__init__(pool)
+        self.catalog_lock = (_LOCK_CLASS, crc32(schema.encode()) - 2**31)
+
+    async def catalog_head(self) -> StoredCatalog | None:
+        """The version that rules; None where no catalog was ever applied."""
+        found = await self.rows("catalog_head")
+        return StoredCatalog(found[0]["version"], found[0]["hash"], found[0]["document"]) if found else None
+
+    async def catalog_knows(self, digest: str) -> bool:
+        """Whether a catalog with this hash was ever a version."""
+        return bool((await self.rows("catalog_knows", digest))[0]["known"])
+
+    async def apply_catalog(
+        self,
+        document_json: str,
+        digest: str,
+        *,
+        badges: Sequence[Badge],
+        event_types: Iterable[str],
+        applied_by: str = "",
+    ) -> int:
+        """Write a new version and let it rule; returns its number, or the head's where that has the same hash."""
+        async with self.work() as session:
+            await session.rows("lock_catalog", *self.catalog_lock)
+            head = await session.rows("catalog_head")
+            if head and head[0]["hash"] == digest:
+                return int(head[0]["version"])
+            written = await session.rows("insert_catalog", digest, document_json, applied_by)
+            version = int(written[0]["version"])
+            await session.execute("move_head", version)
+            await _fill_badges(session, badges, version)
+            await session.execute("insert_event_types", list(event_types), version)
+        return version
+
+
+async def _fill_badges(session: Session, badges: Sequence[Badge], version: int) -> None:
+    keys = [badge.key for badge in badges]
+    await session.execute("insert_badges", keys, version)
+    await session.execute(
+        "update_badges",
+        keys,
+        [badge.kind for badge in badges],
+        [badge.family for badge in badges],
+        [badge.label for badge in badges],
+        [badge.description for badge in badges],
+        [badge.tier for badge in badges],
+        [badge.sort_score for badge in badges],
+        [badge.status for badge in badges],
+        version,
+    )
+    await session.execute("deprecate_badges", keys, version)

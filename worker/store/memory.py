@@ -1,0 +1,265 @@
+"""A store in memory that behaves as the one in PostgreSQL does, for tests; nothing of it survives the process."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+from uuid import UUID, uuid4
+
+from worker.exchange import Claim, DeadLetter, OutboxRow
+from worker.rules.catalog.definitions import Badge
+from worker.store.blobs import storable
+from worker.store.catalog import StoredCatalog
+from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.memory_tables import CatalogRow, Holder, LeaseRow, Locks, OutboxEntry, PartitionRow, Tables
+from worker.store.memory_transaction import MemoryTransaction
+from worker.store.transaction import RAW_LIMIT, instant_of
+
+_GENERATION_SECONDS: Final = 60.0
+
+
+class MemoryStore:
+    """Answers `pipeline.protocols.Store` and `outbox.OutboxStore`; passes the contract tests of `PostgresStore`.
+
+    `clock` gives seconds that only grow; it is what PostgreSQL's own clock is there.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.tables = Tables()
+        self._clock = clock
+        self._locks = Locks()
+        self._ids = itertools.count(1)
+
+    # ------------------------------------------------------------ the pipeline's
+
+    async def claim(
+        self, topic: str, partition: int, *, generation: int, owner: str, start_offset: int
+    ) -> Claim | None:
+        """Take the partition with a fresh token; None where a newer generation holds it."""
+        key = (topic, partition)
+        async with self._holding(key):
+            row = self.tables.partitions.get(key)
+            if row is None:
+                row = PartitionRow(start_offset, generation, owner, self._clock())
+            elif generation >= row.generation or row.claimed_at < self._clock() - _GENERATION_SECONDS:
+                row = replace(
+                    row,
+                    token=uuid4(),
+                    epoch=row.epoch + 1,
+                    generation=generation,
+                    attempts=row.attempts + (row.owner is not None),
+                    owner=owner,
+                    claimed_at=self._clock(),
+                )
+            else:
+                return None
+            self.tables.partitions[key] = row
+            return Claim(
+                topic,
+                partition,
+                row.token,
+                row.epoch,
+                row.incarnation,
+                row.next_offset,
+                row.last_offset,
+                row.last_sha,
+                row.attempts,
+            )
+
+    async def release(self, claim: Claim) -> None:
+        """Give the partition back cleanly, if the token still holds."""
+        key = (claim.topic, claim.partition)
+        async with self._holding(key):
+            row = self.tables.partitions.get(key)
+            if row is not None and row.token == claim.token:
+                self.tables.partitions[key] = replace(row, owner=None, attempts=0)
+
+    async def record_gap(self, topic: str, partition: int, from_offset: int, to_offset: int, cause: str) -> None:
+        """Write down a hole in a partition's offsets that was accepted."""
+        self.tables.gaps.setdefault((topic, partition, from_offset, to_offset), cause)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[MemoryTransaction]:
+        """A transaction: committed on leaving, undone on an exception."""
+        transaction = MemoryTransaction(self.tables, self._locks, now=self._clock(), next_id=lambda: next(self._ids))
+        try:
+            yield transaction
+            transaction.commit()
+        finally:
+            transaction.undo()
+            self._locks.release(transaction)
+
+    @asynccontextmanager
+    async def _holding(self, key: tuple[str, int]) -> AsyncIterator[None]:
+        holder = Holder()
+        try:
+            await self._locks.take(holder, key)
+            yield
+        finally:
+            self._locks.release(holder)
+
+    # ------------------------------------------------------------ the relay's
+
+    async def acquire_lease(self, name: str, owner: str, ttl_seconds: float) -> UUID | None:
+        """Take or keep a lease; the token is new each time."""
+        held = self.tables.leases.get(name)
+        if held is not None and held.owner != owner and held.expires_at >= self._clock():
+            return None
+        self.tables.leases[name] = LeaseRow(owner, uuid4(), self._clock() + ttl_seconds)
+        return self.tables.leases[name].token
+
+    async def renew_lease(self, name: str, token: UUID, ttl_seconds: float) -> bool:
+        """Keep the lease alive; False where it was lost."""
+        if not self._holds(name, token):
+            return False
+        self.tables.leases[name].expires_at = self._clock() + ttl_seconds
+        return True
+
+    async def resign_lease(self, name: str, token: UUID) -> None:
+        """Give the lease back, if it is still ours."""
+        if self._holds(name, token):
+            del self.tables.leases[name]
+
+    def _holds(self, name: str, token: UUID) -> bool:
+        held = self.tables.leases.get(name)
+        return held is not None and held.token == token
+
+    async def unpublished(self, shard: int, limit: int) -> list[OutboxRow]:
+        """The shard's oldest waiting rows, by id."""
+        waiting = [(key, row) for key, row in self._waiting() if row.shard == shard]
+        return [OutboxRow(key, row.topic, row.messages, self._clock() - row.created_at) for key, row in waiting[:limit]]
+
+    def _waiting(self) -> list[tuple[int, OutboxEntry]]:
+        rows = sorted(self.tables.outbox.items())
+        return [(key, row) for key, row in rows if row.published_at is None and row.parked is None]
+
+    async def mark_published(self, shard: int, ids: Sequence[int], lease: str, token: UUID) -> bool:
+        """Mark rows as published under the lease; False where it was lost."""
+        del shard
+        if not self._holds(lease, token):
+            return False
+        for key in ids:
+            self.tables.outbox[key].published_at = self._clock()
+        return True
+
+    async def park(self, ids: Sequence[int], lease: str, token: UUID, reason: str) -> bool:
+        """Set rows aside that a fresh producer cannot send."""
+        if not self._holds(lease, token):
+            return False
+        for key in ids:
+            self.tables.outbox[key].parked = reason
+        return True
+
+    async def outbox_figures(self) -> tuple[int, float]:
+        """How many rows wait, and the age of the oldest in seconds."""
+        created = [row.created_at for _, row in self._waiting()]
+        return len(created), self._clock() - min(created) if created else 0.0
+
+    async def prune_outbox(self, *, days: int = 7, limit: int = 10_000) -> int:
+        """Remove at most `limit` rows that were published more than `days` ago; returns how many."""
+        oldest = self._clock() - days * 86_400
+        rows = self.tables.outbox.items()
+        old = [key for key, row in rows if row.published_at is not None and row.published_at < oldest]
+        for key in old[:limit]:
+            del self.tables.outbox[key]
+        return len(old[:limit])
+
+    # ------------------------------------------------------------ catalog and dead letters
+
+    async def catalog_head(self) -> StoredCatalog | None:
+        """The version that rules; None where no catalog was ever applied."""
+        if not self.tables.catalogs:
+            return None
+        row = self.tables.catalogs[-1]
+        return StoredCatalog(len(self.tables.catalogs), row.hash, row.document)
+
+    async def catalog_knows(self, digest: str) -> bool:
+        """Whether a catalog with this hash was ever a version."""
+        return any(row.hash == digest for row in self.tables.catalogs)
+
+    async def apply_catalog(
+        self,
+        document_json: str,
+        digest: str,
+        *,
+        badges: Sequence[Badge],
+        event_types: Iterable[str],
+        applied_by: str = "",
+    ) -> int:
+        """Write a new version and let it rule; returns its number, or the head's where that has the same hash."""
+        del applied_by
+        holder = Holder()
+        try:
+            await self._locks.take_catalog(holder)
+            if not self.tables.catalogs or self.tables.catalogs[-1].hash != digest:
+                self.tables.catalogs.append(CatalogRow(digest, document_json))
+                for ids, names in (
+                    (self.tables.badge_ids, [badge.key for badge in badges]),
+                    (self.tables.event_type_ids, event_types),
+                ):
+                    for name in names:
+                        ids.setdefault(name, len(ids) + 1)
+            return len(self.tables.catalogs)
+        finally:
+            self._locks.release(holder)
+
+    async def dead_letter_counts(self) -> list[ReasonCount]:
+        """Reasons with their numbers, the most frequent first."""
+        letters = self._letters()
+        counts = Counter(letter.reason for letter in letters)
+        return [
+            ReasonCount(
+                reason,
+                count,
+                min(letter.buried_us for letter in letters if letter.reason == reason),
+                max(letter.buried_us for letter in letters if letter.reason == reason),
+            )
+            for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        ]
+
+    async def dead_letters(
+        self, *, reason: str | None = None, before: int | None = None, limit: int = 50
+    ) -> list[BuriedLetter]:
+        """A page, newest first; `before` is the number of the last one of the page before."""
+        page = [
+            replace(letter, key=None, raw=None, sha256=None)
+            for letter in self._letters()
+            if reason in (None, letter.reason) and (before is None or letter.number < before)
+        ]
+        return page[:limit]
+
+    async def dead_letter(self, topic: str, partition: int, offset: int) -> BuriedLetter | None:
+        """The letter of a record, whole."""
+        place = (topic, partition, offset)
+        found = [letter for letter in self._letters() if (letter.topic, letter.partition, letter.offset) == place]
+        return max(found, key=lambda letter: letter.incarnation, default=None)
+
+    def _letters(self) -> list[BuriedLetter]:
+        rows = sorted(self.tables.dead_letters.values(), key=lambda row: -row[0])
+        return [_buried(number, letter, at) for number, letter, at in rows]
+
+
+def _buried(number: int, letter: DeadLetter, at: float) -> BuriedLetter:
+    return BuriedLetter(
+        number,
+        letter.topic,
+        letter.partition,
+        letter.offset,
+        letter.incarnation,
+        letter.reason,
+        storable(letter.detail),
+        storable(letter.path),
+        None if letter.user_id is None else storable(letter.user_id),
+        letter.length,
+        instant_of(letter.timestamp_ms),
+        round(at * 1_000_000),
+        "new",
+        letter.key,
+        letter.raw[:RAW_LIMIT],
+        letter.sha256,
+    )

@@ -1,0 +1,230 @@
+"""What the pipeline does inside one transaction, in memory (`pipeline.protocols.Transaction`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from worker.errors import Fenced, PoisonBatch, TransientError
+from worker.events import Event, json_text
+from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.rules.state import UserState
+from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
+from worker.store.memory_tables import Holder, Locks, OutboxEntry, Tables, UserRow
+
+
+class MemoryTransaction(Holder):
+    """One open transaction.
+
+    What its locks protect changes in place and is put back by `undo`; what others could see waits for `commit`.
+    """
+
+    def __init__(self, tables: Tables, locks: Locks, *, now: float, next_id: Callable[[], int]) -> None:
+        super().__init__()
+        self._tables = tables
+        self._locks = locks
+        self._now = now
+        self._next_id = next_id
+        self._failed = False
+        self._locked: set[str] = set()
+        self._new_events: dict[str, dict[tuple[str, str], Event]] = {}
+        self._rows: dict[int, OutboxEntry] = {}
+        self._letters: list[DeadLetter] = []
+        self._undo: list[Callable[[], object]] = []
+
+    def commit(self) -> None:
+        """Make everything visible; like PostgreSQL, a transaction with a refused statement in it is undone instead."""
+        if self._failed:
+            raise TransientError("the transaction was rolled back: a statement in it had failed")
+        for user_id, events in self._new_events.items():
+            self._tables.events.setdefault(user_id, {}).update(events)
+        self._tables.outbox.update(self._rows)
+        for letter in self._letters:
+            key = (letter.topic, letter.partition, letter.offset, letter.incarnation)
+            self._tables.dead_letters.setdefault(key, (self._next_id(), letter, self._now))
+        self._undo.clear()
+
+    def undo(self) -> None:
+        """Put back what was changed and not committed."""
+        while self._undo:
+            self._undo.pop()()
+
+    async def fence(self, claim: Claim, step: Step) -> None:
+        """Move the partition; raises Fenced where token or offset do not match."""
+        with self._statement():
+            key = (claim.topic, claim.partition)
+            await self._locks.take(self, key)
+            row = self._tables.partitions.get(key)
+            if row is None or row.token != claim.token or row.next_offset != step.from_offset:
+                raise Fenced(
+                    f"partition {claim.partition} of {claim.topic} is not at {step.from_offset} for this owner"
+                )
+            moved = replace(
+                row, next_offset=step.to_offset, last_offset=step.last_offset, last_sha=step.last_sha, attempts=0
+            )
+            self._set(self._tables.partitions, key, moved)
+
+    async def catalog_version(self) -> int:
+        """The head version, under the shared lock."""
+        with self._statement():
+            await self._locks.share_catalog(self)
+            return len(self._tables.catalogs)
+
+    async def remember(self, events: Sequence[Event]) -> Remembered:
+        """Append events to the log; returns which were new and which conflict."""
+        new, conflicts = [], []
+        with self._statement():
+            for index, event in enumerate(events):
+                _check_event(event)
+                await self._locks.take(self, ("event", event.user_id, event.source, event.id))
+                identity = (event.source, event.id)
+                logged = self._logged(event.user_id).get(identity)
+                if logged is None:
+                    self._new_events.setdefault(event.user_id, {})[identity] = event
+                    new.append(index)
+                elif not event.type.startswith("cron.") and not _same_content(logged, event):
+                    conflicts.append(index)
+        return Remembered(new, conflicts)
+
+    async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
+        """Lock the users in sorted order and load what is wanted."""
+        with self._statement():
+            return {user_id: await self._load(user_id, wants[user_id]) for user_id in sorted(wants)}
+
+    async def _load(self, user_id: str, scopes: Collection[str]) -> UserState:
+        await self._locks.take(self, ("user", user_id))
+        self._locked.add(user_id)
+        row = self._tables.users.get(user_id)
+        if row is None:
+            row = UserRow()
+            self._set(self._tables.users, user_id, row)
+        state = UserState(
+            user_id,
+            scopes={"": unpack_state(row.state)},
+            newest=row.newest,
+            award_sequence=row.award_sequence,
+            built_version=row.built_version,
+        )
+        for scope in scopes:
+            if scope:
+                state.scopes[scope] = unpack_state(self._tables.scopes.get((user_id, scope)))
+        contexts = {"", *(scope.partition("=")[2] for scope in scopes)}
+        held = self._tables.user_badges.get(user_id, {})
+        state.held = {key: grant.awarded_us for key, grant in held.items() if key[1] in contexts}
+        return state
+
+    async def log_of(self, user_id: str) -> AsyncIterator[Event]:
+        """The user's events in order."""
+        with self._statement():
+            self._must_hold(user_id)
+            log = sorted(self._logged(user_id).values(), key=lambda event: event.order)
+        for event in log:
+            yield event
+
+    async def held_by(self, user_id: str) -> dict[tuple[str, str], int]:
+        """All awards of the user."""
+        with self._statement():
+            self._must_hold(user_id)
+            return {key: grant.awarded_us for key, grant in self._tables.user_badges.get(user_id, {}).items()}
+
+    async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
+        """How often each (user, badge, context) was granted before."""
+        with self._statement():
+            log = [(grant.user_id, grant.badge_key, grant.context) for grant in self._tables.awards_log]
+            return [log.count(award) for award in wanted]
+
+    async def save(self, states: Collection[UserState]) -> None:
+        """Write the users' rows and their dirty scopes."""
+        with self._statement():
+            for state in states:
+                self._must_hold(state.user_id)
+                self._save(state)
+
+    def _save(self, state: UserState) -> None:
+        old = self._tables.users[state.user_id]
+        root = pack_state(state.scopes.get("", {})) if "" in state.dirty else old.state
+        built = old.built_version if state.built_version is None else state.built_version
+        row = UserRow(old.revision + 1, state.award_sequence, built, state.newest, root)
+        self._set(self._tables.users, state.user_id, row)
+        for scope in state.dirty - {""}:
+            self._set(self._tables.scopes, (state.user_id, scope), pack_state(state.scopes.get(scope, {})))
+
+    async def grant(self, grants: Sequence[Grant]) -> None:
+        """Store awards and their log entries; a second one is refused."""
+        with self._statement():
+            for grant in grants:
+                for text in (grant.user_id, grant.badge_key, grant.context, grant.trigger_id, grant.metadata_json):
+                    _check_text(text)
+                held = self._tables.user_badges.setdefault(grant.user_id, {})
+                if (grant.badge_key, grant.context) in held:
+                    raise PoisonBatch("an award is there already (user_badges_pkey)")
+                self._set(held, (grant.badge_key, grant.context), grant)
+                self._tables.awards_log.append(grant)
+                self._undo.append(self._tables.awards_log.pop)
+
+    async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
+        """Put messages into the outbox, visible after the commit."""
+        with self._statement():
+            for shard, blob in outbox_rows(keyed):
+                self._rows[self._next_id()] = OutboxEntry(shard, topic, unpack_messages(blob), self._now)
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters."""
+        with self._statement():
+            self._letters += letters
+
+    @contextmanager
+    def _statement(self) -> Iterator[None]:
+        """After a refused statement the transaction takes no other."""
+        if self._failed:
+            raise TransientError("the transaction is refused: a statement in it had failed")
+        try:
+            yield
+        except (PoisonBatch, TransientError):
+            self._failed = True
+            raise
+
+    def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        if key in table:
+            old = table[key]
+            self._undo.append(lambda: table.__setitem__(key, old))
+        else:
+            self._undo.append(lambda: table.pop(key))
+        table[key] = value
+
+    def _logged(self, user_id: str) -> dict[tuple[str, str], Event]:
+        return {**self._tables.events.get(user_id, {}), **self._new_events.get(user_id, {})}
+
+    def _must_hold(self, user_id: str) -> None:
+        if user_id not in self._locked:
+            raise RuntimeError("a user's state was touched without `load`, which locks it")
+
+
+def _same_content(one: Event, other: Event) -> bool:
+    same = (one.type, one.occurred_us) == (other.type, other.occurred_us)
+    return same and json_text.equal(one.payload, other.payload)
+
+
+def _check_event(event: Event) -> None:
+    for text in (event.user_id, event.source, event.id, event.type, event.payload_json):
+        _check_text(text)
+    if "\\u" in event.payload_json:
+        _check_value(event.payload)
+
+
+def _check_value(value: Any) -> None:
+    match value:
+        case str():
+            _check_text(value)
+        case dict():
+            _check_value([*value, *value.values()])
+        case list() | tuple():
+            for child in value:
+                _check_value(child)
+
+
+def _check_text(text: str) -> None:
+    if storable(text) != text:
+        raise PoisonBatch("a text holds what PostgreSQL cannot store")

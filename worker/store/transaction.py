@@ -1,0 +1,221 @@
+"""What the pipeline does inside one transaction, in PostgreSQL (`pipeline.protocols.Transaction`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import msgspec
+
+from worker.errors import Fenced
+from worker.events import Event
+from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.rules.state import OrderKey, UserState
+from worker.store.blobs import STATEMENT_BYTES, chunks, outbox_rows, pack_state, storable, unpack_state
+from worker.store.remember import WritePath, remember
+from worker.store.session import Session
+
+_LOG_PAGE: Final = 500
+#: The year 0001, before any event.
+_BEFORE_ALL: Final = -62_135_596_800_000_000
+_LAST_DATE_US: Final = 253_402_300_799_999_999
+RAW_LIMIT: Final = 64 * 1024
+
+Lock: TypeAlias = tuple[int, int]
+
+#: What the log holds was read strictly once; PostgreSQL writes its numbers out in full, beyond the bounds of input.
+_read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+class PostgresTransaction:
+    """One open transaction; see `pipeline.protocols.Transaction` for what each method promises."""
+
+    def __init__(
+        self, session: Session, *, group: str, catalog_lock: Lock, path_of: Callable[[str, int], WritePath]
+    ) -> None:
+        self._session = session
+        self._group = group
+        self._catalog_lock = catalog_lock
+        self._path_of = path_of
+        self._path = WritePath()
+        self._locked: set[str] = set()
+
+    async def fence(self, claim: Claim, step: Step) -> None:
+        """Move the partition; raises Fenced where token or offset do not match."""
+        moved = await self._session.execute(
+            "fence",
+            self._group,
+            claim.topic,
+            claim.partition,
+            claim.token,
+            step.from_offset,
+            step.to_offset,
+            step.last_offset,
+            step.last_sha,
+        )
+        if moved != 1:
+            raise Fenced(f"partition {claim.partition} of {claim.topic} is not at {step.from_offset} for this owner")
+        self._path = self._path_of(claim.topic, claim.partition)
+
+    async def catalog_version(self) -> int:
+        """The head version under the shared lock. Two statements: the second sees what the lock waited for."""
+        await self._session.rows("lock_catalog_shared", *self._catalog_lock)
+        found = await self._session.rows("catalog_version")
+        return int(found[0]["version"]) if found else 0
+
+    async def remember(self, events: Sequence[Event]) -> Remembered:
+        """Append events to the log; returns which were new and which conflict."""
+        return await remember(self._session, events, self._path)
+
+    async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
+        """Lock the users in sorted order, then read: what is read after the lock is what the last owner left."""
+        users = sorted(wants)
+        states = await self._lock(users)
+        pairs = [(user_id, scope) for user_id in users for scope in sorted({*wants[user_id], ""})]
+        scoped = [pair for pair in pairs if pair[1]]
+        for user_id, scope in scoped:
+            states[user_id].scopes[scope] = {}
+        if scoped:
+            for user_id, scope, blob in await self._session.rows("load_scopes", *zip(*scoped, strict=True)):
+                states[user_id].scopes[scope] = unpack_state(blob)
+        contexts = sorted({(user_id, scope.partition("=")[2]) for user_id, scope in pairs})
+        if contexts:
+            for user_id, badge_key, context, at in await self._session.rows("load_held", *zip(*contexts, strict=True)):
+                states[user_id].held[badge_key, context] = at
+        return states
+
+    async def _lock(self, users: Sequence[str]) -> dict[str, UserState]:
+        states = {row["user_id"]: _state_of(row) for row in await self._session.rows("lock_users", users)}
+        missing = [user_id for user_id in users if user_id not in states]
+        if missing:
+            made = {row["user_id"] for row in await self._session.rows("insert_users", missing)}
+            states |= {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
+            others = [user_id for user_id in missing if user_id not in made]
+            if others:
+                states |= {row["user_id"]: _state_of(row) for row in await self._session.rows("lock_users", others)}
+        self._locked.update(states)
+        return states
+
+    async def log_of(self, user_id: str) -> AsyncIterator[Event]:
+        """The user's events in order, a page at a time."""
+        self._must_hold(user_id)
+        after: OrderKey = (_BEFORE_ALL, "", "")
+        while True:
+            page = await self._session.rows("log_page", user_id, *after, _LOG_PAGE)
+            for source, event_id, kind, occurred_us, payload in page:
+                yield Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload)
+            if len(page) < _LOG_PAGE:
+                return
+            after = (page[-1]["occurred_at"], page[-1]["source"], page[-1]["id"])
+
+    async def held_by(self, user_id: str) -> dict[tuple[str, str], int]:
+        """All awards of the user."""
+        self._must_hold(user_id)
+        return {(key, context): at for key, context, at in await self._session.rows("held_by", user_id)}
+
+    async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
+        """How often each (user, badge, context) was granted before."""
+        if not wanted:
+            return []
+        return [count for (count,) in await self._session.rows("grant_counts", *zip(*wanted, strict=True))]
+
+    async def save(self, states: Collection[UserState]) -> None:
+        """Write the users' rows and their dirty scopes, sorted."""
+        ordered = sorted(states, key=lambda state: state.user_id)
+        rows = [(*_columns_of(state), _dirty_root(state)) for state in ordered]
+        for state in ordered:
+            self._must_hold(state.user_id)
+        for part in chunks(rows, lambda row: len(row[-1] or b"") + 200, STATEMENT_BYTES):
+            await self._session.execute("save_users", *zip(*part, strict=True))
+        scopes = [
+            (state.user_id, scope, pack_state(state.scopes.get(scope, {})))
+            for state in ordered
+            for scope in sorted(state.dirty)
+            if scope
+        ]
+        for piece in chunks(scopes, lambda row: len(row[2]) + 200, STATEMENT_BYTES):
+            await self._session.execute("save_scopes", *zip(*piece, strict=True))
+
+    async def grant(self, grants: Sequence[Grant]) -> None:
+        """Store awards and their log entries."""
+        rows = [
+            (
+                grant.user_id,
+                grant.badge_key,
+                grant.context,
+                grant.awarded_us,
+                grant.source,
+                grant.origin,
+                grant.sequence,
+                grant.award_id,
+                grant.catalog_version,
+                grant.trigger_id,
+                grant.trigger_type,
+                grant.metadata_json,
+            )
+            for grant in grants
+        ]
+        for part in chunks(rows, lambda row: len(row[-1]) + 500, STATEMENT_BYTES):
+            await self._session.execute("grant", *zip(*part, strict=True))
+
+    async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
+        """Put messages into the outbox; ids are drawn under the locks of their users, so they order each user's."""
+        for part in chunks(outbox_rows(keyed), lambda row: len(row[1]), STATEMENT_BYTES):
+            shards, blobs = zip(*part, strict=True)
+            await self._session.execute("publish", shards, topic, blobs)
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters; texts that PostgreSQL could not store are made storable first."""
+        rows = [
+            (
+                letter.topic,
+                letter.partition,
+                letter.offset,
+                letter.incarnation,
+                letter.reason,
+                storable(letter.detail),
+                storable(letter.path),
+                None if letter.user_id is None else storable(letter.user_id),
+                letter.key,
+                letter.raw[:RAW_LIMIT],
+                letter.sha256,
+                letter.length,
+                instant_of(letter.timestamp_ms),
+            )
+            for letter in letters
+        ]
+        for part in chunks(rows, lambda row: len(row[9]) + len(row[8] or b"") + 500, STATEMENT_BYTES):
+            await self._session.execute("bury", *zip(*part, strict=True))
+
+    def _must_hold(self, user_id: str) -> None:
+        if user_id not in self._locked:
+            raise RuntimeError("a user's state was touched without `load`, which locks it")
+
+
+def instant_of(timestamp_ms: int) -> int | None:
+    """A Kafka timestamp as microseconds; None where a producer set something that is no date up to the year 9999."""
+    return timestamp_ms * 1000 if 0 <= timestamp_ms * 1000 <= _LAST_DATE_US else None
+
+
+def _state_of(row: asyncpg.Record) -> UserState:
+    newest = None
+    if row["newest_at"] is not None:
+        newest = (row["newest_at"], row["newest_source"], row["newest_id"])
+    return UserState(
+        row["user_id"],
+        scopes={"": unpack_state(row["state"])},
+        newest=newest,
+        award_sequence=row["award_sequence"],
+        built_version=row["built_version"],
+    )
+
+
+def _columns_of(state: UserState) -> tuple[str, int, int | None, int | None, str | None, str | None]:
+    at, source, event_id = state.newest or (None, None, None)
+    return (state.user_id, state.award_sequence, state.built_version, at, source, event_id)
+
+
+def _dirty_root(state: UserState) -> bytes | None:
+    return pack_state(state.scopes.get("", {})) if "" in state.dirty else None
