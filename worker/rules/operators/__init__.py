@@ -2,6 +2,7 @@
 
 What is not in these tables is refused. Signatures that plan and evaluation use:
 
+    FLOW_OPERATORS, CRITERIA_OPERATORS: word -> Operator (`place.py`), what may stand as a flow and inside `criteria`
     KINDS: name -> Kind, TRAILS: name -> Trail          (`fold.kind` names one of them)
     memory(fold) -> Kind | Trail                        a Moving trail where the match has moving bounds
     params_of(fold) -> dict                             dict(fold.params), with "cap" where the fold has one
@@ -14,6 +15,7 @@ What is not in these tables is refused. Signatures that plan and evaluation use:
     values.compile_clause(clause) -> (payload) -> bool · values.lookup(payload, field) -> value | MISSING
     values.check_fact(check, value, now_us, calendar) -> bool         value: a fact, exactly as facts() gave it
     values.figure(value) -> JSON number                               a fact as it stands in metadata
+    tenure.tenure_test(event_type, years, path=…, feb_29=…) -> Test   for the catalog's tenures
 
 `step` returns the same object where the event changes nothing. Facts are exact: int, Decimal or Fraction; instants are
 microseconds under names ending in `_us`; None is "there is none" and passes no check.
@@ -25,15 +27,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.rules.ir import Fold
+from worker.rules.operators.aggregate import AGGREGATE
+from worker.rules.operators.badge import BADGE
 from worker.rules.operators.count import Count
 from worker.rules.operators.distinct import Distinct
+from worker.rules.operators.distinct_count import DISTINCT_COUNT
 from worker.rules.operators.edges import First, Last
+from worker.rules.operators.event_count import EVENT_COUNT
 from worker.rules.operators.gauge import Gauge
 from worker.rules.operators.kind import Kind, Trail
+from worker.rules.operators.logic import AND, NOT, OR
 from worker.rules.operators.login import Logins
 from worker.rules.operators.moving import Moving
 from worker.rules.operators.number import Numbers
 from worker.rules.operators.periods import Periods
+from worker.rules.operators.place import Operator
+from worker.rules.operators.snapshot import SNAPSHOT
+from worker.rules.operators.time_period import TIME_PERIOD
+from worker.rules.operators.time_window import TIME_WINDOW
+
+FLOW_OPERATORS: Mapping[str, Operator] = {
+    operator.name: operator for operator in (TIME_PERIOD, AGGREGATE, TIME_WINDOW, AND, OR, NOT, SNAPSHOT, BADGE)
+}
+CRITERIA_OPERATORS: Mapping[str, Operator] = {
+    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, AGGREGATE, DISTINCT_COUNT)
+}
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), First(), Last())
