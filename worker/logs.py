@@ -12,6 +12,8 @@ from typing import Any, Protocol, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from worker.printable import printable
+
 #: aiokafka logs passwords, keys and values at DEBUG: these never go below INFO, whatever the settings say.
 _FLOORED = ("aiokafka", "asyncpg")
 _MOST_CHARACTERS = 2_000
@@ -159,12 +161,3 @@ def _cleaned(value: Any, *, keep: str) -> Any:
 
 def _as_text(value: object) -> str:
     return value if isinstance(value, str) else repr(value) if isinstance(value, bytes) else str(value)
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """The text with every character that does not print written as an escape, but for those in `keep`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
-    )
