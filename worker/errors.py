@@ -66,7 +66,7 @@ class Fenced(BadgesError):
 
 
 class PoisonBatch(BadgesError):
-    """The database refused data in this batch; it is cut in half until the one record is found."""
+    """Data in this batch was refused for what it is; the batch is cut down until the one culprit is found."""
 
 
 class Stopped(BadgesError):
