@@ -1,0 +1,225 @@
+"""The laws of memory: a counter is the same for every order and every cut, a trail for every history kept longer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.events import Event
+from worker.events.json_text import dumps
+from worker.rules.ir import Bound, Fold, Match, Moment
+from worker.rules.operators import KINDS, TRAILS, memory, params_of
+from worker.rules.operators.calendar import FIXED, Calendar
+from worker.rules.operators.kind import Kind
+
+PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "count": (),
+    "gauge": (("less", ("b",)),),
+    "number": (("field", "n"),),
+    "distinct": (("field", "n"),),
+    "periods": (("period", "week"),),
+    "first": (),
+    "last": (),
+}
+CALENDARS = (Calendar("UTC"), Calendar("Europe/Berlin"), Calendar("America/New_York"))
+HOUR = FIXED["h"]
+#: A coarse grid around a change of clocks, so that equal instants and edges of days are common.
+START = 1_711_756_800_000_000
+
+numbers = st.one_of(
+    st.integers(-3, 3),
+    st.decimals("-2", "2", places=1),
+    st.sampled_from([Decimal("1E+308"), Decimal("1E-308"), 10**37, Decimal("0.1"), 2**53, -(2**53) - 1]),
+)
+payloads = st.one_of(
+    st.just({}), st.fixed_dictionaries({"n": st.one_of(numbers, st.sampled_from(["x", "", None, True, ["x"]]))})
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn, least: int = 0) -> list[Event]:
+    """Events of one user with different identities, in no particular order."""
+    rows = draw(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), payloads), min_size=least, max_size=12))
+    apart = draw(st.sampled_from([6, 30, 240]))
+    return [
+        Event("u", kind, START + steps * apart * HOUR, "", f"{index:03}", payload, dumps(payload))
+        for index, (steps, kind, payload) in enumerate(rows)
+    ]
+
+
+def grown(kind: Kind, events: Sequence[Event], params: dict[str, Any], calendar: Calendar) -> Any:
+    """The memory after stepping the events in the order given."""
+    state = None
+    for event in events:
+        state = kind.step(state, event, params, calendar)
+    return state
+
+
+def stored(state: Any) -> Any:
+    """The memory after it was written and read again."""
+    return json.loads(json.dumps(state))
+
+
+kinds = pytest.mark.parametrize("name", sorted(KINDS))
+caps = st.sampled_from([None, 1, 2, 5])
+calendars = st.sampled_from(CALENDARS)
+
+
+@kinds
+@given(events=histories(), order=st.randoms(use_true_random=False), calendar=calendars, cap=caps)
+def test_a_counter_is_the_same_in_every_order(
+    name: str, events: list[Event], order: Any, calendar: Calendar, cap: int | None
+) -> None:
+    """Stepping a history in any order leaves the same memory."""
+    kind, params = KINDS[name], params_of(Fold(name, Match(), PARAMS[name], cap=cap))
+    shuffled = events.copy()
+    order.shuffle(shuffled)
+    assert grown(kind, events, params, calendar) == grown(kind, shuffled, params, calendar)
+
+
+@kinds
+@given(events=histories(), data=st.data(), calendar=calendars, cap=caps)
+def test_a_counter_is_the_same_for_every_cut(
+    name: str, events: list[Event], data: st.DataObject, calendar: Calendar, cap: int | None
+) -> None:
+    """Memories of parts merge to the memory of the whole, however they are grouped, also when read back from JSON."""
+    kind, params = KINDS[name], params_of(Fold(name, Match(), PARAMS[name], cap=cap))
+    marks = data.draw(st.lists(st.integers(0, 2), min_size=len(events), max_size=len(events)))
+    a, b, c = (
+        stored(
+            grown(kind, [event for event, mark in zip(events, marks, strict=True) if mark == part], params, calendar)
+        )
+        for part in range(3)
+    )
+    whole = grown(kind, events, params, calendar)
+    assert kind.merge(kind.merge(a, b, cap), c, cap) == stored(whole)
+    assert kind.merge(a, kind.merge(b, c, cap), cap) == stored(whole)
+    assert kind.merge(b, a, cap) == kind.merge(a, b, cap)
+    assert kind.merge(None, a, cap) == a == kind.merge(a, None, cap)
+
+
+@kinds
+@given(events=histories(least=1), calendar=calendars, cap=caps)
+def test_a_step_is_a_merge_and_changes_nothing_it_was_given(
+    name: str, events: list[Event], calendar: Calendar, cap: int | None
+) -> None:
+    """`step` is `merge` with `lift`; the memory handed in stays as it was; the unit fact rises by at most one."""
+    kind, params = KINDS[name], params_of(Fold(name, Match(), PARAMS[name], cap=cap))
+    *earlier, last = events
+    before = grown(kind, earlier, params, calendar)
+    copy = stored(before)
+    after = kind.step(before, last, params, calendar)
+    assert stored(before) == copy
+    lifted = kind.lift(last, params, calendar)
+    assert after == (before if lifted is None else kind.merge(before, lifted, cap))
+    assert kind.step(copy, last, params, calendar) == stored(after)
+    if kind.unit_fact is not None:
+        assert kind.level(after) == kind.facts(after, params)[kind.unit_fact]
+        assert kind.level(after) <= kind.level(before) + 1
+
+
+@kinds
+@given(events=histories(), calendar=calendars, cap=st.integers(1, 5))
+def test_a_cap_changes_no_answer_up_to_itself(name: str, events: list[Event], calendar: Calendar, cap: int) -> None:
+    """With a cap K the unit fact is the true one up to K."""
+    kind = KINDS[name]
+    if kind.unit_fact is None:
+        return
+    whole, bounded = Fold(name, Match(), PARAMS[name]), Fold(name, Match(), PARAMS[name], cap=cap)
+    full = kind.level(grown(kind, events, params_of(whole), calendar))
+    less = kind.level(grown(kind, events, params_of(bounded), calendar))
+    assert min(full, cap) == min(less, cap)
+
+
+@kinds
+def test_the_empty_memory_states_the_same_facts(name: str) -> None:
+    """A fact that exists after an event exists before the first one."""
+    kind, params = KINDS[name], dict(PARAMS[name])
+    event = Event("u", "a", START, "", "1", {"n": 1}, '{"n":1}')
+    state = kind.step(None, event, params, CALENDARS[0])
+    assert kind.facts(None, params).keys() == kind.facts(state, params).keys()
+
+
+UNITS = st.sampled_from(["h", "d", "w", "M", "q", "y"])
+moments = st.builds(
+    lambda amount, unit, more: Moment(((-amount, unit), *more)),
+    st.integers(0, 3),
+    UNITS,
+    st.sampled_from([(), ((-1, "M"),), ((6, "h"),)]),
+)
+bounds = st.lists(
+    st.builds(Bound, st.sampled_from(["$gte", "$gt", "$lte", "$lt", "$eq", "$ne"]), moments), min_size=1, max_size=2
+).map(tuple)
+
+
+def holds(bound: Bound, us: int, now_us: int, calendar: Calendar) -> bool:
+    """Whether an instant is within one bound, spelled out."""
+    at = calendar.shift(now_us, bound.moment)
+    return {
+        "$gte": us >= at,
+        "$gt": us > at,
+        "$lte": us <= at,
+        "$lt": us < at,
+        "$eq": us == at,
+        "$ne": us != at,
+    }[bound.operator]
+
+
+@kinds
+@given(events=histories(), limits=bounds, calendar=calendars, wait=st.integers(0, 40))
+def test_a_moving_window_states_what_its_events_do(
+    name: str, events: list[Event], limits: tuple[Bound, ...], calendar: Calendar, wait: int
+) -> None:
+    """At every later now a moving memory states the facts of exactly the events within its bounds."""
+    ordered = sorted(events, key=lambda event: event.order)
+    fold = Fold(name, Match(bounds=limits), PARAMS[name])
+    window, kind, params = memory(fold), KINDS[name], params_of(fold)
+    state = None
+    for event in ordered:
+        before = stored(state)
+        after = window.step(state, event, params, calendar)
+        assert stored(state) == before
+        state = after
+    now_us = (ordered[-1].occurred_us if ordered else START) + wait * 6 * HOUR
+    within = [event for event in ordered if all(holds(bound, event.occurred_us, now_us, calendar) for bound in limits)]
+    expected = kind.facts(grown(kind, within, params, calendar), params)
+    assert window.facts(stored(state), now_us, params, calendar) == expected
+
+
+@given(events=histories(), days=st.integers(1, 5), cap=st.integers(1, 4), calendar=calendars)
+def test_a_capped_window_counts_right_up_to_its_cap(
+    events: list[Event], days: int, cap: int, calendar: Calendar
+) -> None:
+    """Where now bounds the far side only, the newest K entries answer `at least K`."""
+    whole = Fold("count", Match(bounds=(Bound("$gte", Moment(((-days, "d"),))),)))
+    capped = replace(whole, cap=cap)
+    states = [None, None]
+    for event in sorted(events, key=lambda event: event.order):
+        counts = []
+        for index, fold in enumerate((whole, capped)):
+            window, params = memory(fold), params_of(fold)
+            states[index] = window.step(states[index], event, params, calendar)
+            counts.append(window.facts(states[index], event.occurred_us, params, calendar)["event_count"])
+        assert min(counts[0], cap) == min(counts[1], cap)
+        assert len(states[1] or ()) <= cap
+
+
+@pytest.mark.parametrize("name", sorted(TRAILS))
+@given(events=histories(), calendar=calendars)
+def test_a_trail_can_be_stored_between_any_two_events(name: str, events: list[Event], calendar: Calendar) -> None:
+    """A trail that is written and read after each event states what one kept in memory does."""
+    trail, params = TRAILS[name], {}
+    kept = read = None
+    for event in sorted(events, key=lambda event: event.order):
+        kept = trail.step(kept, event, params, calendar)
+        read = stored(trail.step(read, event, params, calendar))
+        assert trail.facts(read, event.occurred_us, params, calendar) == trail.facts(
+            kept, event.occurred_us, params, calendar
+        )
