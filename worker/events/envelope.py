@@ -22,6 +22,7 @@ MAX_SOURCE = 200
 MAX_ID = 200
 
 _MAX_SENTENCE = 1_000
+_BACKSLASH = ord("\\")
 _NO_BOUND = 1 << 62
 
 
@@ -77,7 +78,7 @@ def _read(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Draft:
     if len(value) > MAX_BYTES:
         raise JsonFault("too_large", f"the value has {len(value):,} bytes, {MAX_BYTES:,} are allowed")
     # An escape may stand for NUL or half a surrogate pair: only the slow reader looks.
-    if (b"\\" in value and b"\\u" in value) or (headers and is_cloud_event(headers)):
+    if (_BACKSLASH in value and b"\\u" in value) or (headers and is_cloud_event(headers)):
         return read_slowly(value, headers)
     try:
         found = _read_envelope(value)

@@ -75,7 +75,7 @@ def loads(data: bytes | str) -> Any:
     beyond the bounds, NUL characters and lone surrogates. Of two equal keys the last one counts.
     """
     text = _text(data)
-    if "\\u" not in text:
+    if "\\" not in text or "\\u" not in text:
         try:
             value = read_fast(text)
         except FAST_ERRORS:
