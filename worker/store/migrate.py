@@ -160,7 +160,7 @@ async def schema_version(pool: Pool) -> int:
     return found
 
 
-def known_version() -> int:
+def newest_known_version() -> int:
     """The schema this version of badgestream needs."""
     return len(shipped())
 

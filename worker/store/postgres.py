@@ -20,31 +20,33 @@ class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable):
     One connection per transaction; `schema` must be the one the pool was made with.
     """
 
-    def __init__(self, pool: Pool, *, group: str = "badges", schema: str = SCHEMA) -> None:
+    def __init__(self, pool: Pool, *, group_id: str = "badges", schema: str = SCHEMA) -> None:
         super().__init__(pool, schema=schema)
-        self.group = group
+        self.group_id = group_id
         self._paths: dict[tuple[str, int], WritePath] = {}
 
     async def claim(
         self, topic: str, partition: int, *, generation: int, owner: str, start_offset: int
     ) -> Claim | None:
         """Take the partition with a fresh token; None where a newer generation holds it."""
-        found = await self.rows("claim", self.group, topic, partition, start_offset, generation, owner)
+        found = await self.rows("claim", self.group_id, topic, partition, start_offset, generation, owner)
         return Claim(topic, partition, **dict(found[0])) if found else None
 
     async def release(self, claim: Claim) -> None:
         """Give the partition back cleanly, if the token still holds."""
-        await self.execute("release", self.group, claim.topic, claim.partition, claim.token)
+        await self.execute("release", self.group_id, claim.topic, claim.partition, claim.token)
 
     async def record_gap(self, topic: str, partition: int, from_offset: int, to_offset: int, cause: str) -> None:
         """Write down a hole in a partition's offsets that was accepted."""
-        await self.execute("record_gap", self.group, topic, partition, from_offset, to_offset, cause)
+        await self.execute("record_gap", self.group_id, topic, partition, from_offset, to_offset, cause)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
         """A transaction on a connection of its own: committed on leaving, rolled back on an exception."""
         async with self.work() as session:
-            yield PostgresTransaction(session, group=self.group, catalog_lock=self.catalog_lock, path_of=self._path_of)
+            yield PostgresTransaction(
+                session, group_id=self.group_id, catalog_lock=self.catalog_lock, path_of=self._path_of
+            )
 
     def _path_of(self, topic: str, partition: int) -> WritePath:
         return self._paths.setdefault((topic, partition), WritePath())

@@ -26,6 +26,20 @@ class Session:
         self.broken = False
         self.pool_is_stale = False
 
+    @property
+    def gone(self) -> bool:
+        """Whether the connection was closed, by whomever."""
+        try:
+            return self.connection.is_closed()
+        except asyncpg.InterfaceError:
+            # The pool took it back when it died.
+            return True
+
+    def discard(self) -> None:
+        """Close the connection at once; the pool makes another."""
+        if not self.gone:
+            self.connection.terminate()
+
     @contextmanager
     def door(self, during: str) -> Iterator[None]:
         """Translate what goes wrong inside. A cancelled statement may still run: its connection is thrown away."""
@@ -35,10 +49,9 @@ class Session:
             self.broken = True
             raise
         except FOREIGN as error:
-            closed = self.connection.is_closed()
-            self.broken |= closed or not isinstance(error, asyncpg.PostgresError)
+            self.broken |= self.gone or not isinstance(error, asyncpg.PostgresError)
             self.pool_is_stale |= state_of(error) in STALE_POOL
-            raise translate(error, during=during, closed=closed) from None
+            raise translate(error, during=during, closed=self.gone) from None
 
     async def rows(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of a named query."""
@@ -69,15 +82,15 @@ class Session:
 
     async def undo(self) -> None:
         """Roll back; never raises. A connection that cannot is thrown away, and the server rolls back."""
-        if self.broken or self.connection.is_closed():
-            self.connection.terminate()
+        if self.broken or self.gone:
+            self.discard()
             return
         try:
             await self.connection.execute("ROLLBACK", timeout=_ROLLBACK_SECONDS)
         except FOREIGN:
-            self.connection.terminate()
+            self.discard()
         except asyncio.CancelledError:
-            self.connection.terminate()
+            self.discard()
             raise
 
 
@@ -110,7 +123,7 @@ class Database:
             yield session
         except BaseException as error:
             if session.broken or isinstance(error, asyncio.CancelledError):
-                session.connection.terminate()
+                session.discard()
             raise
         finally:
             await self._give_back(session)
@@ -128,7 +141,7 @@ class Database:
                 await self.pool.expire_connections()
             await self.pool.release(session.connection)
         except FOREIGN:
-            session.connection.terminate()
+            session.discard()
 
 
 @asynccontextmanager

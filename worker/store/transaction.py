@@ -33,10 +33,10 @@ class PostgresTransaction:
     """One open transaction; see `pipeline.protocols.Transaction` for what each method promises."""
 
     def __init__(
-        self, session: Session, *, group: str, catalog_lock: Lock, path_of: Callable[[str, int], WritePath]
+        self, session: Session, *, group_id: str, catalog_lock: Lock, path_of: Callable[[str, int], WritePath]
     ) -> None:
         self._session = session
-        self._group = group
+        self._group_id = group_id
         self._catalog_lock = catalog_lock
         self._path_of = path_of
         self._path = WritePath()
@@ -46,7 +46,7 @@ class PostgresTransaction:
         """Move the partition; raises Fenced where token or offset do not match."""
         moved = await self._session.execute(
             "fence",
-            self._group,
+            self._group_id,
             claim.topic,
             claim.partition,
             claim.token,

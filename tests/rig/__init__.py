@@ -1,0 +1,1 @@
+"""The services tests run against: found, started, reset between tests, stopped."""
