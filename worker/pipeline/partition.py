@@ -18,7 +18,7 @@ from time import monotonic
 
 import structlog
 
-from worker.errors import Fenced, OperatorError, PoisonBatch, TransientError
+from worker.errors import Fenced, OperatorError, PoisonBatch, TimedOut, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
 from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, record_sha
@@ -142,7 +142,8 @@ class PartitionOwner:
                 self._log.warning("batch_fenced", next_offset=self.next_offset)
             except TransientError as error:
                 self._log.warning("partition_waits", reason=error.message, seconds=round(wait, 2))
-                self._limit = max(1, self._limit // 2)
+                if isinstance(error, TimedOut):
+                    self._limit = max(1, self._limit // 2)
             except OperatorError as error:
                 self.halted = error.message
                 self._log.error("partition_halted", reason=error.message, help=error.help)

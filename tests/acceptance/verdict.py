@@ -1,0 +1,176 @@
+"""Holds what a run left behind against brute force: awards, messages, the event log, state, dead letters."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from worker.events import Event, decode_line, format_instant
+from worker.files import read_sources
+from worker.rules.catalog.load import load_catalog
+from worker.rules.evaluate import replay
+from worker.rules.plan import compile_plan
+
+DEMO = Path(__file__).resolve().parents[2] / "worker" / "demo"
+NAMESPACE = uuid5(NAMESPACE_DNS, "badgestream")
+
+Award = tuple[str, str, str, str]
+
+
+@dataclass
+class Verdict:
+    """What was counted, and one sentence for everything that is not as it must be."""
+
+    counts: dict[str, Any] = field(default_factory=dict)
+    deviations: list[str] = field(default_factory=list)
+
+    def expect(self, what: str, found: Any, wanted: Any) -> None:
+        """Note a deviation where two values differ; sets and counters say what is missing and what is too much."""
+        if found == wanted:
+            return
+        if isinstance(found, set) and isinstance(wanted, set):
+            missing, extra = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
+            self.deviations.append(
+                f"{what}: {len(wanted - found)} missing {missing}, {len(found - wanted)} too much {extra}"
+            )
+        else:
+            self.deviations.append(f"{what}: found {found!r}, wanted {wanted!r}")
+
+
+def expected_awards() -> set[Award]:
+    """(user, badge, context, awarded_at) that the rules give by brute force."""
+    lines = (DEMO / "expected.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines if line]
+    return {(row["user_id"], row["badge_key"], row["context"], row["awarded_at"]) for row in rows}
+
+
+async def messages(bootstrap_servers: str, topic: str) -> list[Any]:
+    """Every message of a topic, partition by partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: list[Any] = []
+        while any([await consumer.position(at) < ends[at] for at in partitions]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += records
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def verify(dsn: str, bootstrap_servers: str, *, poison: list[bytes]) -> Verdict:
+    """Compare the database and the topics with what they must hold."""
+    verdict = Verdict()
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("SET search_path TO badges")
+        await _awards_stored(connection, verdict)
+        await _log_and_state(connection, verdict)
+        await _dead_letters(connection, verdict, poison)
+    finally:
+        await connection.close()
+    await _awards_published(bootstrap_servers, verdict)
+    dead = await messages(bootstrap_servers, "badges.dead-letters")
+    verdict.expect("dead letters published", {record.value for record in dead}, set(poison))
+    return verdict
+
+
+async def _awards_stored(connection: Any, verdict: Verdict) -> None:
+    rows = await connection.fetch("SELECT user_id, badge_key, context, awarded_at FROM user_badges")
+    stored = [
+        (row["user_id"], row["badge_key"], row["context"], row["awarded_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+        for row in rows
+    ]
+    verdict.counts["awards"] = len(stored)
+    verdict.expect("user_badges", set(stored), expected_awards())
+    verdict.expect("rows of user_badges", len(stored), len(expected_awards()))
+
+
+async def _awards_published(bootstrap_servers: str, verdict: Verdict) -> None:
+    records = await messages(bootstrap_servers, "badges.awards")
+    first: dict[str, Any] = {}
+    orders: dict[str, list[int]] = {}
+    for record in records:
+        body = json.loads(record.value)
+        name = json.dumps(
+            [body["user_id"], body["badge_key"], body["context"], 0, "awarded"],
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        if body["id"] != str(uuid5(NAMESPACE, name)):
+            verdict.deviations.append(f"message id {body['id']} is not the award's")
+        if record.key != body["user_id"].encode():
+            verdict.deviations.append(f"message {body['id']} has the key {record.key!r}")
+        if body["id"] not in first:
+            orders.setdefault(body["user_id"], []).append(body["sequence"])
+        if first.setdefault(body["id"], body) != body:
+            verdict.deviations.append(f"two messages with id {body['id']} differ")
+    published = {(body["user_id"], body["badge_key"], body["context"], body["awarded_at"]) for body in first.values()}
+    verdict.counts["messages"] = len(records)
+    verdict.expect("awards topic", published, expected_awards())
+    for user_id, sequences in orders.items():
+        verdict.expect(f"sequence of {user_id}", sequences, list(range(1, len(sequences) + 1)))
+
+
+async def _log_and_state(connection: Any, verdict: Verdict) -> None:
+    catalog = load_catalog(read_sources(DEMO / "catalog.yaml"))
+    plan = compile_plan(catalog)
+    by_user: dict[str, list[Event]] = {}
+    with gzip.open(DEMO / "events.jsonl.gz", "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            event = decode_line(line, catalog.dictionary, number=number)
+            assert isinstance(event, Event)
+            by_user.setdefault(event.user_id, []).append(event)
+    wanted = {
+        (event.user_id, event.source, event.id, event.type, format_instant(event.occurred_us))
+        for events in by_user.values()
+        for event in events
+    }
+    rows = await connection.fetch("SELECT user_id, source, id, type, occurred_at FROM events")
+    found = [(*list(row)[:4], row["occurred_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")) for row in rows]
+    verdict.counts["events"] = len(found)
+    verdict.expect("event log", set(found), wanted)
+    verdict.expect("rows of the event log", len(found), len(wanted))
+    folded = {}
+    for user_id, events in by_user.items():
+        state, _ = replay(plan, user_id, sorted(events, key=lambda event: event.order), {})
+        for scope, folds in state.scopes.items():
+            if folds:
+                folded[user_id, scope] = msgspec.msgpack.decode(msgspec.msgpack.encode(folds))
+    stored = {}
+    for row in await connection.fetch(
+        "SELECT user_id, '' AS scope, state FROM users UNION ALL SELECT * FROM user_scopes"
+    ):
+        folds = msgspec.msgpack.decode(row["state"]) if row["state"] else {}
+        if folds:
+            stored[row["user_id"], row["scope"]] = folds
+    verdict.counts["states"] = len(stored)
+    differing = [key for key in folded.keys() | stored.keys() if folded.get(key) != stored.get(key)]
+    if differing:
+        key = sorted(differing)[0]
+        verdict.deviations.append(
+            f"{len(differing)} states differ from the fold of the log, first {key}: "
+            f"{stored.get(key)} / {folded.get(key)}"
+        )
+
+
+async def _dead_letters(connection: Any, verdict: Verdict, poison: list[bytes]) -> None:
+    rows = await connection.fetch("SELECT reason, raw, sha256 FROM dead_letters")
+    verdict.counts["dead_letters"] = dict(Counter(row["reason"] for row in rows))
+    verdict.expect("dead letters", {row["raw"] for row in rows}, set(poison))
+    for row in rows:
+        verdict.expect("sha256 of a dead letter", row["sha256"], hashlib.sha256(row["raw"]).digest())

@@ -1,0 +1,276 @@
+"""The owner of a partition checks offsets, claims again after doubt, and isolates what the database refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from worker.errors import Fenced, PoisonBatch, TransientError
+from worker.events import Record, Rejected
+from worker.exchange import Claim
+from worker.pipeline.batch import BatchFacts, CatalogMoved, record_sha
+from worker.pipeline.partition import Hooks, Pace, PartitionOwner
+
+PARTITION = ("events", 0)
+
+
+def record(offset: int, value: bytes | None = None) -> Record:
+    return Record("events", 0, offset, 1_000 + offset, b"u1", value or str(offset).encode())
+
+
+@dataclass
+class FakeStream:
+    """A log of records; `beginning` and `end` as the broker would say."""
+
+    records: dict[int, Record]
+    beginning: int = 0
+    end: int | None = None
+    seeks: list[int] = field(default_factory=list)
+    resumed: bool = False
+
+    def seek(self, _partition: tuple[str, int], offset: int) -> None:
+        self.seeks.append(offset)
+
+    def pause(self, _partition: tuple[str, int]) -> None:
+        self.resumed = False
+
+    def resume(self, _partition: tuple[str, int]) -> None:
+        self.resumed = True
+
+    async def bounds(self, _partition: tuple[str, int]) -> tuple[int, int]:
+        return self.beginning, self.end if self.end is not None else max(self.records, default=-1) + 1
+
+    def read(self) -> list[Record]:
+        """What a fetch from the last sought offset gives."""
+        return [self.records[offset] for offset in sorted(self.records) if offset >= self.seeks[-1]]
+
+
+@dataclass
+class FakeStore:
+    """Remembers claims and gaps; the next claim returns where `next_offset` stands."""
+
+    next_offset: int = 0
+    last: Record | None = None
+    claims: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    released: int = 0
+    refuse: int = 0
+
+    async def claim(self, topic: str, partition: int, **_: Any) -> Claim | None:
+        self.claims += 1
+        if self.refuse:
+            self.refuse -= 1
+            return None
+        last = self.last
+        return Claim(
+            topic,
+            partition,
+            uuid4(),
+            self.claims,
+            1,
+            self.next_offset,
+            last.offset if last else None,
+            record_sha(last) if last else None,
+            0,
+        )
+
+    async def release(self, _claim: Claim) -> None:
+        self.released += 1
+
+    async def record_gap(self, _topic: str, _partition: int, from_offset: int, to_offset: int, _cause: str) -> None:
+        self.gaps.append((from_offset, to_offset))
+
+
+@dataclass
+class FakeApplier:
+    """Applies by remembering offsets; raises what `faults` holds, in order, before anything is applied."""
+
+    store: FakeStore
+    applied: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    faults: list[Exception] = field(default_factory=list)
+    poison: set[int] = field(default_factory=set)
+
+    async def apply(
+        self,
+        _claim: Claim,
+        records: Sequence[Record],
+        *,
+        from_offset: int,
+        refused: Mapping[int, Rejected] | None = None,
+    ) -> BatchFacts:
+        assert from_offset == self.store.next_offset
+        if self.faults:
+            raise self.faults.pop(0)
+        if not refused and any(item.offset in self.poison for item in records):
+            raise PoisonBatch("22P05")
+        self.applied += [item.offset for item in records]
+        self.refused += list(refused or ())
+        self.store.next_offset = records[-1].offset + 1
+        self.store.last = records[-1]
+        return BatchFacts("events", 0, records[-1].offset + 1, records=len(records))
+
+
+@dataclass
+class Rig:
+    stream: FakeStream
+    store: FakeStore
+    applier: FakeApplier
+    owner: PartitionOwner
+    fenced: list[int]
+    moved: list[int]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Feed what a fetch would give until the condition holds."""
+        async with asyncio.timeout(5):
+            while not condition():
+                if self.owner.wants_more() and self.stream.resumed and self.stream.seeks:
+                    self.owner.accept(self.stream.read())
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("worker.pipeline.partition.BACKOFF", (0.001, 0.001))
+    stream = FakeStream({offset: record(offset) for offset in range(10)})
+    store = FakeStore()
+    applier = FakeApplier(store)
+    fenced: list[int] = []
+    moved: list[int] = []
+
+    async def catalog_moved(head: int) -> None:
+        moved.append(head)
+
+    hooks = Hooks(applied=lambda _: None, fenced=lambda: fenced.append(1), catalog_moved=catalog_moved)
+    owner = PartitionOwner(
+        PARTITION,
+        generation=1,
+        name="test",
+        store=store,  # type: ignore[arg-type]
+        stream=stream,  # type: ignore[arg-type]
+        applier=applier,  # type: ignore[arg-type]
+        slots=asyncio.Semaphore(1),
+        pace=Pace(max_events=4, max_seconds=0.0),
+        hooks=hooks,
+    )
+    task: asyncio.Task[None] = asyncio.create_task(owner.run())
+    yield Rig(stream, store, applier, owner, fenced, moved)
+    owner.stop()
+    async with asyncio.timeout(5):
+        await task
+
+
+async def test_every_record_is_applied_once_in_order(rig: Rig) -> None:
+    """All records of the log are applied, in order, none twice, however often a fetch repeats them."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == list(range(10))
+
+
+async def test_the_record_after_the_last_applied_one_is_next(rig: Rig) -> None:
+    """A claim goes on after the last applied record, which is read again only to be recognised."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+    rig.applier.faults.append(Fenced("gone"))
+    rig.stream.records |= {10: record(10), 11: record(11)}
+    await rig.until(lambda: rig.store.next_offset == 12)
+    assert rig.applier.applied == list(range(12))
+    assert rig.fenced == [1]
+    assert rig.stream.seeks[-1] == 9
+
+
+async def test_another_record_at_the_last_offset_halts_the_partition(rig: Rig) -> None:
+    """A topic that was created again is noticed by its last applied record, and nothing of it is applied."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+    rig.stream.records = {offset: record(offset, b"other") for offset in range(20)}
+    rig.applier.faults.append(TransientError("connection lost"))
+    rig.stream.records[10] = record(10, b"other")
+    await rig.until(lambda: rig.owner.halted is not None)
+    assert rig.owner.halted is not None
+    assert "created again" in rig.owner.halted
+    assert rig.applier.applied == list(range(10))
+
+
+async def test_a_log_that_ends_before_the_next_offset_halts_the_partition(rig: Rig) -> None:
+    """A topic cut below the offset that this group goes on from is not read from the start in silence."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+    rig.stream.end = 5
+    rig.applier.faults.append(TransientError("connection lost"))
+    rig.stream.records[10] = record(10)
+    await rig.until(lambda: rig.owner.halted is not None)
+    assert "ends at offset 5" in str(rig.owner.halted)
+
+
+async def test_a_hole_is_read_again_once_then_recorded(rig: Rig) -> None:
+    """Missing offsets are fetched again; a hole that stays is written down and passed."""
+    del rig.stream.records[3], rig.stream.records[4]
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert rig.store.gaps == [(3, 5)]
+    assert rig.stream.seeks.count(3) == 1
+
+
+async def test_expired_records_halt_the_partition(rig: Rig) -> None:
+    """Records that expired unread are a loss an operator must accept; they are never skipped in silence."""
+    for offset in range(2, 6):
+        del rig.stream.records[offset]
+    rig.stream.beginning = 6
+    await rig.until(lambda: rig.owner.halted is not None)
+    assert rig.applier.applied == [0, 1]
+    assert "expired unread" in str(rig.owner.halted)
+
+
+async def test_doubt_is_settled_by_a_new_claim(rig: Rig) -> None:
+    """After a lost connection the partition is claimed again and goes on where the database says."""
+    rig.applier.faults.append(TransientError("outcome unknown"))
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.store.claims == 2
+    assert rig.applier.applied == list(range(10))
+
+
+async def test_a_refused_claim_is_tried_again(rig: Rig) -> None:
+    """While a newer generation holds the partition nothing is read; the claim is tried until it succeeds."""
+    rig.store.refuse = 3
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == list(range(10))
+
+
+async def test_a_record_the_database_refuses_is_isolated(rig: Rig) -> None:
+    """A batch the database cannot store is cut in half until the one record stands alone as a dead letter."""
+    rig.applier.poison = {5}
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == list(range(10))
+    assert rig.applier.refused == [5]
+
+
+async def test_a_moved_catalog_redoes_the_batch(rig: Rig) -> None:
+    """A batch that meets a newer catalog is done again, with no new claim, after the plan was swapped."""
+    rig.applier.faults.append(CatalogMoved(2))
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.moved == [2]
+    assert rig.store.claims == 1
+
+
+async def test_a_skipping_client_is_made_to_read_again(rig: Rig) -> None:
+    """Records that a client skipped once are read, not lost."""
+    await rig.until(rig.owner.wants_more)
+    rig.owner.accept([record(6), record(7)])
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == list(range(10))
+    assert rig.store.gaps == []
+
+
+def test_the_sha_of_a_record_names_its_content() -> None:
+    """Timestamp, key and value decide a record's sha; its offset does not."""
+    one = record(1, b"x")
+    assert record_sha(one) == record_sha(replace(one, offset=9))
+    for other in (
+        replace(one, timestamp_ms=0),
+        replace(one, key=None),
+        replace(one, key=b""),
+        replace(one, value=b"y"),
+    ):
+        assert record_sha(one) != record_sha(other)
