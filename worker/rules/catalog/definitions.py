@@ -48,6 +48,7 @@ class Badge:
     status: Status = "active"
     revocable: str = "never"
     animation: Mapping[str, Any] | None = None
+    breaker: Mapping[str, Any] | str | None = None
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     kind: Literal["badge", "ladder", "tenure", "milestone"] = "badge"
     ever: bool = False

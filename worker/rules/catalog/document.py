@@ -12,13 +12,15 @@ from typing import Any
 
 from worker.errors import Fault
 from worker.rules.catalog import json_source, yaml_source
-from worker.rules.catalog.places import Place, Problem, Spot, place_at
+from worker.rules.catalog.places import Lines, Place, Problem, Spot
 
 #: The most characters of all sources together (a catalog of 100,000 badges has about 25 million).
 MAX_CHARACTERS = 64 * 1024 * 1024
 
 #: Codes that speak of a name that stands as a key, so that the key is shown and not what it holds.
-KEY_CODES = frozenset({"unknown_key", "duplicate_key", "unknown_operator", "unsupported_format"})
+KEY_CODES = frozenset(
+    {"unknown_key", "duplicate_key", "unknown_operator", "unsupported_format", "unused_metric", "name_style"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Document:
     _lists: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _whole: dict[str, int] = field(default_factory=dict)
     _spots: dict[int, Spot | None] = field(default_factory=dict)
+    _lines: dict[int, Lines] = field(default_factory=dict)
 
     def placed(self, fault: Fault) -> Fault:
         """The fault with file, line and column, where its text is at hand."""
@@ -60,9 +63,7 @@ class Document:
         if home is None:
             return None
         index, tokens = home
-        if index not in self._spots:
-            self._spots[index] = _spots(self.sources[index])
-        root = self._spots[index]
+        root = self._root(index)
         if root is None:
             return None
         spot, used = root.descend(tokens)
@@ -70,7 +71,7 @@ class Document:
         whole = used == len(tokens)
         named = whole and (key or f'"{last}"' in message)
         span = spot.key if named and spot.key is not None else spot.span
-        return self.sources[index].name, place_at(self.sources[index].text, span)
+        return self.sources[index].name, self._lines[index].place(span)
 
     def add(self, index: int, part: Mapping[str, Any]) -> list[Fault]:
         """Adds one source's sections: lists are appended, maps joined, single values must agree."""
@@ -103,12 +104,19 @@ class Document:
     def _repeated(self, tokens: list[str], index: int, first: int) -> Fault:
         """Two sources say something of one name; the second is the fault's place."""
         path = "".join("/" + escape(token) for token in tokens)
-        source, spot = self.sources[index], _spots(self.sources[index])
-        place = place_at(source.text, spot.descend(tokens)[0].key or (0, 0)) if spot else Place(1, 1, 1)
+        source, root = self.sources[index], self._root(index)
+        place = self._lines[index].place(root.descend(tokens)[0].key or (0, 0)) if root else Place(1, 1, 1)
         return Fault(
             "duplicate_key", path, f'"{tokens[-1]}" stands in {self.sources[first].name} already.',
             "keep one of the two", file=source.name, line=place.line, column=place.column,
         )  # fmt: skip
+
+    def _root(self, index: int) -> Spot | None:
+        """The spots of one source, worked out once."""
+        if index not in self._spots:
+            self._spots[index] = _reader(self.sources[index]).spots(self.sources[index].text)
+            self._lines[index] = Lines(self.sources[index].text)
+        return self._spots[index]
 
     def _home(self, tokens: Sequence[str]) -> tuple[int, list[str]] | None:
         """The source that holds a place, and the pointer's tokens within that source."""
@@ -172,10 +180,6 @@ def _reader(source: Source) -> Any:
     if source.name.endswith((".yaml", ".yml")):
         return yaml_source
     return json_source if json_source.looks_like(source.text) else yaml_source
-
-
-def _spots(source: Source) -> Spot | None:
-    return _reader(source).spots(source.text)  # type: ignore[no-any-return]
 
 
 def _fault(source: Source, problem: Problem) -> Fault:

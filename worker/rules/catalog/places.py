@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,13 +57,30 @@ class Spot:
         return spot, len(tokens)
 
 
+class Lines:
+    """Lines and columns of one text; finding a place costs a bisection, however long the text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def place(self, span: Span) -> Place:
+        """Line and columns of a span; what goes on past the line's end is cut there."""
+        start, end = span
+        line = bisect_right(self._starts, start)
+        shown = self._text[start : min(end, self._end(line))].rstrip()
+        column = start - self._starts[line - 1] + 1
+        return Place(line, column, column + max(1, len(shown)))
+
+    def text(self, line: int) -> str:
+        """A line, 1-based, without its end."""
+        return self._text[self._starts[line - 1] : self._end(line)] if 0 < line <= len(self._starts) else ""
+
+    def _end(self, line: int) -> int:
+        end = self._starts[line] - 1 if line < len(self._starts) else len(self._text)
+        return end - 1 if self._text[end - 1 : end] == "\r" else end
+
+
 def place_at(text: str, span: Span) -> Place:
-    """Line and columns of a span; what goes on past the line's end is cut there."""
-    start, end = span
-    line_start = text.rfind("\n", 0, start) + 1
-    line_end = text.find("\n", start)
-    if line_end < 0:
-        line_end = len(text)
-    shown = text[start : min(end, line_end)].rstrip()
-    column = start - line_start + 1
-    return Place(text.count("\n", 0, start) + 1, column, column + max(1, len(shown)))
+    """One place of a text."""
+    return Lines(text).place(span)
