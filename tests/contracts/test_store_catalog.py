@@ -1,0 +1,113 @@
+"""What every store promises about the catalog: one head, moved between batches only, and ids given once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from tests.contracts.samples import AnyStore, badge
+from worker.store.memory import MemoryStore
+from worker.store.postgres import PostgresStore
+
+
+async def apply(store: AnyStore, digest: str, *keys: str, event_types: tuple[str, ...] = ("question.scored",)) -> int:
+    """Apply a catalog of badges with these keys."""
+    return await store.apply_catalog(
+        json.dumps({"badges": keys, "a": 1.0}), digest, badges=[badge(key) for key in keys], event_types=event_types
+    )
+
+
+async def version_in_batch(store: AnyStore) -> int:
+    """The version a batch sees."""
+    async with store.transaction() as transaction:
+        return await transaction.catalog_version()
+
+
+async def test_there_is_no_head_at_first(store: AnyStore) -> None:
+    """A database without a catalog is at version 0."""
+    assert await store.catalog_head() is None
+    assert await version_in_batch(store) == 0
+    assert not await store.catalog_knows("h1")
+
+
+async def test_each_change_is_a_version(store: AnyStore) -> None:
+    """Applying writes the next version and moves the head; an unchanged catalog keeps the head's number."""
+    assert [await apply(store, digest, "a") for digest in ("h1", "h1", "h2", "h1")] == [1, 1, 2, 3]
+    head = await store.catalog_head()
+    assert head is not None
+    assert (head.version, head.hash, head.document) == (3, "h1", '{"badges": ["a"], "a": 1.0}')
+    assert await version_in_batch(store) == 3
+    assert await store.catalog_knows("h2")
+
+
+async def test_batches_share_the_catalog(store: AnyStore) -> None:
+    """Batches do not wait for each other."""
+    async with store.transaction() as first, store.transaction() as second:
+        assert await first.catalog_version() == 0
+        async with asyncio.timeout(5):
+            assert await second.catalog_version() == 0
+
+
+async def test_head_waits_for_running_batches(store: AnyStore) -> None:
+    """The head does not move while a batch runs that read it; a batch that begins meanwhile sees the new one."""
+    async with store.transaction() as running:
+        assert await running.catalog_version() == 0
+        applying = asyncio.create_task(apply(store, "h1", "a"))
+        await asyncio.wait([applying], timeout=0.2)
+        later = asyncio.create_task(version_in_batch(store))
+        done, _ = await asyncio.wait([applying, later], timeout=0.2)
+        assert not done
+        assert await running.catalog_version() == 0
+    assert await applying == 1
+    assert await later == 1
+
+
+async def test_of_two_that_apply_one_comes_second(store: AnyStore) -> None:
+    """Catalogs applied at once become versions one after the other; equal ones become one."""
+    versions = await asyncio.gather(*(apply(store, digest, "a") for digest in ("h1", "h2", "h3", "h3")))
+    assert len(set(versions)) in {3, 4}
+    head = await store.catalog_head()
+    assert head is not None
+    assert head.version == max(versions)
+
+
+async def test_ids_are_given_once(store: AnyStore) -> None:
+    """Badges and event types keep the id they got first, whatever later versions add, drop and bring back."""
+    await apply(store, "h1", "b", "a", event_types=("x.y", "a.b"))
+    before = await _ids(store)
+    await apply(store, "h2", "c", event_types=("z.z",))
+    await apply(store, "h3", "a", "d", "b", event_types=("x.y", "z.z"))
+    after = await _ids(store)
+    assert before[0].keys() == {"a", "b"}
+    for old, new in zip(before, after, strict=True):
+        assert {name: new[name] for name in old} == old
+        assert len(set(new.values())) == len(new)
+    assert after[0].keys() == {"a", "b", "c", "d"}
+
+
+async def _ids(store: AnyStore) -> tuple[dict[str, int], dict[str, int]]:
+    if isinstance(store, MemoryStore):
+        return dict(store.tables.badge_ids), dict(store.tables.event_type_ids)
+    async with store.pool.acquire() as connection:
+        badges = await connection.fetch("SELECT key, id FROM badges ORDER BY id")
+        types = await connection.fetch("SELECT name, id FROM event_types ORDER BY id")
+    return dict(map(tuple, badges)), dict(map(tuple, types))
+
+
+async def test_badges_table_says_what_the_catalog_says(database: PostgresStore) -> None:
+    """The table people query has the head's badges; one that was left out is deprecated, and comes back."""
+    await database.apply_catalog(
+        "{}", "h1", badges=[badge("a", label="A", family="f", tier=2, sort_score=7), badge("b")], event_types=[]
+    )
+    await database.apply_catalog("{}", "h2", badges=[badge("a", label="Ä", status="hidden")], event_types=[])
+    async with database.pool.acquire() as connection:
+        rows = await connection.fetch(
+            "SELECT key, label, family, tier, sort_score, status, catalog_version FROM badges"
+        )
+    assert sorted(map(tuple, rows)) == [
+        ("a", "Ä", "misc", None, 0, "hidden", 2),
+        ("b", "", "misc", None, 0, "deprecated", 2),
+    ]
+    await database.apply_catalog("{}", "h3", badges=[badge("b")], event_types=[])
+    async with database.pool.acquire() as connection:
+        assert await connection.fetchval("SELECT status FROM badges WHERE key = 'b'") == "active"
