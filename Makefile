@@ -1,0 +1,58 @@
+# The one entry to everything: `make help` lists it. What it needs: Python 3.11 or newer with venv, and make.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed-$(shell cat requirements-dev.lock pyproject.toml | cksum | cut -d ' ' -f 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types check format lock acceptance acceptance-chaos clean
+
+help: ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with every extra, the test tools and this checkout (done once for each lock file)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo "Python's venv is needed (Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "installing what requirements-dev.lock names into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.installed-* && touch $@
+
+demo: install ## Play a community's events through a real worker (ARGS=--once ends with a summary)
+	@$(BIN)/badges demo $(ARGS)
+
+test: install ## Run unit, property, contract and integration tests on the services that are here
+	@$(BIN)/pytest tests/unit tests/properties tests/contracts tests/integration $(ARGS)
+
+lint: install ## Check style, layers between rooms, YAML, migrations and the Dockerfile
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/yamllint --strict .
+	@$(BIN)/hadolint deploy/Dockerfile
+	@$(BIN)/squawk sql/0*.sql
+
+types: install ## Check types, strictly
+	@$(BIN)/mypy --strict worker
+
+check: lint types test ## Everything that must pass before a change goes in
+
+format: install ## Put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: install ## Resolve the lock files again from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
+
+acceptance: acceptance-chaos ## Run what is asked of a release, by hand: up to 40 min each
+
+acceptance-chaos: install ## Kill workers, broker and database mid-stream and compare every award (BADGES_TEST_SEED=n)
+	@BADGES_TEST_REQUIRE=kafka,postgres $(BIN)/pytest tests/acceptance -m chaos $(ARGS)
+
+clean: ## Remove .venv, caches and builds
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist mutants
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
