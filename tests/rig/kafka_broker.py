@@ -121,8 +121,13 @@ class KafkaBroker:
         while self._controller_port == self.port:
             self._controller_port = free_port()
         self._settings = dict(settings or {})
+        self._listeners = [("PLAINTEXT", "PLAINTEXT", self.port), ("CONTROLLER", "PLAINTEXT", self._controller_port)]
         self._heap = heap
         self._process: subprocess.Popen[bytes] | None = None
+
+    def add_listener(self, name: str, protocol: str, port: int) -> None:
+        """Listen on a further port; before the first start."""
+        self._listeners.append((name, protocol, port))
 
     @property
     def bootstrap_servers(self) -> str:
@@ -229,9 +234,9 @@ class KafkaBroker:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, _, port in self._listeners),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol, _ in self._listeners),
             "log.dir": str(self.folder / "data"),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",

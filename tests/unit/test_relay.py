@@ -1,0 +1,389 @@
+"""The relay against an outbox and a broker held in memory, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.rig.waiting import until
+from worker import outbox
+from worker.errors import OperatorError, PoisonBatch, TransientError
+from worker.exchange import Message, OutboxRow
+from worker.outbox import LEASE_SECONDS, REFUSALS, Relay, RelayHooks, lease_name
+
+
+def row(number: int, *texts: str) -> OutboxRow:
+    """A row of one user's messages."""
+    return OutboxRow(number, "awards", tuple(Message(b"u", text.encode()) for text in texts or (f"m{number}",)))
+
+
+@dataclass
+class MemoryOutbox:
+    """An outbox that keeps leases by the clock it is given, and fails where it is told to."""
+
+    clock: Callable[[], float]
+    rows: dict[int, list[OutboxRow]] = field(default_factory=dict)
+    leases: dict[str, tuple[UUID, str, float]] = field(default_factory=dict)
+    parked: dict[int, str] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    def _call(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.failing:
+            raise TransientError(f"{name} failed")
+
+    def _holds(self, name: str, token: UUID) -> bool:
+        held = self.leases.get(name)
+        return held is not None and held[0] == token
+
+    async def acquire_lease(self, name: str, owner: str, ttl_seconds: float) -> UUID | None:
+        self._call("acquire_lease")
+        held = self.leases.get(name)
+        if held is not None and held[1] != owner and held[2] > self.clock():
+            return None
+        self.leases[name] = (uuid4(), owner, self.clock() + ttl_seconds)
+        return self.leases[name][0]
+
+    async def renew_lease(self, name: str, token: UUID, ttl_seconds: float) -> bool:
+        self._call("renew_lease")
+        if not self._holds(name, token):
+            return False
+        self.leases[name] = (token, self.leases[name][1], self.clock() + ttl_seconds)
+        return True
+
+    async def resign_lease(self, name: str, token: UUID) -> None:
+        self._call("resign_lease")
+        if self._holds(name, token):
+            del self.leases[name]
+
+    async def unpublished(self, shard: int, limit: int) -> list[OutboxRow]:
+        self._call("unpublished")
+        return [item for item in self.rows.get(shard, []) if item.id not in self.parked][:limit]
+
+    async def mark_published(self, shard: int, ids: Sequence[int], lease: str, token: UUID) -> bool:
+        self._call("mark_published")
+        if not self._holds(lease, token):
+            return False
+        self.rows[shard] = [item for item in self.rows[shard] if item.id not in ids]
+        return True
+
+    async def park(self, ids: Sequence[int], lease: str, token: UUID, reason: str) -> bool:
+        self._call("park")
+        if self._holds(lease, token):
+            self.parked |= dict.fromkeys(ids, reason)
+        return self._holds(lease, token)
+
+    async def outbox_figures(self) -> tuple[int, float]:
+        return sum(map(len, self.rows.values())), 0.0
+
+
+@dataclass
+class Broker:
+    """A log of what was stored; each publisher it opens dies with its first failure, as real ones do."""
+
+    log: list[bytes] = field(default_factory=list)
+    opened: int = 0
+    faults: list[Exception | None] = field(default_factory=list)
+    poison: set[bytes] = field(default_factory=set)
+    store_before_failing: int = 0
+    during: Callable[[], None] = lambda: None
+
+    async def open(self) -> BrokerPublisher:
+        self.opened += 1
+        return BrokerPublisher(self)
+
+
+@dataclass
+class BrokerPublisher:
+    """One publisher of the broker."""
+
+    broker: Broker
+    closed: bool = False
+
+    async def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
+        assert not self.closed, "a publisher was used after its failure"
+        self.broker.during()
+        fault = self.broker.faults.pop(0) if self.broker.faults else None
+        values = [message.value or b"" for _, message in messages]
+        if fault is None and self.broker.poison.intersection(values):
+            fault = PoisonBatch("too large")
+        if fault is not None:
+            self.broker.log += values[: self.broker.store_before_failing]
+            raise fault
+        self.broker.log += values
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Clock:
+    """Monotonic seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> MemoryOutbox:
+    return MemoryOutbox(clock)
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+def make(store: MemoryOutbox, broker: Broker, clock: Clock, *, owner: str = "one", **more: object) -> Relay:
+    return Relay(store=store, open_publisher=broker.open, owner=owner, clock=clock, shards=2, **more)  # type: ignore[arg-type]
+
+
+async def test_rows_are_sent_in_order_and_marked(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """A round sends a shard's rows, oldest first and each row's messages in turn, and leaves none waiting."""
+    published: list[tuple[str, int]] = []
+    store.rows = {0: [row(1, "a", "b"), row(2, "c")], 1: [row(3, "d")]}
+    relay = make(
+        store, broker, clock, hooks=RelayHooks(published=lambda topic, count: published.append((topic, count)))
+    )
+    assert await relay.round() == 3
+    assert broker.log == [b"a", b"b", b"c", b"d"]
+    assert store.rows == {0: [], 1: []}
+    assert published == [("awards", 3), ("awards", 1)]
+    assert broker.opened == 1
+
+
+async def test_a_failure_opens_a_new_producer_and_sends_the_same_rows(
+    store: MemoryOutbox, broker: Broker, clock: Clock
+) -> None:
+    """After a failed send nothing is marked, the producer is never used again, and the rows are read and sent anew."""
+    store.rows = {0: [row(1), row(2), row(3)]}
+    broker.faults = [TransientError("gone")]
+    broker.store_before_failing = 2
+    relay = make(store, broker, clock)
+    with pytest.raises(TransientError):
+        await relay.round()
+    assert len(store.rows[0]) == 3
+    assert await relay.round() == 3
+    assert broker.log == [b"m1", b"m2", b"m1", b"m2", b"m3"]
+    assert broker.opened == 2
+
+
+async def test_an_unmarked_row_is_sent_again(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """A database that fails between sending and marking costs a repeat, never a loss."""
+    store.rows = {0: [row(1)]}
+    store.failing = {"mark_published"}
+    relay = make(store, broker, clock)
+    with pytest.raises(TransientError):
+        await relay.round()
+    store.failing = set()
+    assert await relay.round() == 1
+    assert broker.log == [b"m1", b"m1"]
+
+
+async def test_a_shard_of_another_is_left_alone_until_its_lease_ends(
+    store: MemoryOutbox, broker: Broker, clock: Clock
+) -> None:
+    """Two relays never send from one shard at a time, and the second takes over once the first fell silent."""
+    store.rows = {0: [row(1)], 1: [row(2)]}
+    first, second = make(store, broker, clock), make(store, broker, clock, owner="two")
+    assert await first.round() == 2
+    store.rows = {0: [row(3)], 1: []}
+    assert await second.round() == 0
+    clock.now += LEASE_SECONDS + 0.1
+    assert await second.round() == 1
+    assert broker.log == [b"m1", b"m2", b"m3"]
+
+
+async def test_a_frozen_relay_stops_trusting_its_lease(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """A relay that was frozen past its lease asks for it again before it reads anything."""
+    relay, other = make(store, broker, clock), make(store, broker, clock, owner="two")
+    await relay.round()
+    clock.now += LEASE_SECONDS + 0.1
+    await other.round()
+    store.rows = {0: [row(1)], 1: [row(2)]}
+    assert await relay.round() == 0
+    assert broker.log == []
+
+
+async def test_trust_counts_from_before_the_request(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """An answer that came late shortens the trust by the time it took."""
+    original = store.acquire_lease
+
+    async def slow(name: str, owner: str, ttl_seconds: float) -> UUID | None:
+        token = await original(name, owner, ttl_seconds)
+        clock.now += 5
+        return token
+
+    store.acquire_lease = slow  # type: ignore[method-assign]
+    relay = make(store, broker, clock)
+    await relay.round()
+    assert relay.held[0].trusted_until == 100.0 + LEASE_SECONDS - outbox.TRUST_MARGIN_SECONDS
+
+
+async def test_a_lease_is_renewed_while_it_is_used(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """A relay that goes round keeps its shards for as long as it likes."""
+    relay, other = make(store, broker, clock), make(store, broker, clock, owner="two")
+    await relay.round()
+    for _ in range(10):
+        clock.now += LEASE_SECONDS / 2
+        await relay.round()
+        assert await other.store.acquire_lease(lease_name(0), "two", 10) is None
+
+
+async def test_a_lease_lost_before_marking_marks_nothing(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """Rows that were sent by a relay whose lease was taken meanwhile stay waiting for the new holder."""
+    store.rows = {0: [row(1)]}
+    relay = make(store, broker, clock)
+
+    def steal() -> None:
+        store.leases[lease_name(0)] = (uuid4(), "two", clock.now + 10)
+
+    broker.during = steal
+    assert await relay.round() == 0
+    assert [item.id for item in store.rows[0]] == [1]
+    assert 0 not in relay.held
+
+
+async def test_a_row_that_is_refused_alone_is_set_aside(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """A poison row is tried by fresh producers alone, then parked with the reason; its neighbours are published."""
+    parked: list[int] = []
+    store.rows = {0: [row(1), row(2), row(3)]}
+    broker.poison = {b"m2"}
+    relay = make(store, broker, clock, hooks=RelayHooks(parked=parked.append))
+    while await relay.round():
+        pass
+    assert store.parked == {2: "too large"}
+    assert broker.log == [b"m1", b"m3"]
+    assert parked == [1]
+    assert broker.opened == 1 + 1 + REFUSALS
+
+
+async def test_an_outage_parks_nothing(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
+    """However often a broker fails, no row is set aside for it."""
+    store.rows = {0: [row(1)]}
+    broker.faults = [TransientError("down")] * 20
+    relay = make(store, broker, clock)
+    for _ in range(20):
+        with pytest.raises(TransientError):
+            await relay.round()
+    assert await relay.round() == 1
+    assert store.parked == {}
+
+
+async def test_it_runs_until_stopped_and_gives_its_leases_back(store: MemoryOutbox, broker: Broker) -> None:
+    """`run` publishes what comes, wakes at once after a commit, and leaves no lease and no open producer behind."""
+    loop = asyncio.get_running_loop()
+    store.clock = loop.time
+    relay = Relay(store=store, open_publisher=broker.open, owner="one", shards=2)
+    stop = asyncio.Event()
+    running = asyncio.create_task(relay.run(stop))
+    async with asyncio.timeout(5):
+        await until(lambda: relay.held, "a lease", every=0)
+        started = loop.time()
+        store.rows = {0: [row(1)]}
+        relay.wake()
+        await until(lambda: broker.log, "a message", every=0)
+        assert loop.time() - started < outbox.IDLE_SECONDS
+        stop.set()
+        await running
+    assert store.leases == {}
+    assert relay.held == {}
+
+
+async def test_it_survives_a_broker_and_a_database_that_come_late(
+    store: MemoryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a producer that cannot be opened nor a failing query ends the relay; it publishes once they are back."""
+    monkeypatch.setattr(outbox, "BACKOFF", (0.001, 0.002))
+    failures = [OperatorError("Kafka refused the connection."), TransientError("later")]
+
+    async def open_late() -> BrokerPublisher:
+        if failures:
+            raise failures.pop()
+        return await broker.open()
+
+    store.clock = asyncio.get_running_loop().time
+    store.failing, store.rows = {"unpublished"}, {0: [row(1)]}
+    relay = Relay(store=store, open_publisher=open_late, owner="one", shards=1)
+    stop = asyncio.Event()
+    running = asyncio.create_task(relay.run(stop))
+    async with asyncio.timeout(5):
+        await until(lambda: store.asked.count("unpublished") >= 3, "three tries")
+        store.failing = set()
+        await until(lambda: broker.log, "a message")
+        stop.set()
+        await running
+    assert broker.log == [b"m1"]
+
+
+async def test_stopping_does_not_wait_for_a_broker_that_hangs(
+    store: MemoryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A send that never ends is left behind within the time for farewells, and the leases are given back."""
+    monkeypatch.setattr(outbox, "FINISH_SECONDS", 0.05)
+
+    class Hanging(BrokerPublisher):
+        async def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
+            await asyncio.Event().wait()
+
+    async def open_hanging() -> BrokerPublisher:
+        return Hanging(broker)
+
+    store.clock, store.rows = asyncio.get_running_loop().time, {0: [row(1)]}
+    relay = Relay(store=store, open_publisher=open_hanging, owner="one", shards=1)
+    stop = asyncio.Event()
+    running = asyncio.create_task(relay.run(stop))
+    async with asyncio.timeout(5):
+        await until(lambda: relay.held, "a lease")
+        stop.set()
+        await running
+    assert store.leases == {}
+    assert [item.id for item in store.rows[0]] == [1]
+
+
+@given(
+    faults=st.lists(st.sampled_from(["send", "mark", "steal", "freeze", "fine"]), max_size=12),
+    stored=st.integers(0, 4),
+    count=st.integers(1, 6),
+)
+@settings(deadline=None)
+def test_whatever_fails_first_copies_are_in_order_and_none_is_missing(
+    faults: list[str], stored: int, count: int
+) -> None:
+    """Two relays with failing sends, failing marks, stolen leases and freezes lose nothing and keep the order."""
+
+    async def play() -> None:
+        clock = Clock()
+        store, broker = MemoryOutbox(clock), Broker(store_before_failing=stored)
+        store.rows = {0: [row(number) for number in range(count)]}
+        relays = [make(store, broker, clock, owner=str(number)) for number in range(2)]
+        for turn, fault in enumerate([*faults, "freeze", "fine"]):
+            clock.now += LEASE_SECONDS + 1 if fault == "freeze" else 1
+            broker.faults = [TransientError("send")] if fault == "send" else []
+            store.failing = {"mark_published"} if fault == "mark" else set()
+            if fault == "steal":
+                store.leases.clear()
+            with suppress(TransientError):
+                await relays[turn % 2].round()
+        broker.faults, store.failing = [], set()
+        clock.now += LEASE_SECONDS + 1
+        while store.rows[0]:
+            await relays[0].round()
+        assert list(dict.fromkeys(broker.log)) == [f"m{number}".encode() for number in range(count)]
+
+    asyncio.run(play())
