@@ -253,3 +253,10 @@ CREATE TABLE erased_users (
     erased_at timestamptz NOT NULL
 );
 COMMENT ON COLUMN erased_users.user_hash IS 'sha256 of the user id';
+
+-- Up to which instant events of a type were removed for their age: older ones are refused, or a replay would bring back
+-- a part of what is gone.
+CREATE TABLE retention_floors (
+    type  text COLLATE "C" PRIMARY KEY,
+    floor timestamptz NOT NULL
+);

@@ -348,3 +348,15 @@ SELECT number, name, sha256, applied_at FROM schema_migrations ORDER BY number;
 -- name: schema_version
 -- The number of the last migration this database has.
 SELECT coalesce(max(number), 0) AS version FROM schema_migrations;
+
+-- ================================================================ what must not come back
+
+-- name: removal_rules
+-- Per type, the age below which events are refused; one row without a type where some user was erased.
+SELECT NULL::text AS type, NULL::timestamptz AS floor FROM (SELECT 1 FROM erased_users LIMIT 1) AS erased
+UNION ALL
+SELECT type, floor FROM retention_floors;
+
+-- name: erased_among
+-- When the users with these hashes were erased, of those who were.
+SELECT user_hash, erased_at FROM erased_users WHERE user_hash = ANY ($1::bytea[]);

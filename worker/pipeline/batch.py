@@ -120,6 +120,15 @@ def conflict(event: Event) -> Rejected:
     )
 
 
+def removal(code: str, event: Event) -> Rejected:
+    """The rejection of an event that must not come back."""
+    messages = {
+        "erased": "The user was erased after this event occurred.",
+        "too_old": f"Events of {event.type} this old were removed by retention.",
+    }
+    return Rejected(code=code, message=messages[code], path="/occurred_at", user_id=event.user_id)
+
+
 class Applier:
     """Applies batches with one plan; the plan is swapped whole, between batches, by `use`."""
 
@@ -145,7 +154,7 @@ class Applier:
 
         1 decode; what is no event becomes a dead letter. Then, in one transaction:
         2 fence: token and offset must match; the catalog's head must be the plan's version
-        3 remember the events; duplicates vanish, conflicts become dead letters
+        3 remember the events; duplicates vanish; conflicts, and what was erased or is too old, become dead letters
         4 lock the users in sorted order and load their state
         5 apply, event by event; a user with an event older than the newest applied one is folded again from the log
         6 save what changed; grant; put awards and dead letters into the outbox
@@ -165,6 +174,7 @@ class Applier:
             head = await transaction.catalog_version()
             if head != plan.version:
                 raise CatalogMoved(head)
+            await self._screen(transaction, claim, decoded)
             new = await self._remember(transaction, claim, decoded, facts)
             if new:
                 await self._advance(transaction, plan, new, facts)
@@ -210,6 +220,17 @@ class Applier:
                 letters.append(dead_letter(record, outcome, incarnation=claim.incarnation))
         ordered = [seen[identity] for identity in sorted(seen)]
         return Decoded([event for event, _ in ordered], [record for _, record in ordered], letters)
+
+    async def _screen(self, transaction: Transaction, claim: Claim, decoded: Decoded) -> None:
+        """Take out what must not come back (decisions 27, 28)."""
+        refused = await transaction.screen(decoded.events) if decoded.events else {}
+        for index, code in refused.items():
+            rejected = removal(code, decoded.events[index])
+            decoded.letters.append(dead_letter(decoded.sources[index], rejected, incarnation=claim.incarnation))
+        if refused:
+            kept = [index for index in range(len(decoded.events)) if index not in refused]
+            decoded.events = [decoded.events[index] for index in kept]
+            decoded.sources = [decoded.sources[index] for index in kept]
 
     async def _remember(
         self, transaction: Transaction, claim: Claim, decoded: Decoded, facts: BatchFacts

@@ -20,6 +20,9 @@ class Transaction(Protocol):
     async def catalog_version(self) -> int:
         """The head version (0: none), under the shared catalog lock, which is held to the end."""
 
+    async def screen(self, events: Sequence[Event]) -> dict[int, str]:
+        """Indexes of events that must not be taken, with the dead-letter code: `erased` or `too_old`."""
+
     async def remember(self, events: Sequence[Event]) -> Remembered:
         """Append events (sorted by user, source, id; no triple twice) to the log; duplicates vanish here."""
 

@@ -78,6 +78,8 @@ class Tables:
 
     partitions: dict[tuple[str, int], PartitionRow] = field(default_factory=dict)
     gaps: dict[tuple[str, int, int, int], str] = field(default_factory=dict)
+    erased_users: dict[bytes, int] = field(default_factory=dict)
+    retention_floors: dict[str, int] = field(default_factory=dict)
     events: dict[str, dict[tuple[str, str], Event]] = field(default_factory=dict)
     users: dict[str, UserRow] = field(default_factory=dict)
     scopes: dict[tuple[str, str], bytes] = field(default_factory=dict)

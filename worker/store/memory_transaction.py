@@ -13,6 +13,7 @@ from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState
 from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
 from worker.store.memory_tables import Holder, Locks, OutboxEntry, Tables, UserRow
+from worker.store.removal import screened
 
 
 class MemoryTransaction(Holder):
@@ -71,6 +72,11 @@ class MemoryTransaction(Holder):
         with self._statement():
             await self._locks.share_catalog(self)
             return len(self._tables.catalogs)
+
+    async def screen(self, events: Sequence[Event]) -> dict[int, str]:
+        """Indexes of events that must not be taken, with the reason."""
+        with self._statement():
+            return screened(events, self._tables.retention_floors, self._tables.erased_users)
 
     async def remember(self, events: Sequence[Event]) -> Remembered:
         """Append events to the log; returns which were new and which conflict."""

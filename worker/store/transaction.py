@@ -15,6 +15,7 @@ from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import OrderKey, UserState
 from worker.store.blobs import STATEMENT_BYTES, chunks, outbox_rows, pack_state, storable, unpack_state
 from worker.store.remember import WritePath, remember
+from worker.store.removal import screened, user_hash
 from worker.store.session import Session
 
 _LOG_PAGE: Final = 500
@@ -64,6 +65,18 @@ class PostgresTransaction:
         await self._session.rows("lock_catalog_shared", *self._catalog_lock)
         found = await self._session.rows("catalog_version")
         return int(found[0]["version"]) if found else 0
+
+    async def screen(self, events: Sequence[Event]) -> dict[int, str]:
+        """Indexes of events that must not be taken, with the reason."""
+        rules = await self._session.rows("removal_rules")
+        if not rules:
+            return {}
+        floors = {kind: floor for kind, floor in rules if kind is not None}
+        erased: dict[bytes, int] = {}
+        if len(floors) < len(rules):
+            hashes = sorted({user_hash(event.user_id) for event in events})
+            erased = dict(await self._session.rows("erased_among", hashes))
+        return screened(events, floors, erased)
 
     async def remember(self, events: Sequence[Event]) -> Remembered:
         """Append events to the log; returns which were new and which conflict."""
