@@ -10,11 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 #: Event types that never count in "all of the user's events" unless named (decisions 10).
 NEVER_COUNTED = ("cron.", "badge.", "user.erased")
+
+#: Wider than any number an author may write, so that no two of them become one.
+_EXACT = Context(prec=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,6 @@ def canonical(value: Any) -> Any:
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int | Decimal):
-        number = Decimal(value).normalize()
+        number = Decimal(value).normalize(_EXACT)
         return {"n": format(number, "f") if abs(number.adjusted()) < 400 else str(number)}
     raise TypeError(f"not a node: {type(value).__name__}")

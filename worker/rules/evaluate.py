@@ -1,0 +1,128 @@
+"""One event to awards: steps the folds it matches, tests the badges that may newly hold, and says why.
+
+`apply` is the one function that changes a user's memory, whoever calls it: a batch, a rebuild, a simulation. `replay`
+is `apply` over a history. `explain` (see `explain.py`) answers for one badge, branch by branch.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+
+from worker.events.instants import format_instant
+from worker.events.types import Event
+from worker.rules.explain import Explanation, explain
+from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
+from worker.rules.state import Award, UserState
+
+__all__ = ["Explanation", "apply", "explain", "replay"]
+
+
+def apply(plan: Plan, state: UserState, event: Event) -> list[Award]:
+    """The awards this event earns; the event must be newer than `state.newest`, in order, and of this user.
+
+    In this order: 1 the folds it matches are stepped, 2 the badges that may newly hold are tested, each after those it
+    asks for, 3 what is earned is held from now on. `state` then stands after the event, its changed scopes in `dirty`.
+    """
+    route = plan.route(event.type)
+    state.newest = (event.occurred_us, event.source, event.id)
+    due = _step(plan, route, state, event)
+    return _test(plan, state, event, due) if due else []
+
+
+def replay(
+    plan: Plan, user_id: str, events: Iterable[Event], held: Mapping[tuple[str, str], int]
+) -> tuple[UserState, list[Award]]:
+    """The memory and the awards of a whole history, given in order; `held` are awards that are not given again."""
+    state = UserState(user_id, held=dict(held))
+    for (key, _), awarded_us in held.items():
+        number = plan.numbers.get(key)
+        if number is not None and plan.goals[number].mark is not None:
+            _mark(state, key, awarded_us)
+    awards: list[Award] = []
+    for event in events:
+        awards.extend(apply(plan, state, event))
+    return state, awards
+
+
+def _step(plan: Plan, route: Route, state: UserState, event: Event) -> list[int]:
+    """Step the folds the event matches; the numbers of the goals to test, repeats among them."""
+    due = list(route.watchers)
+    scopes, calendar, now_us = state.scopes, plan.calendar, event.occurred_us
+    for gate in route.gates(event):
+        scope = ""
+        if gate.per is not None:
+            context = context_of(event.payload, gate.per)
+            if context is None:
+                continue
+            scope = scope_name(gate.per, context)
+        states = scopes.get(scope)
+        if states is None:
+            states = scopes[scope] = {}
+        for memory in gate.memories:
+            before = states.get(memory.id)
+            after = memory.step(before, event, memory.params, calendar)
+            if after is before:
+                continue
+            states[memory.id] = after
+            state.dirty.add(scope)
+            for ladder in memory.ladders:
+                ladder.crossed(before, after, now_us, due)
+            if memory.dependents:
+                due.extend(memory.dependents)
+    return due
+
+
+def _test(plan: Plan, state: UserState, event: Event, due: list[int]) -> list[Award]:
+    """Test goals in order of their numbers; a grant adds those that ask for it."""
+    waiting = sorted(set(due), reverse=True)
+    subject: Subject | None = None
+    awards: list[Award] = []
+    while waiting:
+        goal = plan.goals[waiting.pop()]
+        badge = goal.badge
+        context = "" if badge.per is None else context_of(event.payload, badge.per)
+        if context is None or (badge.key, context) in state.held:
+            continue
+        if subject is None:
+            subject = Subject(state, event.occurred_us)
+        scope = scope_name(badge.per, context)
+        if not goal.holds(subject, scope, context):
+            continue
+        awards.append(_award(goal, subject, scope, context, event))
+        state.held[badge.key, context] = event.occurred_us
+        if goal.mark is not None:
+            _mark(state, badge.key, event.occurred_us)
+        for number in goal.dependents:
+            if number not in waiting:
+                insort(waiting, number, key=int.__neg__)
+    return awards
+
+
+def _award(goal: Goal, subject: Subject, scope: str, context: str, event: Event) -> Award:
+    metadata = figures(goal.shows, subject, scope)
+    if goal.badge.ever:
+        metadata["awarded_at"] = _short_instant(event.occurred_us)
+        metadata["event_id"] = event.id
+    return Award(
+        user_id=event.user_id,
+        badge_key=goal.badge.key,
+        context=context,
+        awarded_us=event.occurred_us,
+        trigger_id=event.id,
+        trigger_type=event.type,
+        trigger_source=event.source,
+        metadata=metadata,
+    )
+
+
+def _short_instant(us: int) -> str:
+    return format_instant(us).replace(".000000Z", "Z")
+
+
+def _mark(state: UserState, badge_key: str, awarded_us: int) -> None:
+    """Note the first award of a badge with contexts at the user's level, for badges that ask for it in any context."""
+    states = state.scopes.setdefault("", {})
+    mark = mark_of(badge_key)
+    states[mark] = min(awarded_us, states.get(mark, awarded_us))
+    state.dirty.add("")

@@ -1,0 +1,31 @@
+"""Definitions to a plan: event type to route, route to the folds that step and the badges that may newly hold.
+
+`dispatch` finds the filters an event passes, `timing` says when a formula can become true, `identity` which folds are
+one, `formula` turns formulas into functions, `keeping` gives each fold its memory and ladders, `compiler` puts them
+together; `model` holds what comes out.
+"""
+
+from __future__ import annotations
+
+from worker.rules.plan.compiler import EVALUATED, compile_plan
+from worker.rules.plan.formula import Source, Subject, figures, held_since, mark_of
+from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, Tally, context_of, scope_name, scope_of
+
+__all__ = [
+    "EVALUATED",
+    "Gate",
+    "Goal",
+    "Memory",
+    "Plan",
+    "Route",
+    "Source",
+    "Subject",
+    "Tally",
+    "compile_plan",
+    "context_of",
+    "figures",
+    "held_since",
+    "mark_of",
+    "scope_name",
+    "scope_of",
+]

@@ -1,0 +1,273 @@
+"""Compiles a catalog into a plan: which folds are kept, behind which gates, and when each badge is tested."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from worker.events.instants import format_instant
+from worker.rules.catalog.definitions import Badge, Catalog
+from worker.rules.ir import Test, tests
+from worker.rules.normalize import true_on_empty
+from worker.rules.operators.calendar import Calendar
+from worker.rules.plan.dispatch import Check, Dispatch, Watch, filter_of
+from worker.rules.plan.formula import Formulas, Judge, Source, Subject, mark_of, prerequisites
+from worker.rules.plan.identity import fold_key, gate_key
+from worker.rules.plan.keeping import Keeping
+from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, Tally
+from worker.rules.plan.timing import (
+    Drift,
+    Threshold,
+    counted,
+    covers,
+    drift,
+    thresholds,
+)
+
+#: Badges of these statuses are tested (decisions 25).
+EVALUATED = frozenset({"active", "hidden"})
+
+Touches = frozenset[str | None]
+
+
+def compile_plan(
+    catalog: Catalog,
+    *,
+    exact: bool = False,
+    only: Collection[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    tally: Tally | None = None,
+) -> Plan:
+    """The plan of a catalog.
+
+    `exact` sets no caps. `only` tests these badges, whatever their status, and the badges they ask for. `overrides`
+    gives metrics a value wherever a snapshot reads them. `tally` counts the work done, for tests of cost.
+    """
+    return _Compiler(catalog, exact=exact, overrides=overrides or {}, tally=tally).plan(only)
+
+
+class _Compiler:
+    """The steps of one compilation, in order."""
+
+    def __init__(self, catalog: Catalog, *, exact: bool, overrides: Mapping[str, Any], tally: Tally | None) -> None:
+        self.catalog = catalog
+        self.exact = exact
+        self.tally = tally
+        self.calendar = Calendar(catalog.timezone)
+        self.badges = {badge.key: badge for badge in catalog.badges}
+        self.keeping = Keeping(self.calendar, exact=exact, tally=tally)
+        self.overrides = overrides
+        self.fixed_sources: dict[Hashable, Source] = {}
+        self.watchers: dict[str, list[int]] = defaultdict(list)
+
+    def plan(self, only: Collection[str] | None) -> Plan:
+        chosen = _in_order(self.badges, self._chosen(only), only or ())
+        for number, badge in enumerate(chosen):
+            self._arrange(number, badge)
+        memories = self.keeping.settle()
+        goals, reach = self._goals(chosen)
+        gates = self._gates(memories, reach)
+        routes, other, uncounted = self._routes(gates, reach)
+        return Plan(
+            catalog=self.catalog,
+            calendar=self.calendar,
+            badges=self.badges,
+            goals=tuple(goals),
+            numbers={goal.badge.key: number for number, goal in enumerate(goals)},
+            sources=self._source_of,
+            routes=routes,
+            other=other,
+            uncounted=uncounted,
+            counts=Counter(trigger for badge in chosen for trigger in badge.triggers),
+            exact=self.exact,
+        )
+
+    def _chosen(self, only: Collection[str] | None) -> list[str]:
+        if only is None:
+            return [badge.key for badge in self.catalog.badges if badge.status in EVALUATED]
+        return [badge.key for badge in self.catalog.badges if badge.key in only]
+
+    # -- when each badge is tested
+
+    def _arrange(self, number: int, badge: Badge) -> None:
+        """Decide where the badge hangs: on the rungs of ladders, on changes of its folds, or on its triggers."""
+        found = list(tests(badge.formula))
+        if not self._rests(badge, found):
+            for test in found:
+                self.keeping.use(test.fold).whole = True
+            for trigger in badge.triggers:
+                self.watchers[trigger].append(number)
+            return
+        rungs = thresholds(badge.formula)
+        if rungs is None:
+            for test in found:
+                kept = self.keeping.use(test.fold)
+                kept.whole = True
+                kept.dependents.append(number)
+            return
+        for rung in rungs:
+            self.keeping.at_least(rung).rungs.append((rung, number))
+        self._keep_whole(found, rungs)
+
+    def _keep_whole(self, found: Sequence[Test], rungs: Sequence[Threshold]) -> None:
+        """What a ladder's badge merely shows of other folds, it shows as it is."""
+        bounded = {fold_key(rung.fold) for rung in rungs}
+        for test in found:
+            if fold_key(test.fold) not in bounded:
+                self.keeping.use(test.fold).whole = True
+
+    def _rests(self, badge: Badge, found: Sequence[Test]) -> bool:
+        """Whether the badge can only come to hold at a step of one of its folds, which then is one of its triggers."""
+        return (
+            all(test.fold.per == badge.per for test in found)
+            and not any(self._is_fixed(test) for test in found)
+            and covers(badge.triggers, badge.formula)
+            and Drift.UP not in drift(badge.formula)
+            and not true_on_empty(badge.formula)
+        )
+
+    # -- goals
+
+    def _goals(self, chosen: Sequence[Badge]) -> tuple[list[Goal], list[Touches]]:
+        """The goals, and for each what testing it and all that its grant leads to may touch."""
+        asked: dict[str, list[int]] = defaultdict(list)
+        marked: set[str] = set()
+        for number, badge in enumerate(chosen):
+            for key in dict.fromkeys(prerequisites(badge.formula)):
+                asked[key].append(number)
+                if self.badges[key].per not in (None, badge.per):
+                    marked.add(key)
+        formulas = Formulas(self._source_of, self.badges, self.calendar)
+        goals = []
+        for badge in chosen:
+            touches = {badge.per, *(test.fold.per for test in tests(badge.formula))}
+            if badge.key in marked or marked.intersection(prerequisites(badge.formula)):
+                touches.add(None)
+            goals.append(
+                Goal(
+                    badge=badge,
+                    holds=self._counted(formulas.judge(badge.formula, badge.per)),
+                    shows=tuple(formulas.shows(badge.formula)),
+                    touches=frozenset(touches),
+                    dependents=tuple(asked[badge.key]) if badge.key in asked else (),
+                    mark=mark_of(badge.key) if badge.key in marked else None,
+                )
+            )
+        reach = [goal.touches for goal in goals]
+        for number in range(len(goals) - 1, -1, -1):
+            reach[number] = reach[number].union(*(reach[other] for other in goals[number].dependents))
+        return goals, reach
+
+    def _counted(self, judge: Judge) -> Judge:
+        tally = self.tally
+        if tally is None:
+            return judge
+
+        def counting(subject: Subject, scope: str, context: str) -> bool:
+            tally.tests += 1
+            return judge(subject, scope, context)
+
+        return counting
+
+    def _is_fixed(self, test: Test) -> bool:
+        return bool(self.overrides) and dict(test.params).get("metric") in self.overrides
+
+    def _source_of(self, test: Test) -> Source:
+        kept = self.keeping.source(test.fold)
+        if not self._is_fixed(test):
+            return kept
+        name = dict(test.params)["metric"]
+        key = (name, fold_key(test.fold))
+        if key not in self.fixed_sources:
+            value = self.overrides[name]
+            instant = {"at": format_instant(value)} if self.catalog.metrics[name].instant else {}
+            self.fixed_sources[key] = Source(test.fold, kept.id, self.calendar, {test.fact: value, **instant})
+        return self.fixed_sources[key]
+
+    # -- gates and routes
+
+    def _gates(self, memories: Iterable[Memory], reach: Sequence[Touches]) -> list[Gate]:
+        behind: dict[Hashable, list[Memory]] = defaultdict(list)
+        for memory in memories:
+            behind[gate_key(memory.fold.match, memory.fold.per)].append(memory)
+        gates = []
+        for group in behind.values():
+            goals = {number for memory in group for number in memory.dependents}
+            goals.update(number for memory in group for ladder in memory.ladders for number in ladder.goals)
+            per = group[0].fold.per
+            gates.append(Gate(per, tuple(group), _union({per}, (reach[number] for number in goals))))
+        return gates
+
+    def _routes(self, gates: Iterable[Gate], reach: Sequence[Touches]) -> tuple[dict[str, Route], Route, Route]:
+        own: dict[str, list[Gate]] = defaultdict(list)
+        everything: list[Gate] = []
+        for gate in gates:
+            types = gate.memories[0].fold.match.types
+            for name in types:
+                own[name].append(gate)
+            if not types:
+                everything.append(gate)
+        shared = self._dispatch(everything)
+        stars = self.watchers.get("*", [])
+        routes = {}
+        other, uncounted = _route((shared,), set(stars), reach), _route((), (), reach)
+        named = {*own, *self.watchers} - {"*"}
+        for name in sorted(named):
+            dispatches = (self._dispatch(own[name]), *((shared,) if counted(name) else ()))
+            watchers = {*self.watchers.get(name, ()), *(stars if counted(name) else ())}
+            routes[name] = _route(dispatches, watchers, reach)
+        for name in self.catalog.dictionary.types:
+            routes.setdefault(name, other if counted(name) else uncounted)
+        return routes, other, uncounted
+
+    def _dispatch(self, gates: Iterable[Gate]) -> Dispatch[Gate]:
+        filters = [filter_of(gate, gate.memories[0].fold.match) for gate in gates]
+        return Dispatch(filters, self.calendar, self._watch())
+
+    def _watch(self) -> Watch | None:
+        tally = self.tally
+        if tally is None:
+            return None
+
+        def watch(check: Check) -> Check:
+            def counting(event: Any) -> bool:
+                tally.checks += 1
+                return check(event)
+
+            return counting
+
+        return watch
+
+
+def _route(dispatches: Iterable[Dispatch[Gate]], watchers: Collection[int], reach: Sequence[Touches]) -> Route:
+    return Route(
+        dispatches=tuple(dispatch for dispatch in dispatches if dispatch.size),
+        watchers=tuple(sorted(watchers)),
+        touches=_union(set(), (reach[number] for number in watchers)),
+    )
+
+
+def _union(first: set[str | None], others: Iterable[Touches]) -> Touches:
+    for other in others:
+        first |= other
+    return frozenset(first)
+
+
+def _in_order(badges: Mapping[str, Badge], keys: Iterable[str], asked: Collection[str]) -> list[Badge]:
+    """The badges and those they need that are tested at all, each after the ones it needs, else in the order given."""
+    placed: dict[str, Badge] = {}
+    for key in keys:
+        stack = [key]
+        while stack:
+            at = stack[-1]
+            wanted = [
+                other
+                for other in prerequisites(badges[at].formula)
+                if other not in placed and (badges[other].status in EVALUATED or other in asked)
+            ]
+            if wanted:
+                stack.extend(wanted)
+            else:
+                placed.setdefault(stack.pop(), badges[at])
+    return list(placed.values())

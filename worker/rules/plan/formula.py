@@ -1,0 +1,192 @@
+"""Formulas as functions over one user's memory at one instant, and the figures they leave in an award."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from worker.rules.catalog.definitions import Badge
+from worker.rules.ir import All, Fold, Held, Node, Not, Some, Test, Windowed
+from worker.rules.operators import memory as keeper_of
+from worker.rules.operators import params_of
+from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.kind import Kind
+from worker.rules.operators.values import check_fact, figure
+from worker.rules.state import FoldState, UserState
+
+Facts = Mapping[str, Any]
+Read = Callable[[FoldState, int], Facts]
+
+
+class Source:
+    """How the facts of one fold are read; `fixed` facts stand in for what is remembered (`simulate --set`)."""
+
+    __slots__ = ("fixed", "id", "per", "read")
+
+    def __init__(self, fold: Fold, fold_id: str, calendar: Calendar, fixed: Facts | None = None) -> None:
+        """`fold_id` is the id under which the state lies: that of the capped fold where the plan caps it."""
+        self.id = fold_id
+        self.per = fold.per
+        self.read = facts_reader(fold, calendar)
+        self.fixed = fixed
+
+
+def facts_reader(fold: Fold, calendar: Calendar) -> Read:
+    """A function from a fold's state and now to all its facts."""
+    keeper, params = keeper_of(fold), params_of(fold)
+    if isinstance(keeper, Kind):
+        kind = keeper
+        return lambda state, _now: kind.facts(state, params)
+    trail = keeper
+    return lambda state, now: trail.facts(state, now, params, calendar)
+
+
+class Subject:
+    """One user at one instant, seen through a plan: each fold's facts are worked out once, when asked for."""
+
+    __slots__ = ("_facts", "now_us", "state")
+
+    def __init__(self, state: UserState, now_us: int) -> None:
+        self.state = state
+        self.now_us = now_us
+        self._facts: dict[tuple[Source, str], Facts] = {}
+
+    def facts(self, source: Source, scope: str) -> Facts:
+        """All facts of a fold in a scope; those of a user-level fold are the user's whatever the scope."""
+        if source.per is None:
+            scope = ""
+        found = self._facts.get((source, scope))
+        if found is None:
+            states = self.state.scopes.get(scope)
+            found = source.read(None if states is None else states.get(source.id), self.now_us)
+            if source.fixed is not None:
+                found = {**found, **source.fixed}
+            self._facts[source, scope] = found
+        return found
+
+    def since(self, badge_key: str, context: str) -> int | None:
+        """Since when the user holds this award, if it was given at or before now."""
+        at = self.state.held.get((badge_key, context))
+        return at if at is not None and at <= self.now_us else None
+
+    def since_any(self, badge_key: str) -> int | None:
+        """Since when the user holds this badge in some context."""
+        states = self.state.scopes.get("")
+        at = None if states is None else states.get(mark_of(badge_key))
+        return at if at is not None and at <= self.now_us else None
+
+
+def mark_of(badge_key: str) -> str:
+    """The id, among the user-level folds, under which the first award of a badge with contexts is noted.
+
+    Another badge may ask for it in a context, or in none, for which that award is not loaded.
+    """
+    return hashlib.sha256(b"held:" + badge_key.encode()).hexdigest()[:16]
+
+
+#: A formula compiled: whether it holds for a subject, in a badge's scope and context.
+Judge = Callable[[Subject, str, str], bool]
+
+
+class Formulas:
+    """Compiles formulas over the sources of one plan. `source_of` answers for every test of them."""
+
+    __slots__ = ("_badges", "_calendar", "_source_of")
+
+    def __init__(self, source_of: Callable[[Test], Source], badges: Mapping[str, Badge], calendar: Calendar) -> None:
+        self._source_of = source_of
+        self._badges = badges
+        self._calendar = calendar
+
+    def judge(self, node: Node, per: str | None) -> Judge:
+        """The formula of a badge with this `per` field as a function."""
+        match node:
+            case Test():
+                return self._test(node)
+            case Held(badge_key=key):
+                return held_judge(key, self._badges[key].per, per)
+            case Windowed(child=child):
+                return self.judge(child, per)
+            case Not(child=child):
+                inner = self.judge(child, per)
+                return lambda subject, scope, context: not inner(subject, scope, context)
+            case All(children=children) | Some(children=children):
+                parts = [self.judge(child, per) for child in children]
+                if len(parts) == 1:
+                    return parts[0]
+                every = all if isinstance(node, All) else any
+                return lambda subject, scope, context: every(part(subject, scope, context) for part in parts)
+
+    def _test(self, test: Test) -> Judge:
+        source, fact, checks, calendar = self._source_of(test), test.fact, test.checks, self._calendar
+        if not checks:
+            return lambda _subject, _scope, _context: True
+        if len(checks) == 1:
+            only = checks[0]
+
+            def one(subject: Subject, scope: str, _context: str) -> bool:
+                return check_fact(only, subject.facts(source, scope)[fact], subject.now_us, calendar)
+
+            return one
+
+        def several(subject: Subject, scope: str, _context: str) -> bool:
+            value = subject.facts(source, scope)[fact]
+            return all(check_fact(check, value, subject.now_us, calendar) for check in checks)
+
+        return several
+
+    def shows(self, node: Node, prefix: str = "") -> Iterator[tuple[Source, str, str]]:
+        """What goes into an award's metadata, in order: (source, fact, key); `window_` is written once."""
+        match node:
+            case Test():
+                for fact, key in node.shows:
+                    yield self._source_of(node), fact, prefix + key
+            case Windowed(child=child):
+                yield from self.shows(child, "window_")
+            case Not(child=child):
+                yield from self.shows(child, prefix)
+            case All(children=children) | Some(children=children):
+                for child in children:
+                    yield from self.shows(child, prefix)
+            case Held():
+                return
+
+
+Shows = tuple[tuple[Source, str, str], ...]
+
+
+def figures(shows: Shows, subject: Subject, scope: str) -> dict[str, Any]:
+    """Why, in figures: what the tests of all branches show, in order; where two give one key, the later wins."""
+    found: dict[str, Any] = {}
+    for source, fact, key in shows:
+        value = subject.facts(source, scope)[fact]
+        if value is not None:
+            found[key] = figure(value)
+    return found
+
+
+def held_since(subject: Subject, key: str, other_per: str | None, per: str | None, context: str) -> int | None:
+    """Since when a badge is held: in the same context where both have one by the same field, else in any."""
+    if other_per is None:
+        return subject.since(key, "")
+    return subject.since(key, context) if other_per == per else subject.since_any(key)
+
+
+def held_judge(key: str, other_per: str | None, per: str | None) -> Judge:
+    """Whether a badge is held, as `held_since` finds it."""
+    return lambda subject, _scope, context: held_since(subject, key, other_per, per, context) is not None
+
+
+def prerequisites(node: Node) -> Iterator[str]:
+    """The keys of the badges a formula asks for."""
+    match node:
+        case Held(badge_key=key):
+            yield key
+        case Not(child=child) | Windowed(child=child):
+            yield from prerequisites(child)
+        case All(children=children) | Some(children=children):
+            for child in children:
+                yield from prerequisites(child)
+        case Test():
+            return

@@ -1,0 +1,151 @@
+"""What is kept for a plan's badges: each fold once, capped where that changes nothing, with those who look at it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from worker.errors import AuthorError, Fault
+from worker.events.types import Event
+from worker.rules.ir import Fold, canonical
+from worker.rules.operators import KINDS, params_of
+from worker.rules.operators import memory as keeper_of
+from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.moving import Moving
+from worker.rules.plan.formula import Source, facts_reader
+from worker.rules.plan.identity import fold_key
+from worker.rules.plan.model import FigureLadder, Ladder, Memory, Tally, UnitLadder
+from worker.rules.plan.timing import Threshold, exact_number, is_unit, keeps_window, may_be_capped
+from worker.rules.state import FoldState
+
+Step = Callable[[FoldState, Event, Mapping[str, Any], Calendar], FoldState]
+
+
+@dataclass(slots=True)
+class Kept:
+    """A fold while the plan is made. `whole` is set where some badge needs more of it than a threshold does."""
+
+    fold: Fold
+    rungs: list[tuple[Threshold, int]] = field(default_factory=list)
+    dependents: list[int] = field(default_factory=list)
+    enough: int = 0
+    whole: bool = False
+
+
+class Keeping:
+    """The folds of a plan, each once."""
+
+    def __init__(self, calendar: Calendar, *, exact: bool, tally: Tally | None) -> None:
+        self._calendar = calendar
+        self._exact = exact
+        self._tally = tally
+        self._kept: dict[Hashable, Kept] = {}
+        self._sources: dict[Hashable, Source] = {}
+
+    def use(self, fold: Fold) -> Kept:
+        """The one record of this fold."""
+        key = fold_key(fold)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = Kept(fold)
+        return kept
+
+    def at_least(self, found: Threshold) -> Kept:
+        """The record of a threshold's fold, of which this threshold needs no more than its own number of steps."""
+        kept = self.use(found.fold)
+        if is_unit(found.fold, found.fact):
+            kept.enough = max(kept.enough, whole_number(found))
+        else:
+            kept.whole = True
+        return kept
+
+    def settle(self) -> tuple[Memory, ...]:
+        """Caps what may be capped and gives every fold its memory; no fold is used for the first time afterwards."""
+        memories: dict[str, Memory] = {}
+        for key, kept in self._kept.items():
+            if not self._exact and not kept.whole and kept.enough > 0 and may_be_capped(kept.fold):
+                kept.fold = replace(kept.fold, cap=kept.enough)
+            memory = self._memory(kept)
+            if memory.id in memories:
+                raise _collision(memory.fold, memories[memory.id].fold)
+            memories[memory.id] = memory
+            self._sources[key] = Source(kept.fold, memory.id, self._calendar)
+        return tuple(memories.values())
+
+    def source(self, fold: Fold) -> Source:
+        """Where the facts of a settled fold are read."""
+        return self._sources[fold_key(fold)]
+
+    def _memory(self, kept: Kept) -> Memory:
+        return Memory(
+            fold=kept.fold,
+            id=kept.fold.id,
+            step=_stepper(kept.fold, self._tally),
+            params=params_of(kept.fold),
+            ladders=_ladders(kept, self._calendar),
+            dependents=tuple(dict.fromkeys(kept.dependents)),
+        )
+
+
+def whole_number(found: Threshold) -> int:
+    """The least whole number that passes a threshold."""
+    return math.floor(found.number) + 1 if found.strict else math.ceil(found.number)
+
+
+def _collision(one: Fold, other: Fold) -> AuthorError:
+    message = f"Two criteria need memories with the same identity {one.id}: {canonical(one)} and {canonical(other)}."
+    return AuthorError([Fault("duplicate_key", "", message, "Change one of the two, in the smallest way that suits.")])
+
+
+def _stepper(fold: Fold, tally: Tally | None) -> Step:
+    step = keeper_of(fold).step
+    if tally is None:
+        return step
+
+    def counting(state: FoldState, event: Event, params: Mapping[str, Any], calendar: Calendar) -> FoldState:
+        tally.steps += 1
+        return step(state, event, params, calendar)
+
+    return counting
+
+
+def _ladders(kept: Kept, calendar: Calendar) -> tuple[Ladder, ...]:
+    by_fact: dict[str, list[tuple[Threshold, int]]] = defaultdict(list)
+    for found, goal in kept.rungs:
+        by_fact[found.fact].append((found, goal))
+    return tuple(_ladder(kept.fold, fact, rungs, calendar) for fact, rungs in by_fact.items())
+
+
+def _ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]], calendar: Calendar) -> Ladder:
+    if is_unit(fold, fact):
+        goals: dict[int, list[int]] = defaultdict(list)
+        for found, goal in rungs:
+            goals[whole_number(found)].append(goal)
+        return UnitLadder(_unit_level(fold, calendar), {at: tuple(rung) for at, rung in goals.items()})
+    rows = sorted(((found.number, found.strict), goal) for found, goal in rungs)
+    read = facts_reader(fold, calendar)
+    return FigureLadder(
+        level=lambda state, now: exact_number(read(state, now)[fact]),
+        keys=tuple(key for key, _ in rows),
+        goals=tuple(goal for _, goal in rows),
+    )
+
+
+def _unit_level(fold: Fold, calendar: Calendar) -> Callable[[FoldState], int]:
+    """Reads the unit fact as of the state's own last step."""
+    keeper, kind = keeper_of(fold), KINDS[fold.kind]
+    if not isinstance(keeper, Moving):
+        return kind.level
+    if keeps_window(fold):
+        return lambda state: len(state or ())
+    moving, params = keeper, params_of(fold)
+
+    def in_window(state: FoldState) -> int:
+        if not state:
+            return 0
+        return kind.level(kind.gather(moving.within(state, state[-1][0], calendar), params))
+
+    return in_window

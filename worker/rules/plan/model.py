@@ -1,0 +1,217 @@
+"""What a plan is made of: memories to step, gates that guard them, goals to test, and a route per event type."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+
+from worker.events.types import Event
+from worker.rules.catalog.definitions import Badge, Catalog
+from worker.rules.ir import Fold, Test
+from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.values import lookup
+from worker.rules.plan.dispatch import Dispatch
+from worker.rules.plan.formula import Judge, Shows, Source
+from worker.rules.plan.timing import counted
+from worker.rules.state import FoldState
+
+#: Longer values of a `per` field make no context (decisions 11).
+LONGEST_CONTEXT = 200
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much work a plan compiled with one has done: what tests of cost look at instead of a clock."""
+
+    checks: int = 0
+    steps: int = 0
+    tests: int = 0
+
+
+class Ladder(Protocol):
+    """Goals that are thresholds over one figure of a memory, found by the figure's move.
+
+    Those below the old figure held at the step that brought it there, and were tested then.
+    """
+
+    @property
+    def goals(self) -> Iterable[int]:
+        """All goals on the ladder."""
+
+    def crossed(self, before: FoldState, after: FoldState, now_us: int, due: list[int]) -> None:
+        """Append the goals whose threshold lies above the old figure and not above the new one, perhaps some more."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLadder:
+    """A ladder over a count: a step raises it by one at most, so only the rung it stands on can be newly reached."""
+
+    level: Callable[[FoldState], int]
+    rungs: Mapping[int, tuple[int, ...]]
+
+    @property
+    def goals(self) -> Iterable[int]:
+        """All goals on the ladder."""
+        return (goal for rung in self.rungs.values() for goal in rung)
+
+    def crossed(self, before: FoldState, after: FoldState, now_us: int, due: list[int]) -> None:  # noqa: ARG002
+        """Append the goals of the rung that the new figure stands on."""
+        if (rung := self.rungs.get(self.level(after))) is not None:
+            due.extend(rung)
+
+
+@dataclass(frozen=True, slots=True)
+class FigureLadder:
+    """A ladder over any figure. `level` reads it (None: there is none); `keys` are (number, strict), rising."""
+
+    level: Callable[[FoldState, int], Any]
+    keys: tuple[tuple[Any, bool], ...]
+    goals: tuple[int, ...]
+
+    def crossed(self, before: FoldState, after: FoldState, now_us: int, due: list[int]) -> None:
+        """Append the goals whose threshold lies above the old figure and not above the new one."""
+        high = self.level(after, now_us)
+        if high is None:
+            return
+        last = bisect_right(self.keys, (high, False))
+        if last == 0:
+            return
+        low = self.level(before, now_us)
+        first = 0 if low is None else bisect_right(self.keys, (low, False))
+        if last > first:
+            due.extend(self.goals[first:last])
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One fold as it is kept: how it is stepped, and who looks at it when it changed."""
+
+    fold: Fold
+    id: str
+    step: Callable[[FoldState, Event, Mapping[str, Any], Calendar], FoldState]
+    params: Mapping[str, Any]
+    ladders: tuple[Ladder, ...]
+    dependents: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One filter with the memories behind it. `touches` are the `per` fields whose scopes may be read or written."""
+
+    per: str | None
+    memories: tuple[Memory, ...]
+    touches: frozenset[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One badge as it is tested. Goals are numbered so that each comes after the badges it asks for.
+
+    `shows` is what its award tells: (source, fact, key) in order. `dependents` are the goals that ask whether this
+    badge is held; `mark` is the id under which the first award of a badge with contexts is noted for those that ask in
+    another context (None: nobody does).
+    """
+
+    badge: Badge
+    holds: Judge
+    shows: Shows
+    touches: frozenset[str | None]
+    dependents: tuple[int, ...]
+    mark: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where events of one type go: the dispatches that find their gates, and the goals tested at each of them."""
+
+    dispatches: tuple[Dispatch[Gate], ...]
+    watchers: tuple[int, ...]
+    touches: frozenset[str | None]
+
+    def gates(self, event: Event) -> list[Gate]:
+        """The gates this event passes."""
+        found: list[Gate] = []
+        for dispatch in self.dispatches:
+            dispatch.passed(event, found)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A catalog compiled: immutable, swapped whole. `counts` is the number of badges tested per trigger.
+
+    `numbers` finds a badge's goal. `exact` plans keep all of a moving window, so that an explanation shows true figures
+    also above a threshold. `sources` finds what a test of one of the goals looks at.
+    """
+
+    catalog: Catalog
+    calendar: Calendar
+    badges: Mapping[str, Badge]
+    goals: tuple[Goal, ...]
+    numbers: Mapping[str, int]
+    sources: Callable[[Test], Source]
+    routes: Mapping[str, Route]
+    other: Route
+    uncounted: Route
+    counts: Mapping[str, int]
+    exact: bool = False
+
+    @property
+    def version(self) -> int:
+        """The version of the catalog it was compiled from."""
+        return self.catalog.version
+
+    def route(self, event_type: str) -> Route:
+        """The route of a canonical event type, also of one that no badge names."""
+        route = self.routes.get(event_type)
+        if route is not None:
+            return route
+        return self.other if counted(event_type) else self.uncounted
+
+    def scopes(self, event: Event) -> tuple[str, ...]:
+        """The scopes that applying this event may read or write."""
+        route = self.route(event.type)
+        fields = set(route.touches)
+        for gate in route.gates(event):
+            fields |= gate.touches
+        return tuple(scope for per in fields if (scope := scope_of(event.payload, per)) is not None)
+
+
+def context_of(payload: Mapping[str, Any], per: str) -> str | None:
+    """The context an event belongs to: the field's scalar as canonical text; None where it has none (decisions 11)."""
+    value = lookup(payload, per)
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, int):
+        text = str(value)
+    elif isinstance(value, Decimal):
+        text = _plain(value)
+    else:
+        return None
+    return text if len(text) <= LONGEST_CONTEXT else None
+
+
+def scope_of(payload: Mapping[str, Any], per: str | None) -> str | None:
+    """The scope an event belongs to: "" for the user, `field=context` for a `per` field; None where it has none."""
+    if per is None:
+        return ""
+    context = context_of(payload, per)
+    return None if context is None else scope_name(per, context)
+
+
+def scope_name(per: str | None, context: str) -> str:
+    """The scope in which the folds of a badge lie."""
+    return "" if per is None else f"{per}={context}"
+
+
+def _plain(number: Decimal) -> str:
+    """A number without exponent and without zeros that say nothing: 1, 1.5, -0.25."""
+    if not number:
+        return "0"
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

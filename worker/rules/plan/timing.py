@@ -1,0 +1,211 @@
+"""When a formula can become true: at a step of one of its folds only, or by the mere passing of time.
+
+What becomes true only when a fold changes is tested only then; a threshold is tested only when it is crossed. What time
+alone can make true, and what holds before anything happened, is tested at each of the badge's triggers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Flag, auto
+from fractions import Fraction
+
+from worker.rules.ir import (
+    NEVER_COUNTED,
+    All,
+    Bound,
+    Check,
+    Fold,
+    Held,
+    Moment,
+    Node,
+    Not,
+    Some,
+    Test,
+    Windowed,
+    tests,
+)
+from worker.rules.operators import KINDS
+from worker.rules.operators.calendar import FIXED
+from worker.rules.operators.moving import may_cap
+from worker.rules.plan.identity import fold_key
+
+Number = int | Fraction
+
+#: Kinds whose unit fact more events never lower (a gauge's they may).
+GROWING = frozenset({"count", "distinct", "periods"})
+#: Kinds that keep at most `cap` members of a set where the fold has a cap.
+BOUNDED_SETS = frozenset({"distinct", "periods"})
+
+
+class Drift(Flag):
+    """Ways in which time alone, between two events, can change a verdict."""
+
+    NONE = 0
+    UP = auto()
+    DOWN = auto()
+
+
+BOTH = Drift.UP | Drift.DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A formula that holds exactly while one fact of one fold is at least (`strict`: more than) a number."""
+
+    fold: Fold
+    fact: str
+    number: Number
+    strict: bool
+
+
+def counted(event_type: str) -> bool:
+    """Whether events of this type are among "all of the user's events" (decisions 10)."""
+    return not any(event_type == name or (name[-1] == "." and event_type.startswith(name)) for name in NEVER_COUNTED)
+
+
+def drift(node: Node) -> Drift:
+    """What the passing of time alone can do to a formula's verdict."""
+    match node:
+        case Test():
+            return _test_drift(node)
+        case All(children=children) | Some(children=children):
+            found = Drift.NONE
+            for child in children:
+                found |= drift(child)
+            return found
+        case Not(child=child):
+            below = drift(child)
+            return (Drift.DOWN if Drift.UP in below else Drift.NONE) | (Drift.UP if Drift.DOWN in below else Drift.NONE)
+        case Windowed(child=child):
+            return drift(child)
+        case Held():
+            return Drift.NONE
+
+
+def _test_drift(test: Test) -> Drift:
+    found = Drift.NONE
+    moving = [bound for bound in test.fold.match.bounds if bound.moment.at_us is None]
+    for check in test.checks:
+        if check.operator == "$years":
+            found |= Drift.UP if not moving else BOTH
+        elif _names_now(check):
+            found |= _against_rising_bound(check) if not moving else BOTH
+        elif moving:
+            shrinking = is_unit(test.fold, test.fact) and all(map(_only_shrinks, moving))
+            found |= _of_falling_fact(check) if shrinking else BOTH
+    return found
+
+
+def _names_now(check: Check) -> bool:
+    operands = check.operand if isinstance(check.operand, tuple) else (check.operand,)
+    return any(isinstance(operand, Moment) and operand.at_us is None for operand in operands)
+
+
+def _against_rising_bound(check: Check) -> Drift:
+    """Between events the fact stands still and the bound rises with now."""
+    return _of_falling_fact(check) if _fixed_length(check.operand) else BOTH
+
+
+def _of_falling_fact(check: Check) -> Drift:
+    if check.operator in ("$gte", "$gt"):
+        return Drift.DOWN
+    return Drift.UP if check.operator in ("$lte", "$lt") else BOTH
+
+
+def _fixed_length(moment: object) -> bool:
+    """Whether a later now always means a later bound: not so for months, as 30 and 31 March may mean 28 February."""
+    return isinstance(moment, Moment) and all(unit in FIXED for _, unit in moment.steps)
+
+
+def _only_shrinks(bound: Bound) -> bool:
+    """Whether events only ever leave the window while time passes."""
+    return bound.operator in ("$gte", "$gt") and _fixed_length(bound.moment)
+
+
+def is_unit(fold: Fold, fact: str) -> bool:
+    """Whether this is a figure that each event raises by at most one and that nothing lowers but time."""
+    kind = KINDS.get(fold.kind)
+    return kind is not None and fold.kind in GROWING and kind.unit_fact == fact
+
+
+def may_be_capped(fold: Fold) -> bool:
+    """Whether a cap at K leaves `unit fact >= K`, and what is shown when it first holds, as they are.
+
+    The fact must come to K in steps of one, so that it is exactly K when it is first enough.
+    """
+    if fold.match.bounds:
+        return may_cap(fold) and all(map(_only_shrinks, fold.match.bounds))
+    return fold.kind in BOUNDED_SETS
+
+
+def keeps_window(fold: Fold) -> bool:
+    """Whether a moving count's state, right after a step, is the window and nothing else."""
+    return fold.kind == "count" and all(
+        _only_shrinks(bound) and bound.operator == "$gte" for bound in fold.match.bounds
+    )
+
+
+def threshold(node: Node) -> Threshold | None:
+    """The threshold a formula amounts to, if it does: lower bounds on one fact, beside parts that always hold."""
+    match node:
+        case Test(checks=checks) if checks:
+            return _of_test(node)
+        case Windowed(child=child):
+            return threshold(child)
+        case Some(children=(child,)):
+            return threshold(child)
+        case All(children=children):
+            found: Threshold | None = None
+            for child in children:
+                if isinstance(child, Test) and not child.checks:
+                    continue
+                other = threshold(child)
+                if other is None or (found is not None and _other_fact(found, other)):
+                    return None
+                found = other if found is None else max(found, other, key=lambda one: (one.number, one.strict))
+            return found
+    return None
+
+
+def _of_test(test: Test) -> Threshold | None:
+    strongest: tuple[Number, bool] | None = None
+    for check in test.checks:
+        number = exact_number(check.operand)
+        if number is None or check.operator not in ("$gte", "$gt"):
+            return None
+        bound = (number, check.operator == "$gt")
+        strongest = bound if strongest is None else max(strongest, bound)
+    return None if strongest is None else Threshold(test.fold, test.fact, *strongest)
+
+
+def _other_fact(one: Threshold, other: Threshold) -> bool:
+    return one.fact != other.fact or fold_key(one.fold) != fold_key(other.fold)
+
+
+def exact_number(value: object) -> Number | None:
+    """A number that compares with every other exact number; None for what is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | Fraction):
+        return value
+    return Fraction(value) if isinstance(value, Decimal) and value.is_finite() else None
+
+
+def thresholds(node: Node) -> list[Threshold] | None:
+    """The thresholds of a formula that holds where any of them does; None for every other formula."""
+    parts = node.children if isinstance(node, Some) else (node,)
+    found = [one for part in parts if (one := threshold(part)) is not None]
+    return found if len(found) == len(parts) else None
+
+
+def covers(triggers: frozenset[str], node: Node) -> bool:
+    """Whether every event that can change a fold of the formula is a trigger."""
+    return all(_covered(triggers, test.fold) for test in tests(node))
+
+
+def _covered(triggers: frozenset[str], fold: Fold) -> bool:
+    if not fold.match.types:
+        return "*" in triggers
+    return all(name in triggers or ("*" in triggers and counted(name)) for name in fold.match.types)
