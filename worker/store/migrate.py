@@ -209,7 +209,7 @@ async def _alone(connection: Connection, schema: str, wait_seconds: float) -> As
     """Hold the session lock. It is asked for again and again: waiting inside PostgreSQL would hold a snapshot, for
     which CREATE INDEX CONCURRENTLY in the winner would wait in turn.
     """
-    lock = (_LOCK_CLASS, crc32(schema.encode()) - 2**31)
+    lock = lock_of(schema)
     deadline = monotonic() + wait_seconds
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", *lock):
         if monotonic() > deadline:
@@ -220,6 +220,11 @@ async def _alone(connection: Connection, schema: str, wait_seconds: float) -> As
     finally:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock($1, $2)", *lock)
+
+
+def lock_of(schema: str) -> tuple[int, int]:
+    """The name of the advisory lock that a migration of this schema holds."""
+    return _LOCK_CLASS, crc32(schema.encode()) - 2**31
 
 
 async def _make_schema(connection: Connection, schema: str) -> None:

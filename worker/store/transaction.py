@@ -75,7 +75,7 @@ class PostgresTransaction:
         erased: dict[bytes, int] = {}
         if len(floors) < len(rules):
             hashes = sorted({user_hash(event.user_id) for event in events})
-            erased = dict(await self._session.rows("erased_among", hashes))
+            erased = {digest: at for digest, at in await self._session.rows("erased_among", hashes)}
         return screened(events, floors, erased)
 
     async def remember(self, events: Sequence[Event]) -> Remembered:

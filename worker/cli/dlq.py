@@ -1,0 +1,168 @@
+"""`badges dlq`: list and show dead letters, the records that could not be processed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from worker.cli.output import Column, Format, as_json, cell, emit, format_option, notice
+from worker.errors import OperatorError
+from worker.printable import printable
+
+if TYPE_CHECKING:
+    from worker.store.dead_letters import BuriedLetter, DeadLetterTable
+
+Answer = TypeVar("Answer")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS: Final = (
+    Column("buried_at", whole=True),
+    Column("record", whole=True),
+    Column("reason", whole=True),
+    Column("user_id"),
+    Column("detail"),
+)
+_MOST: Final = 10_000
+
+
+@click.group()
+def dlq() -> None:
+    """List and show dead letters, the records that could not be processed.
+
+    \b
+    Example:
+      badges dlq list --reason not_json
+    """
+
+
+@dlq.command("list")
+@click.option("--reason", help="Only letters with this reason, as `not_json`.")
+@click.option("--reasons", "only_reasons", is_flag=True, help="Only how many there are for each reason.")
+@click.option("--limit", type=click.IntRange(1, _MOST), default=50, show_default=True, help="So many, newest first.")
+@click.option("--before", type=click.IntRange(1), metavar="NUMBER", help="Only letters older than the one so numbered.")
+@format_option()
+def list_letters(reason: str | None, only_reasons: bool, limit: int, before: int | None, format: Format) -> None:
+    """List dead letters, newest first.
+
+    \b
+    Example:
+      badges dlq list --reason payload_invalid --limit 10
+    """
+    if only_reasons:
+        counts = _ask(lambda letters: letters.dead_letter_counts())
+        rows = [
+            {"reason": one.reason, "letters": one.letters, "first_at": _at(one.first_us), "last_at": _at(one.last_us)}
+            for one in counts
+        ]
+        emit(rows, [Column("reason", whole=True), "letters", Column("first_at"), Column("last_at")], format)
+        if format == "table":
+            click.echo(_sum(sum(one.letters for one in counts)))
+        return
+    found = _ask(lambda letters: letters.dead_letters(reason=reason, before=before, limit=limit + 1))
+    page = found[:limit]
+    emit([_row(letter) for letter in page], _COLUMNS, format)
+    if format == "table":
+        click.echo(_sum(len(page)) if page or reason is None else f"No dead letters with reason {reason}.")
+    if len(found) > limit:
+        notice(f"There are older ones. Next: --before {page[-1].number}")
+
+
+@dlq.command()
+@click.argument("record", metavar="[TOPIC:]PARTITION:OFFSET")
+@click.option("--raw", is_flag=True, help="Write the record's bytes (the first 64 KiB) and nothing else.")
+@format_option("table", "json")
+def show(record: str, raw: bool, format: Format) -> None:
+    """Show one dead letter, with the record as it came.
+
+    \b
+    Example:
+      badges dlq show badges.events:3:1207
+    """
+    topic, partition, offset = _place(record)
+    letter = _ask(lambda letters: letters.dead_letter(topic, partition, offset))
+    if letter is None:
+        raise OperatorError(f"There is no dead letter for {topic}:{partition}:{offset}.", help="badges dlq list")
+    body = letter.raw or b""
+    if raw:
+        click.echo(body, nl=False)
+        return
+    facts = _row(letter) | {"sha256": (letter.sha256 or b"").hex()}
+    if format == "json":
+        key = None if letter.key is None else base64.b64encode(letter.key).decode()
+        click.echo(as_json(facts | {"key_base64": key, "raw_base64": base64.b64encode(body).decode()}))
+        return
+    for name, value in facts.items():
+        if value not in (None, ""):
+            click.echo(f"{name:<12} {cell(value, whole=True)}")
+    click.echo(f"{'value':<12} {printable(body.decode('utf-8', 'backslashreplace'))}")
+    if letter.length > len(body):
+        notice(f"These are the first {len(body):,} of {letter.length:,} bytes.")
+
+
+def _ask(question: Callable[[DeadLetterTable], Awaitable[Answer]]) -> Answer:
+    """What the database answers, on a connection of its own."""
+    from worker.config import load_settings
+    from worker.store.dead_letters import DeadLetterTable
+    from worker.store.pool import close_pool, create_pool
+
+    async def ask() -> Answer:
+        pool = await create_pool(load_settings().dsn, application_name="badges-dlq", max_size=1)
+        try:
+            return await question(DeadLetterTable(pool))
+        finally:
+            await close_pool(pool)
+
+    return asyncio.run(ask())
+
+
+def _place(record: str) -> tuple[str, int, int]:
+    """Topic, partition and offset; without a topic, the only one that is consumed."""
+    parts = record.rsplit(":", 2)
+    try:
+        partition, offset = int(parts[-2]), int(parts[-1])
+    except (ValueError, IndexError):
+        raise click.BadParameter(f"{record!r} is not [TOPIC:]PARTITION:OFFSET, as badges.events:3:1207") from None
+    if not (0 <= partition < 2**31 and 0 <= offset < 2**63):
+        raise click.BadParameter(f"{record!r} names no record: partition or offset is out of bounds")
+    return (parts[0] if len(parts) == 3 else _only_topic()), partition, offset
+
+
+def _only_topic() -> str:
+    from worker.config import load_settings
+
+    topics: Sequence[str] = load_settings().event_topics.names
+    if len(topics) != 1:
+        raise click.BadParameter("several topics are consumed: write TOPIC:PARTITION:OFFSET")
+    return topics[0]
+
+
+def _row(letter: BuriedLetter) -> dict[str, Any]:
+    return {
+        "number": letter.number,
+        "record": f"{letter.topic}:{letter.partition}:{letter.offset}",
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "incarnation": letter.incarnation,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "path": letter.path,
+        "user_id": letter.user_id,
+        "length": letter.length,
+        "recorded_at": _at(letter.recorded_us),
+        "buried_at": _at(letter.buried_us),
+        "state": letter.state,
+    }
+
+
+def _at(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _sum(letters: int) -> str:
+    return "No dead letters." if not letters else f"{letters:,} dead letter{'s' if letters > 1 else ''}."
