@@ -199,7 +199,7 @@ class Applier:
         for record in records:
             outcome = refused.get(record.offset) or decode(
                 record,
-                plan.dictionary,
+                plan.catalog.dictionary,
                 incarnation=claim.incarnation,
                 max_future_us=self.limits.max_future_us,
                 control=control,
@@ -281,7 +281,8 @@ class Applier:
     async def _rebuild(self, transaction: Transaction, plan: Plan, state: UserState) -> tuple[UserState, list[Award]]:
         """Fold a locked user's whole log again, in order; what is held stays held (decisions 19, 20, 24)."""
         held = await transaction.held_by(state.user_id)
-        rebuilt = UserState(state.user_id, held=held, award_sequence=state.award_sequence, built_version=plan.version)
+        rebuilt, _ = evaluate.replay(plan, state.user_id, (), held)
+        rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.version
         awards: list[Award] = []
         async for event in transaction.log_of(state.user_id):
             awards += evaluate.apply(plan, rebuilt, event)

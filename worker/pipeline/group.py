@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
@@ -45,9 +45,7 @@ class Brake:
     """Notices a schema break: more than the limit's share of the window's records were dead letters."""
 
     limit: DeadLetterLimit | None
-
-    def __post_init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
+    _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def observe(self, at: float, *, records: int, dead: int) -> OperatorError | None:
         """Take one batch in; the error with which the worker must stop, if it must. `at` is monotonic seconds."""

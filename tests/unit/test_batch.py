@@ -1,0 +1,217 @@
+"""One batch, on the in-memory store: what is applied, granted, buried and published, and with which words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from worker.errors import Fenced
+from worker.events import Record, parse_instant
+from worker.exchange import Claim
+from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, Limits
+from worker.pipeline.messages import award_id
+from worker.rules.catalog.document import Source
+from worker.rules.catalog.load import load_catalog
+from worker.rules.plan import Plan, compile_plan
+from worker.store.memory import MemoryStore
+from worker.store.removal import user_hash
+
+CATALOG = """
+version: 1
+events:
+  comment.posted: {description: A comment., schema: {type: object, properties: {post_id: {type: string}}}}
+  user.registered: {description: The beginning., schema: {type: object}}
+metrics:
+  comments: {count: comment.posted}
+badges:
+  - {key: busy, label: Busy, description: Three in an hour,
+     flow: {$timeWindow: {last: 1d, flow: {event: comment.posted, criteria: {$eventCount: {$gte: 3}}}}}}
+  - {key: exactly_two, label: Two, description: Two, per: post_id,
+     flow: {event: comment.posted, criteria: {$eventCount: {$eq: 2}}}}
+ladders:
+  - {key: commentator, metric: comments, levels: [1, 4], label: Commentator, description: "{level} comments"}
+tenures:
+  - {key: member, since: user.registered, years: [1], label: Member, description: "Since {since}"}
+"""
+DAY = "2026-03-01"
+
+
+def plan(text: str = CATALOG) -> Plan:
+    return compile_plan(load_catalog([Source("catalog.yaml", text)]))
+
+
+class Rig:
+    """A partition with its claim; `put` applies values as the next batch."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.applier = Applier(
+            self.store,
+            plan(),
+            Limits("awards", "dead", "control", 24 * 3600 * 10**6),
+        )
+        self.claims: dict[str, Claim] = {}
+        self.offset = 0
+
+    async def claim(self, topic: str = "events") -> Claim:
+        found = await self.store.claim(topic, 0, generation=1, owner="test", start_offset=0)
+        assert found is not None
+        self.claims[topic] = found
+        return found
+
+    async def put(self, *values: Any, topic: str = "events") -> BatchFacts:
+        claim = self.claims.get(topic) or await self.claim(topic)
+        begin = self.offset if topic == "events" else 0
+        stamp = parse_instant("2026-03-10T00:00:00Z") // 1000
+        raw = [value if isinstance(value, bytes) or value is None else json.dumps(value).encode() for value in values]
+        records = [Record(topic, 0, begin + index, stamp, b"k", value) for index, value in enumerate(raw)]
+        facts = await self.applier.apply(claim, records, from_offset=begin)
+        if topic == "events":
+            self.offset += len(records)
+        return facts
+
+    def messages(self, topic: str = "awards") -> list[dict[str, Any]]:
+        rows = sorted(self.store.tables.outbox.items())
+        sent = [message for _, row in rows if row.topic == topic for message in row.messages]
+        return [json.loads(message.value or b"{}") for message in sent]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def comment(number: int, at: str = "10:00", **changes: Any) -> dict[str, Any]:
+    when = f"{DAY}T{at}:{number:02}Z"
+    return {
+        "id": f"c{number}",
+        "type": "comment.posted",
+        "user_id": "u1",
+        "occurred_at": when,
+        "payload": {"post_id": "p"},
+    } | changes
+
+
+async def test_awards_are_stored_and_said(rig: Rig) -> None:
+    """An award is a row, a log entry and a message with the award's own id, at the instant of its event."""
+    facts = await rig.put(comment(1), comment(2), comment(3))
+    assert facts.awards == Counter({("commentator_1", "live"): 1, ("exactly_two", "live"): 1, ("busy", "live"): 1})
+    said = {body["badge_key"]: body for body in rig.messages()}
+    first = said["commentator_1"]
+    assert first["awarded_at"] == f"{DAY}T10:00:01.000000Z"
+    assert first["trigger"] == {"id": "c1", "type": "comment.posted"}
+    assert (first["origin"], first["notify"], first["sequence"]) == ("live", True, 1)
+    assert first["badge"]["label"] == "Commentator I"
+    assert first["id"] == str(award_id("u1", "commentator_1", ""))
+    assert said["exactly_two"]["context"] == "p"
+    assert [body["sequence"] for body in rig.messages()] == [1, 2, 3]
+
+
+def test_an_award_id_is_the_same_everywhere() -> None:
+    """The id of an award follows from user, badge, context and earlier grants alone (decisions 14)."""
+    assert award_id("u42", "nice_question", "35") == UUID("1d6883e8-8cc7-5b54-aff1-093e66b69613")
+    assert award_id("ü", "b", "") == award_id("ü", "b", "", earlier_grants=0, kind="awarded")
+    assert len({award_id("u", "b", ""), award_id("u", "b", "", earlier_grants=1), award_id("u", "b", "c")}) == 3
+
+
+async def test_a_repeat_changes_nothing(rig: Rig) -> None:
+    """The same event again, in the same batch or a later one, leaves counters and awards as they are."""
+    await rig.put(comment(1), comment(1), comment(2))
+    facts = await rig.put(comment(2), comment(1))
+    assert facts.duplicates == 2
+    assert not facts.awards
+    await rig.put(comment(3))
+    facts = await rig.put(comment(4))
+    assert facts.awards == Counter({("commentator_4", "live"): 1})
+
+
+async def test_other_content_under_a_known_id_is_a_conflict(rig: Rig) -> None:
+    """An id that comes again with other content is a dead letter, in the same batch or a later one; the first stays."""
+    other = comment(1, payload={"post_id": "q"})
+    facts = await rig.put(comment(1), other, comment(2))
+    assert facts.dead_letters == Counter({"id_conflict": 1})
+    facts = await rig.put(other)
+    assert facts.dead_letters == Counter({"id_conflict": 1})
+    assert [letter.offset for _, letter, _ in rig.store.tables.dead_letters.values()] == [1, 3]
+
+
+async def test_poison_does_not_keep_its_neighbours(rig: Rig) -> None:
+    """What is no event becomes a dead letter with its reason, and the records around it are applied."""
+    facts = await rig.put(comment(1), b"{", None, comment(2, type="comment.postde"), comment(3))
+    assert facts.dead_letters == Counter({"not_json": 1, "unknown_event_type": 1})
+    assert facts.tombstones == 1
+    assert facts.types == Counter({("comment.posted", "applied"): 2})
+    letters = {letter.reason: letter for _, letter, _ in rig.store.tables.dead_letters.values()}
+    assert letters["not_json"].raw == b"{"
+    assert letters["not_json"].offset == 1
+    published = [row for row in rig.store.tables.outbox.values() if row.topic == "dead"]
+    headers = [dict(message.headers) for row in published for message in row.messages]
+    assert [header["badges_reason"] for header in headers] == [b"not_json", b"unknown_event_type"]
+    assert headers[1]["badges_offset"] == b"3"
+
+
+async def test_a_late_event_is_counted_where_it_belongs(rig: Rig) -> None:
+    """An event older than the newest one is put in its place: awards it makes possible come at their own instants."""
+    await rig.put(comment(1, at="08:00"), comment(3, at="12:00"))
+    facts = await rig.put(comment(2, at="10:00"))
+    assert facts.late_users == 1
+    assert facts.awards == Counter({("busy", "late"): 1})
+    busy = next(body for body in rig.messages() if body["badge_key"] == "busy")
+    assert busy["awarded_at"] == f"{DAY}T12:00:03.000000Z"
+    assert busy["sequence"] == 3
+    facts = await rig.put(comment(4, at="13:00"))
+    assert ("commentator_4", "live") in facts.awards
+
+
+async def test_state_is_the_fold_of_the_log_after_late_events(rig: Rig) -> None:
+    """After late events the stored memory equals that of the same events in order."""
+    order: Sequence[int] = (5, 1, 4, 2, 3)
+    for number in order:
+        await rig.put(comment(number))
+    other = Rig()
+    await other.put(*(comment(number) for number in sorted(order)))
+    assert rig.store.tables.users["u1"].state == other.store.tables.users["u1"].state
+
+
+async def test_a_fenced_batch_leaves_nothing(rig: Rig) -> None:
+    """A batch under an old claim, or from another offset, has no effect at all."""
+    old = await rig.claim()
+    await rig.claim()
+    with pytest.raises(Fenced):
+        await rig.applier.apply(old, [Record("events", 0, 0, 0, b"k", b"{")], from_offset=0)
+    assert not rig.store.tables.events
+    assert not rig.store.tables.dead_letters
+
+
+async def test_a_newer_catalog_stops_the_batch(rig: Rig) -> None:
+    """A batch evaluated with a plan that is not the head's has no effect; the head's version is told."""
+    await rig.store.apply_catalog("{}", "hash", badges=[], event_types=[])
+    with pytest.raises(CatalogMoved) as caught:
+        await rig.put(comment(1))
+    assert caught.value.head == 1
+    assert not rig.store.tables.events
+
+
+async def test_cron_events_come_by_the_control_topic(rig: Rig) -> None:
+    """A scheduled event on the control topic grants with origin cron; on an app's topic it is refused."""
+    joined = {"id": "r", "type": "user.registered", "user_id": "u1", "occurred_at": "2025-02-28T12:00:00Z"}
+    tick = {"id": "t", "type": "cron.anniversary", "user_id": "u1", "occurred_at": "2026-03-01T00:00:00Z"}
+    await rig.put(joined)
+    facts = await rig.put(tick)
+    assert facts.dead_letters == Counter({"invalid_field": 1})
+    facts = await rig.put(tick, topic="control")
+    assert facts.awards == Counter({("member_1y", "cron"): 1})
+
+
+async def test_erased_and_too_old_events_are_dead_letters(rig: Rig) -> None:
+    """What an erasure or retention removed does not come back; what is newer is applied."""
+    rig.store.tables.erased_users[user_hash("u1")] = parse_instant(f"{DAY}T10:00:01Z")
+    rig.store.tables.retention_floors["comment.posted"] = parse_instant(f"{DAY}T09:00:00Z")
+    facts = await rig.put(comment(1), comment(2), comment(9, user_id="u2", occurred_at="2020-01-01T00:00:00Z"))
+    assert facts.dead_letters == Counter({"erased": 1, "too_old": 1})
+    assert facts.types == Counter({("comment.posted", "applied"): 1})
