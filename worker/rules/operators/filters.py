@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.rules.ir import Bound, Check, Clause, Match, Moment, canonical
 from worker.rules.operators.checks import read_instant_checks
+from worker.rules.operators.moments import read_instant
 from worker.rules.operators.place import Place, described, listed, offer, shown
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
@@ -164,7 +165,8 @@ def read_timestamp(condition: Any, place: Place) -> Match:
     if not place.counts():
         return Match()
     if isinstance(condition, str):
-        condition = {"$eq": condition}
+        at = read_instant(condition, place)
+        return Match() if at is None else _within(Check("$eq", at))
     for word in condition if isinstance(condition, Mapping) else ():
         if word in FIELD_OPERATORS and word not in NUMBER_OPERATORS:
             place.at(word).fault(
@@ -215,6 +217,8 @@ def intersect(a: Match, b: Match) -> Match:
 
 def _sorted(parts: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each part once, in one order whatever the author's."""
+    if len(parts) < 2:
+        return parts
     return tuple({str(canonical(part)): part for part in sorted(parts, key=lambda part: str(canonical(part)))}.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -43,11 +43,14 @@ class Place:
 
     def at(self, *keys: str | int) -> Place:
         """The place of a member or an element."""
-        return replace(self, path=self.path + "".join(f"/{escape(key)}" for key in keys))
+        path = self.path
+        for key in keys:
+            path = f"{path}/{escape(key)}"
+        return Place(self.reading, path, self.match, self.depth)
 
     def seeing(self, match: Match) -> Place:
         """The same place with other events in view."""
-        return replace(self, match=match)
+        return Place(self.reading, self.path, match, self.depth)
 
     def fault(self, code: str, message: str, help: str | None = None, *, severity: str = "error") -> None:
         """File a fault at this place."""
@@ -55,7 +58,7 @@ class Place:
 
     def flow(self, value: Any) -> Node | None:
         """Read a flow that stands here, one level deeper."""
-        return self.reading.flow(value, replace(self, depth=self.depth + 1))
+        return self.reading.flow(value, Place(self.reading, self.path, self.match, self.depth + 1))
 
     def fold(self, kind: str, params: Iterable[tuple[str, Any]] = (), *, match: Match | None = None) -> Fold:
         """What to remember of the events in view, per context of the badge."""
