@@ -75,7 +75,8 @@ class PostgresTransaction:
         erased: dict[bytes, int] = {}
         if len(floors) < len(rules):
             hashes = sorted({user_hash(event.user_id) for event in events})
-            erased = {digest: at for digest, at in await self._session.rows("erased_among", hashes)}
+            found = await self._session.rows("erased_among", hashes)
+            erased = {row["user_hash"]: row["erased_at"] for row in found}
         return screened(events, floors, erased)
 
     async def remember(self, events: Sequence[Event]) -> Remembered:
