@@ -82,10 +82,10 @@ def test_the_quick_way_to_a_date_is_the_slow_one(us: int, zone: str) -> None:
 
 
 def test_a_change_of_the_offset_within_an_hour_is_seen() -> None:
-    """Monrovia's clocks jumped 44 minutes and 30 seconds ahead at 00:44:30 UTC on 7 January 1972."""
-    calendar = Calendar("Africa/Monrovia")
-    assert calendar.local_date(parse_instant("1972-01-07T00:44:29Z")) == date(1972, 1, 6)
-    assert calendar.local_date(parse_instant("1972-01-07T00:44:30Z")) == date(1972, 1, 7)
+    """In St John's clocks went back from 00:01 to 23:01 of the day before, at 02:31 UTC on 7 November 2010."""
+    calendar = Calendar("America/St_Johns")
+    dates = [calendar.local_date(parse_instant(f"2010-11-07T02:{rest}Z")) for rest in ("29:59", "30:00", "31:00")]
+    assert [day.day for day in dates] == [6, 7, 6]
 
 
 def test_many_hours_do_not_fill_the_memory() -> None:
