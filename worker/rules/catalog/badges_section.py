@@ -39,7 +39,7 @@ class BadgeReader:
         self._feb_29 = feb_29
 
     def read(self, data: Entry) -> list[Badge]:
-        """All badges that could be read, in the order written."""
+        """All badges that could be read, in the order written; where a key stands twice, so do its badges."""
         keys: dict[str, str] = {}
         planned = list(self._plan(data))
         for plan in planned:
@@ -47,8 +47,7 @@ class BadgeReader:
                 message = f'"{plan.key}" is the key of another badge already, at {keys[plan.key]}.'
                 self._faults.append(Fault("duplicate_key", plan.path, message, "Choose another key."))
         self._names.badges = keys.keys()
-        read = ((plan, plan.read()) for plan in planned)
-        return [badge for plan, badge in read if badge is not None and keys.get(plan.key or "") == plan.path]
+        return [badge for plan in planned if (badge := plan.read()) is not None]
 
     def _plan(self, data: Entry) -> Iterator[Planned]:
         for entry, path in _entries(data, "badges"):

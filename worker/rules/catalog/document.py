@@ -53,6 +53,24 @@ class Document:
         name, place = found
         return replace(fault, file=name, line=place.line, column=place.column)
 
+    def line(self, name: str, number: int) -> str:
+        """A line of a source, 1-based, without its end."""
+        for index, source in enumerate(self.sources):
+            if source.name == name:
+                self._root(index)
+                return self._lines[index].text(number)
+        return ""
+
+    def end(self, fault: Fault) -> int:
+        """The column just past what a fault that was placed speaks of, on its line."""
+        found = self.locate(fault.path, key=fault.code in KEY_CODES, message=fault.message)
+        same = found is not None and (found[0], found[1].line, found[1].column) == (
+            fault.file,
+            fault.line,
+            fault.column,
+        )
+        return found[1].end if found is not None and same else (fault.column or 0) + 1
+
     def locate(self, path: str, *, key: bool = False, message: str = "") -> tuple[str, Place] | None:
         """Source name and place of the thing a pointer names, or of the nearest thing around it that exists.
 

@@ -73,7 +73,7 @@ def _style(name: str, path: str, faults: list[Fault]) -> None:
     if _STYLE.fullmatch(name) is not None:
         return
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[0-9]+", name)
-    better = f"{'_'.join(words[:-1])}.{words[-1]}".lower() if len(words) > 1 else f"{name.lower()}.done"
+    better = f"{words[0]}.{'_'.join(words[1:])}".lower() if len(words) > 1 else f"{name.lower()}.done"
     remedy = f"Write {better}, for example, and keep {name} as an alias."
     faults.append(Fault("name_style", path, f'"{name}" is not in the form noun.verb.', remedy, "warning"))
 

@@ -55,9 +55,7 @@ def _steps(
         yield Step(full, figure, here, index)
 
 
-def _figures(
-    written: Any, path: str, name: str, faults: list[Fault], *, whole: bool
-) -> Iterator[int | Decimal | None]:
+def _figures(written: Any, path: str, name: str, faults: list[Fault], *, whole: bool) -> Iterator[int | Decimal | None]:
     """The figures in order, None in place of a faulty one."""
     if written is None:
         return

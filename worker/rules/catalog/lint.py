@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from worker.errors import Fault
 from worker.rules.catalog.definitions import Badge
@@ -11,7 +10,7 @@ from worker.rules.catalog.document import escape
 from worker.rules.normalize import true_on_empty
 
 
-def warnings(badges: Iterable[Badge], metrics: Any, used: set[str]) -> list[Fault]:
+def warnings(badges: Iterable[Badge], metrics: Iterable[str], used: set[str]) -> list[Fault]:
     """`true_on_empty` and `unused_metric`; `name_style` and `no_effect` are found where names and flows are read."""
     found = [
         Fault(
@@ -21,7 +20,7 @@ def warnings(badges: Iterable[Badge], metrics: Any, used: set[str]) -> list[Faul
         for badge in badges
         if badge.kind == "badge" and true_on_empty(badge.formula)
     ]  # fmt: skip
-    for name in metrics if isinstance(metrics, Mapping) else ():
+    for name in metrics:
         if name not in used:
             path = f"/metrics/{escape(name)}"
             message = f'No badge, ladder or milestone looks at the metric "{name[:60]}".'

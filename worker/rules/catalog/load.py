@@ -25,11 +25,14 @@ __all__ = ["Reading", "Source", "catalog_from_document", "load_catalog", "read",
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of reading sources: the catalog if it is clean, all faults with their places, the document if any."""
+    """What came of reading sources: the catalog if it is clean, all faults with their places, the document.
+
+    The document is empty where a source could not be read at all.
+    """
 
     catalog: Catalog | None
     faults: list[Fault]
-    document: Document | None
+    document: Document
 
 
 def read_catalog(sources: Sequence[Source]) -> tuple[Catalog | None, list[Fault]]:
@@ -60,7 +63,7 @@ def read(sources: Sequence[Source]) -> Reading:
     with _no_collections():
         document, faults = read_document(sources)
         if document is None:
-            return Reading(None, faults, None)
+            return Reading(None, faults, Document({}, tuple(sources)))
         catalog, found = _build(document.data, 0)
         faults = [document.placed(fault) for fault in [*faults, *found]]
     order = {source.name: index for index, source in enumerate(sources)}
@@ -83,7 +86,7 @@ def _build(data: dict[str, Any], version: int) -> tuple[Catalog | None, list[Fau
     badges = BadgeReader(names, feb_29=feb_29).read(data)
     badges = route(badges, data, names)
     options = read_options(data, names)
-    faults += warnings(badges, metrics, names.used)
+    faults += warnings(badges, names.metrics, names.used)
     if any(fault.severity == "error" for fault in faults):
         return None, faults
     catalog = Catalog(

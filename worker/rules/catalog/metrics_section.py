@@ -9,6 +9,7 @@ from worker.errors import Fault
 from worker.rules.catalog.definitions import Metric
 from worker.rules.catalog.document import escape
 from worker.rules.catalog.names import CatalogNames
+from worker.rules.catalog.nearest import nearest
 from worker.rules.ir import Fold, Match
 from worker.rules.operators.filters import intersect, read_fields
 from worker.rules.operators.place import Place, Reading, described
@@ -32,6 +33,8 @@ def _metric(name: str, entry: Mapping[str, Any], path: str, names: CatalogNames)
     before = len(faults)
     forms = [form for form in _FORMS if form in entry]
     if not forms:
+        if any(nearest(key, _FORMS) for key in entry):
+            return None  # an unknown key was named, with the form that was meant
         faults.append(Fault("missing_key", path, "A metric has one of count, sum, first and last.", _EXAMPLE))
         return None
     if len(forms) > 1:

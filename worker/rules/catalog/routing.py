@@ -16,11 +16,11 @@ from worker.rules.operators.place import shown
 def route(badges: list[Badge], data: Mapping[str, Any], names: CatalogNames) -> list[Badge]:
     """The badges with their final triggers; faults for stated ones that do not fit and for circles of prerequisites."""
     required = {badge.key: keys for badge in badges if (keys := tuple(dict.fromkeys(held(badge.formula))))}
-    stated = {badge.key: types for badge in badges if (types := _stated(badge, data, names)) is not None}
+    stated = {at: types for at, badge in enumerate(badges) if (types := _stated(badge, data, names)) is not None}
     if required:
         _refuse_circles(badges, required, names.faults)
         badges = _with_prerequisites(badges, required)
-    return [replace(badge, triggers=stated[badge.key]) if badge.key in stated else badge for badge in badges]
+    return [replace(badge, triggers=stated[at]) if at in stated else badge for at, badge in enumerate(badges)]
 
 
 def held(node: Node) -> Iterator[str]:

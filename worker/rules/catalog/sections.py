@@ -89,7 +89,7 @@ _FLOW = Anything({"type": "object", "minProperties": 1})
 _BREAKER = Either(
     Choice(("off",)),
     Record(
-        "breaker",
+        "A breaker",
         {
             "factor": Key(Whole(1, 1_000_000), "how many times the usual number of awards trips it"),
             "window": Key(_DURATION, "the length of time over which awards are counted"),
@@ -99,10 +99,10 @@ _BREAKER = Either(
     lambda value: not isinstance(value, dict),
 )
 
-_PLURAL = Record("noun", {"one": need(Text("comment"), "one of them"), "other": need(Text("comments"), "several")})
+_PLURAL = Record("A noun", {"one": need(Text("comment"), "one of them"), "other": need(Text("comments"), "several")})
 
 _WORDS = Record(
-    "translation",
+    "A translation",
     {
         "label": Key(Text("Gute Frage"), "the label in this language"),
         "title": Key(Text("Gute Frage"), "the label of a milestone in this language"),
@@ -125,7 +125,7 @@ DISPLAY = {
     ),
     "revocable": Key(Choice(("never", "manual", "auto")), "whether it may be taken back; never by default"),
     "animation": Key(
-        Record("animation", {"kind": need(Text("confetti", 100), "confetti, webm, …")}, open=True),
+        Record("An animation", {"kind": need(Text("confetti", 100), "confetti, webm, …")}, open=True),
         "what is shown when it is earned",
     ),
     "translations": Key(
@@ -138,7 +138,7 @@ DISPLAY = {
 _TRIGGERS = Key(Items(_EVENT, 1_000, example="[question.scored]"), "event types that make it look; else derived")
 
 BADGE = Record(
-    "badge",
+    "A badge",
     {
         "key": need(_BADGE_KEY, "the name programs know it by"),
         **DISPLAY,
@@ -149,7 +149,7 @@ BADGE = Record(
 )
 
 LADDER = Record(
-    "ladder",
+    "A ladder",
     {
         "key": need(_BADGE_KEY, "each level's badge is called key_level"),
         "metric": need(_METRIC_NAME, "the metric whose value must reach the levels"),
@@ -160,7 +160,7 @@ LADDER = Record(
 )
 
 TENURE = Record(
-    "tenure",
+    "A tenure",
     {
         "key": need(_BADGE_KEY, "each year's badge is called key_1y, key_2y, …"),
         "since": need(_EVENT, "the event type whose first event begins the years"),
@@ -170,7 +170,7 @@ TENURE = Record(
 )
 
 MILESTONE = Record(
-    "milestone",
+    "A milestone",
     {
         "code": need(_BADGE_KEY, "the key of its badge"),
         "title": Key(Text("Momentum"), "the name people see"),
@@ -184,7 +184,7 @@ MILESTONE = Record(
 )  # fmt: skip
 
 EVENT = Record(
-    "event type",
+    "An event type",
     {
         "description": Key(Text("A comment was posted.", 2_000, empty=True), "what happened"),
         "aliases": Key(
@@ -195,7 +195,7 @@ EVENT = Record(
         "login": Key(Flag(), "whether this is a login"),
         "noun": Key(
             Either(Text("comment"), Record(
-                "noun", {**_PLURAL.keys, "translations": Key(
+                "A noun", {**_PLURAL.keys, "translations": Key(
                     Named(_PLURAL, LANGUAGE, "is no language tag.", example="de: {one: Kommentar, other: Kommentare}"),
                     "the same in other languages")}), lambda value: not isinstance(value, dict)),
             "the word for sentences, {one: comment, other: comments}",
@@ -205,7 +205,7 @@ EVENT = Record(
 )  # fmt: skip
 
 _FIGURE = Record(
-    "metric",
+    "A metric",
     {
         "count": Key(_EVENT, "counts events of this type"),
         "less": Key(_EVENT, "with count: events of this type take one away"),
@@ -220,7 +220,7 @@ _FIGURE = Record(
 )
 
 CATALOG = Record(
-    "catalog",
+    "A catalog",
     {
         "version": Key(Whole(1, 1), "the version of this format"),
         "timezone": Key(Judged(Text("UTC"), zone_fault), "the zone in which days, weeks and months are counted"),
@@ -247,7 +247,7 @@ CATALOG = Record(
         "active_days": Key(Whole(1, 36_500), "how recent an event makes a user active"),
         "feb_29": Key(Choice(("feb_28", "mar_1")), "the anniversary of 29 February in other years"),
         "schedules": Key(
-            Items(Record("schedule", {
+            Items(Record("A schedule", {
                 "event": need(_SCHEDULE, "the cron.* event it sends"),
                 "cron": need(Judged(Text("0 9 1 * *"), cron_fault), "minute, hour, day, month, weekday"),
             }), 1_000, nothing=True),
@@ -264,7 +264,7 @@ CATALOG = Record(
             "lists of dates that flows may name",
         ),
         "condition_types": Key(
-            Items(Record("condition type", {
+            Items(Record("A condition type", {
                 "name": need(Text("big_order", 100, METRIC, "is no name of a condition type."), "its name"),
                 "description": Key(Text("An order above a sum.", 2_000, empty=True), "what it asks"),
                 "source": need(Text("(event, params) => event.payload.total > params.min", 65_536), "JavaScript"),

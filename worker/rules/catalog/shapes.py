@@ -220,14 +220,15 @@ class Record(Shape):
         if not isinstance(value, dict):
             bad(faults, path, f"{self.noun} is a map of keys, not {described(value)}.", f"Write {self._example()}.")
             return
+        meant = set()
         for name, item in value.items():
             key = self.keys.get(name)
             if key is not None:
                 key.shape.check(item, f"{path}/{name}", faults)
             elif not self.open:
-                unknown_key(self.noun, name, self.keys, path, faults)
+                meant.add(unknown_key(self.noun, name, self.keys, path, faults))
         for name, key in self.keys.items():
-            if key.required and name not in value:
+            if key.required and name not in value and name not in meant:
                 bad(faults, path, f'{self.noun} has no "{name}".', f"Add {name}: {key.meaning}.", "missing_key")
 
     def _example(self) -> str:
@@ -278,12 +279,15 @@ class Judged(Shape):
         return self.of.schema()
 
 
-def unknown_key(noun: str, name: str, known: Sequence[str] | Mapping[str, Any], path: str, faults: list[Fault]) -> None:
-    """Adds the fault for a key that means nothing here."""
+def unknown_key(
+    noun: str, name: str, known: Sequence[str] | Mapping[str, Any], path: str, faults: list[Fault]
+) -> str | None:
+    """Adds the fault for a key that means nothing here; gives the key that was probably meant."""
     close = nearest(name, known)
     remedy = f'Write "{close}".' if close else f"Delete it; the keys here are {', '.join(sorted(known))}."
     message = f"{noun} has no key {shown(name)}."
     faults.append(Fault("unknown_key", f"{path}/{escape(name)}", message, remedy))
+    return close
 
 
 def _said(value: Any) -> str:
