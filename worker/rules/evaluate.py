@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Mapping
 
-from worker.events.instants import format_instant
 from worker.events.types import Event
 from worker.rules.explain import Explanation, explain
+from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
 from worker.rules.state import Award, UserState
 
@@ -102,7 +102,7 @@ def _test(plan: Plan, state: UserState, event: Event, due: list[int]) -> list[Aw
 def _award(goal: Goal, subject: Subject, scope: str, context: str, event: Event) -> Award:
     metadata = figures(goal.shows, subject, scope)
     if goal.badge.ever:
-        metadata["awarded_at"] = _short_instant(event.occurred_us)
+        metadata["awarded_at"] = short_instant(event.occurred_us)
         metadata["event_id"] = event.id
     return Award(
         user_id=event.user_id,
@@ -114,10 +114,6 @@ def _award(goal: Goal, subject: Subject, scope: str, context: str, event: Event)
         trigger_source=event.source,
         metadata=metadata,
     )
-
-
-def _short_instant(us: int) -> str:
-    return format_instant(us).replace(".000000Z", "Z")
 
 
 def _mark(state: UserState, badge_key: str, awarded_us: int) -> None:

@@ -149,7 +149,7 @@ class _Reader:
             context = "" if other.per is None else self.context
             reader = _Reader(self.plan, goals[number].badge, self.subject, context, self.words)
             below.append(reader.read(goals[number].badge.formula))
-        sentence = self.words.held(node.badge_key, since, below[0].sentence if below else None)
+        sentence = self.words.held(other, since, below[0].sentence if below else None)
         nearness = Fraction(1) if since is not None else (below[0].nearness if below else Fraction()) / 2
         actual = None if since is None else format_instant(since)
         return Reason(

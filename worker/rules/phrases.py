@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from worker.events.instants import format_instant
 from worker.rules.ir import Check, Clause, Days, Frozen, Moment
 from worker.rules.operators.calendar import MAX_US, MIN_US, Calendar
 from worker.rules.operators.values import check_fact
@@ -87,6 +88,11 @@ def moment(us: int) -> str:
     """An instant to the second: 2017-12-06 03:00:00Z."""
     at = datetime.fromtimestamp(min(max(us, MIN_US), MAX_US) // 1_000_000, UTC)
     return f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def short_instant(us: int) -> str:
+    """RFC 3339 in UTC, without a fraction where there is none: 2026-03-01T12:00:00Z, 2026-03-01T12:00:00.123000Z."""
+    return format_instant(us).replace(".000000Z", "Z")
 
 
 def need_of(checks: Sequence[Check]) -> Any:

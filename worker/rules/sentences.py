@@ -33,16 +33,14 @@ Facts = Mapping[str, Any]
 
 
 class Words:
-    """The words of one catalog: nouns of its event types, labels of its badges, dates of its zone."""
+    """The words of one catalog: nouns of its event types, dates of its zone."""
 
-    __slots__ = ("_calendar", "_events", "_metrics", "badges")
+    __slots__ = ("_calendar", "_events")
 
     def __init__(self, catalog: Catalog, calendar: Calendar) -> None:
         events = catalog.document.get("events")
         self._events: Mapping[str, Any] = events if isinstance(events, Mapping) else {}
-        self._metrics = catalog.metrics
         self._calendar = calendar
-        self.badges = {badge.key: badge.label or badge.key for badge in catalog.badges}
 
     # -- parts
 
@@ -218,9 +216,9 @@ class Words:
 
     # -- sentences of what stands above
 
-    def held(self, badge_key: str, since_us: int | None, below: str | None) -> str:
+    def held(self, badge: Badge, since_us: int | None, below: str | None) -> str:
         """Whether a badge that is asked for is held; `below` is that badge's own sentence."""
-        label = self.badges.get(badge_key, badge_key)
+        label = badge.label or badge.key
         if since_us is not None:
             return f"Holds {label} since {self.day(since_us)}"
         return f"{label} comes first: {below}" if below else f"{label} comes first"

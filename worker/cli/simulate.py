@@ -1,0 +1,141 @@
+"""`badges simulate`: play a file of events against a catalog; no services, nothing written."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.output import Column, Format, emit, notice, span
+
+if TYPE_CHECKING:
+    from worker.events import Event
+    from worker.rules.catalog.definitions import Catalog, Metric
+    from worker.rules.state import Award
+
+
+def _time(text: str) -> str:
+    from worker.events import parse_instant
+    from worker.rules.phrases import moment
+
+    return moment(parse_instant(text))
+
+
+_COLUMNS: list[Column | str] = [
+    Column("awarded_at", whole=True, show=_time),
+    Column("user_id", whole=True),
+    Column("badge_key", whole=True),
+    Column("context"),
+    Column("why"),
+]
+
+
+@click.command()
+@click.option("--catalog", "catalog_path", required=True, type=click.Path(), help="A catalog file or its folder.")
+@click.option(
+    "--events", "events_path", required=True, type=click.Path(), help="Events, one JSON object a line; .gz, or - ."
+)
+@click.option("--until", metavar="TIME", help="Leave out the events after this instant (RFC 3339).")
+@click.option("--set", "settings", metavar="METRIC=VALUE", multiple=True, help="Give a metric a value of your own.")
+@click.option(
+    "--format",
+    type=click.Choice(["table", "json", "jsonl"]),
+    help="How to print the awards; a table on a terminal, else JSON lines.",
+)
+def simulate(
+    catalog_path: str, events_path: str, until: str | None, settings: tuple[str, ...], format: Format | None
+) -> None:
+    """Say which badges a file of events would earn, when, and why. No services are needed; nothing is written.
+
+    \b
+    Example:
+      badges simulate --catalog catalog/ --events events.jsonl.gz --until 2026-03-01T00:00:00Z
+    """
+    import time
+
+    from worker.cli.histories import read_events
+    from worker.files import read_sources
+    from worker.rules.catalog.load import load_catalog
+    from worker.rules.plan import compile_plan
+    from worker.rules.rehearse import simulate as play
+
+    started = time.monotonic()
+    until_us = None if until is None else instant(until, "--until")
+    catalog = load_catalog(read_sources(catalog_path))
+    plan = compile_plan(catalog, overrides=_values(settings, catalog))
+    events = read_events(events_path, catalog.dictionary)
+    if until_us is not None:
+        events = [event for event in events if event.occurred_us <= until_us]
+    awards = sorted(play(plan, events), key=lambda found: _place(found[0]))
+    emit([_row(award, why) for award, why in awards], _COLUMNS, format or ("table" if sys.stdout.isatty() else "jsonl"))
+    notice(_sum([award for award, _ in awards], events, time.monotonic() - started))
+
+
+def _place(award: Award) -> tuple[Any, ...]:
+    return (award.awarded_us, award.user_id, award.badge_key, award.context)
+
+
+def _row(award: Award, why: str) -> dict[str, Any]:
+    from worker.rules.phrases import short_instant
+
+    return {
+        "user_id": award.user_id,
+        "badge_key": award.badge_key,
+        "context": award.context,
+        "awarded_at": short_instant(award.awarded_us),
+        "event_id": award.trigger_id,
+        "metadata": award.metadata,
+        "why": why,
+    }
+
+
+def _sum(awards: list[Award], events: list[Event], seconds: float) -> str:
+    from worker.rules.phrases import plural
+
+    given = f"{plural(len(awards), 'award')} to {plural(len({award.user_id for award in awards}), 'user')}"
+    read = f"{plural(len(events), 'event')} of {plural(len({event.user_id for event in events}), 'user')}"
+    return f"{given} from {read} in {span(seconds)}. Nothing was written."
+
+
+def instant(text: str, option: str) -> int:
+    """An instant given as an option; wrong usage where it is none."""
+    from worker.events import parse_instant
+
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint=option) from None
+
+
+def _values(settings: tuple[str, ...], catalog: Catalog) -> dict[str, Any]:
+    """What `--set` says, by metric; wrong usage where there is no such metric or the value does not suit it."""
+    from worker.rules.catalog.nearest import nearest
+
+    found = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{setting} is not of the form METRIC=VALUE.", param_hint="--set")
+        metric = catalog.metrics.get(name)
+        if metric is None:
+            near = nearest(name, catalog.metrics.keys())
+            remedy = f" Did you mean {near}?" if near else ""
+            raise click.BadParameter(f"the catalog has no metric {name}.{remedy}", param_hint="--set")
+        found[name] = _value(metric, text)
+    return found
+
+
+def _value(metric: Metric, text: str) -> Any:
+    from worker.events import json_text
+    from worker.rules.operators.values import is_number
+
+    if metric.instant:
+        return instant(text, f"--set {metric.name}")
+    try:
+        value = json_text.loads(text)
+    except json_text.JsonFault:
+        value = None
+    if not is_number(value):
+        raise click.BadParameter(f"{metric.name} is a number; {text} is none.", param_hint="--set")
+    return value
