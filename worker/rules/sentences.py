@@ -33,16 +33,25 @@ Facts = Mapping[str, Any]
 
 
 class Words:
-    """The words of one catalog: nouns of its event types, dates of its zone."""
+    """The words of one catalog: nouns of its event types, labels of its badges, dates of its zone."""
 
-    __slots__ = ("_calendar", "_events")
+    __slots__ = ("_calendar", "_catalog", "_events", "_labels")
 
     def __init__(self, catalog: Catalog, calendar: Calendar) -> None:
         events = catalog.document.get("events")
         self._events: Mapping[str, Any] = events if isinstance(events, Mapping) else {}
         self._calendar = calendar
+        self._catalog = catalog
+        self._labels: dict[str, str] | None = None
 
     # -- parts
+
+    @property
+    def badges(self) -> Mapping[str, str]:
+        """What the badges are called, by key."""
+        if self._labels is None:
+            self._labels = {badge.key: badge.label or badge.key for badge in self._catalog.badges}
+        return self._labels
 
     def noun(self, types: Sequence[str], count: Any) -> str:
         """The word for so many events of these types: a noun of the dictionary, else "`type` event(s)"."""
