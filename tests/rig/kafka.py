@@ -65,7 +65,8 @@ class KafkaService:
         try:
             deadline = time.monotonic() + 20
             while time.monotonic() < deadline:
-                await client.set_topics([name])
+                client.add_topic(name)
+                await client.force_metadata_update()
                 if found := client.cluster.partitions_for_topic(name):
                     return len(found)
                 await asyncio.sleep(0.02)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ProducerClosed
 
 
 def generation(client: AIOKafkaConsumer) -> int:
@@ -50,6 +51,13 @@ async def abandon(client: Any) -> None:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=1.0)
+    accumulator = getattr(client, "_message_accumulator", None)
+    if accumulator is not None:
+        queued = [batch for queue in accumulator._batches.values() for batch in queue]
+        batches = [*accumulator._pending_batches, *queued]
+        accumulator.fail_all(ProducerClosed())
+        for batch in batches:
+            batch._drain_waiter.exception()  # looked at, so that it is not reported as never retrieved
     inner = getattr(client, "_client", None) or getattr(client, "client", None)
     if inner is not None:
         with suppress(Exception):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from worker.config import Settings, Topics
 from worker.errors import OperatorError
@@ -39,6 +40,15 @@ class Created:
     new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a look at the cluster shows: its brokers, all topics, and the configuration of those that were named."""
+
+    brokers: int
+    topics: Mapping[str, TopicFacts]
+    config: Mapping[str, Mapping[str, str]]
+
+
 def own_topics(settings: Settings) -> tuple[str, str, str]:
     """The project's own topics: awards, dead letters, control."""
     return settings.award_topic, settings.dead_letter_topic, settings.control_topic
@@ -57,10 +67,14 @@ def subscription_pattern(settings: Settings, topics: Topics) -> str:
     return f"^{unless}(?:{(topics.pattern or '').removeprefix('^')}{named})"
 
 
-async def describe_topics(settings: Settings, *, seconds: float = START_SECONDS) -> dict[str, TopicFacts]:
-    """All topics of the cluster that this user may see."""
+async def look(settings: Settings, names: Collection[str], *, seconds: float = START_SECONDS) -> Cluster:
+    """The cluster as this user sees it, with `cleanup.policy` and `min.insync.replicas` of the topics named."""
     async with admin_client(settings, seconds=seconds) as admin:
-        return await _all_topics(admin)
+        cluster = await admin.describe_cluster()
+        topics = await _all_topics(admin)
+        present = [name for name in names if name in topics]
+        config = {} if await _is_mock(admin) else await _config(admin, present)
+        return Cluster(len(cluster["brokers"]), topics, config)
 
 
 async def check_topics(
@@ -124,6 +138,18 @@ async def _create(admin: AIOKafkaAdminClient, names: Sequence[str], *, partition
 
 def _errors(answer: Any) -> Iterable[tuple[str, int, str | None]]:
     return [(row[0], row[1], row[2] if len(row) > 2 else None) for row in answer.topic_errors]
+
+
+async def _config(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    wanted = dict.fromkeys(("cleanup.policy", "min.insync.replicas"))
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    if resources:
+        for answer in await admin.describe_configs(resources):
+            for code, _, _, name, entries in answer.resources:
+                if code == 0:
+                    found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
 
 
 async def _all_topics(admin: AIOKafkaAdminClient) -> dict[str, TopicFacts]:

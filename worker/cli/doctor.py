@@ -1,0 +1,261 @@
+"""`badges doctor`: a check of every setting and connection that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.output import Format, emit, format_option, verdict
+from worker.errors import AuthorError, BadgesError
+from worker.printable import printable
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+    from worker.store.pool import Pool
+    from worker.stream.topics import Cluster
+
+#: How long one connection may take before it counts as not answering, seconds.
+SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `verdict`: ok, warn, FAIL or skip; `grave` warnings stand for protection that is lifted."""
+
+    verdict: str
+    check: str
+    message: str
+    help: str | None = None
+    grave: bool = False
+
+
+@dataclass(slots=True)
+class Doctor:
+    """Runs the checks in order; what a failed one makes pointless is skipped."""
+
+    settings: Settings
+    failed: set[str] = field(default_factory=set)
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """All findings, as they come."""
+        for check in (self._database(), self._kafka()):
+            async for finding in check:
+                if finding.verdict == "FAIL":
+                    self.failed.add(finding.check)
+                yield finding
+
+    async def _database(self) -> AsyncIterator[Finding]:
+        from worker.store.pool import close_pool, create_pool
+
+        try:
+            pool = await create_pool(self.settings.dsn, application_name="badges doctor", max_size=2)
+        except BadgesError as error:
+            yield Finding("FAIL", "database", error.message, error.help or "check BADGES_DATABASE_URL")
+            yield Finding("skip", "catalog", "needs the database")
+            return
+        try:
+            async for finding in self._inside_database(pool):
+                yield finding
+        finally:
+            await close_pool(pool)
+
+    async def _inside_database(self, pool: Pool) -> AsyncIterator[Finding]:
+        from worker.store.migrate import newest_known_version, schema_version
+        from worker.store.pool import check_server
+
+        try:
+            began = monotonic()
+            server = await pool.fetchval("SELECT current_setting('server_version')")
+            took = (monotonic() - began) * 1000
+            lifted = await check_server(pool, allow_insecure=self.settings.allow_insecure)
+            have, want = await schema_version(pool), newest_known_version()
+        except BadgesError as error:
+            yield Finding("FAIL", "database", error.message, error.help)
+            yield Finding("skip", "catalog", "needs the database")
+            return
+        place = f"PostgreSQL {server.partition(' ')[0]}, {shown_address(self.settings.dsn)}, {took:.0f} ms"
+        for sentence in lifted:
+            yield Finding("warn", "database", sentence, "only for tests and demos", grave=True)
+        if have < want:
+            yield Finding("FAIL", "database", f"{place}, schema {have} of {want}", "badges db migrate")
+            yield Finding("skip", "catalog", "needs the schema")
+            return
+        yield Finding("ok", "database", f"{place}, schema {have} of {want}")
+        yield await self._catalog(pool)
+
+    async def _catalog(self, pool: Pool) -> Finding:
+        from worker.app import head_plan
+        from worker.store.postgres import PostgresStore
+
+        try:
+            plan = await head_plan(PostgresStore(pool, group_id=self.settings.group_id))
+        except AuthorError as error:
+            return Finding("FAIL", "catalog", error.message, "badges catalog lint FILE, then badges catalog apply FILE")
+        except BadgesError as error:
+            return Finding("FAIL", "catalog", error.message, error.help)
+        if plan is not None:
+            return Finding("ok", "catalog", f"version {plan.version}, {len(plan.badges):,} badges, no fault")
+        given = self.settings.catalog
+        if given is not None:
+            return Finding("ok", "catalog", f"the database holds none yet; a worker will apply {given}")
+        remedy = "badges catalog apply FILE, or start a worker with --catalog FILE"
+        return Finding("warn", "catalog", "the database holds none yet", remedy)
+
+    async def _kafka(self) -> AsyncIterator[Finding]:
+        from worker.cli.connections import quiet_clients
+        from worker.stream.topics import look, needed_topics
+
+        began = monotonic()
+        try:
+            with quiet_clients():
+                cluster = await look(self.settings, needed_topics(self.settings), seconds=SECONDS)
+        except BadgesError as error:
+            yield Finding("FAIL", "kafka", error.message, error.help or "check BADGES_KAFKA_BOOTSTRAP_SERVERS")
+            yield Finding("skip", "topics", "needs kafka")
+            return
+        took = (monotonic() - began) * 1000
+        servers, protocol = self.settings.kafka_bootstrap_servers, self.settings.kafka_security_protocol
+        count = f"{cluster.brokers} broker" + ("s" if cluster.brokers != 1 else "")
+        yield Finding("ok", "kafka", f"{servers}, {count}, {protocol}, {took:.0f} ms")
+        for finding in judge_topics(self.settings, cluster):
+            yield finding
+
+
+def judge_settings(settings: Settings) -> Iterator[Finding]:
+    """What can be said of the settings without asking anyone."""
+    from worker.config import transport_refusals, unknown_names
+
+    faults = 0
+    for sentence in transport_refusals(settings):
+        faults += 1
+        yield Finding("FAIL", "settings", sentence)
+    for allowance in sorted(settings.allow_insecure):
+        faults += 1
+        lifted = {"fsync": "a database that may forget what it committed", "plaintext": "connections in the clear"}
+        message = f"BADGES_ALLOW_INSECURE={allowance} allows {lifted[allowance]}"
+        yield Finding("warn", "settings", message, "leave it out where data matters", grave=True)
+    for name, nearest in unknown_names():
+        faults += 1
+        yield Finding("warn", "settings", f"{name} is no setting", f"write {nearest}" if nearest else "remove it")
+    if not faults:
+        yield Finding("ok", "settings", "all known, none insecure")
+
+
+def judge_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    """What can be said of the topics, from one look at the cluster."""
+    import re
+
+    from worker.stream.topics import needed_topics, subscription_pattern
+
+    needed = needed_topics(settings)
+    missing = [name for name in needed if name not in cluster.topics]
+    if missing:
+        yield Finding("FAIL", "topics", f"missing: {', '.join(missing)}", "badges topics create")
+    there = [cluster.topics[name] for name in needed if name in cluster.topics]
+    leaderless = [facts.name for facts in there if not facts.led]
+    if leaderless:
+        yield Finding("FAIL", "topics", f"without a leader: {', '.join(leaderless)}", "look at the brokers' logs")
+    kept = [name for name, config in cluster.config.items() if config.get("cleanup.policy", "delete") != "delete"]
+    if kept:
+        yield Finding(
+            "FAIL", "topics", f"compacted: {', '.join(kept)}; records would vanish", "set cleanup.policy=delete"
+        )
+    single = [facts.name for facts in there if facts.replicas < min(3, cluster.brokers)]
+    if single:
+        yield Finding("warn", "topics", f"too few replicas: {', '.join(single)}", f"use {min(3, cluster.brokers)}")
+    if settings.event_topics.pattern is not None:
+        pattern = re.compile(subscription_pattern(settings, settings.event_topics))
+        found = [name for name in cluster.topics if pattern.match(name)]
+        shown = f"{settings.event_topics.pattern} matches {len(found)} topics"
+        yield Finding("ok" if found else "warn", "topics", shown, None if found else "check BADGES_EVENT_TOPICS")
+    if not missing and not leaderless and not kept:
+        parts = ", ".join(f"{facts.name} {facts.partitions}" for facts in there)
+        yield Finding("ok", "topics", f"partitions: {parts}")
+
+
+def shown_address(dsn: str) -> str:
+    """`host:port/database` of an address, without user, password and options."""
+    from urllib.parse import parse_qs, unquote, urlsplit
+
+    parts = urlsplit(dsn)
+    host = unquote(parts.netloc.rpartition("@")[2]) or parse_qs(parts.query).get("host", ["localhost"])[-1]
+    return f"{host}{parts.path}"
+
+
+async def examine_all(settings: Settings) -> AsyncIterator[Finding]:
+    """Settings first, then every connection they name."""
+    for finding in judge_settings(settings):
+        yield finding
+    async for finding in Doctor(settings).examine():
+        yield finding
+
+
+@click.command()
+@format_option()
+@click.pass_context
+def doctor(ctx: click.Context, format: Format) -> None:
+    """Check every connection and setting and say what to do; exits 1 where something fails.
+
+    \b
+    Example:
+      badges doctor
+    """
+    findings = asyncio.run(_run(format))
+    if format != "table":
+        emit([_row(finding) for finding in findings], ["verdict", "check", "message", "help"], format)
+    else:
+        click.echo(summary(findings))
+    if any(finding.verdict == "FAIL" for finding in findings):
+        ctx.exit(1)
+
+
+async def _run(format: Format) -> list[Finding]:
+    from worker.config import load_settings
+
+    findings: list[Finding] = []
+
+    def take(finding: Finding) -> None:
+        findings.append(finding)
+        if format == "table":
+            for line in lines(finding):
+                click.echo(line)
+
+    try:
+        settings = load_settings()
+    except BadgesError as error:
+        take(Finding("FAIL", "settings", error.message, error.help))
+        for check in ("database", "catalog", "kafka", "topics"):
+            take(Finding("skip", check, "needs the settings"))
+        return findings
+    async for finding in examine_all(settings):
+        take(finding)
+    return findings
+
+
+def lines(finding: Finding) -> Iterator[str]:
+    """A finding as it is printed."""
+    word = click.style(finding.verdict, fg="red", bold=True) if finding.grave else verdict(finding.verdict)
+    yield f"{word}{' ' * (6 - len(finding.verdict))}{finding.check:<10}{printable(finding.message)}"
+    if finding.help:
+        yield f"        help: {printable(finding.help)}"
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """`1 ok, 1 warning, 1 failed, 1 not checked`."""
+    counts = {word: sum(finding.verdict == word for finding in findings) for word in ("ok", "warn", "FAIL", "skip")}
+    warnings = f"{counts['warn']} warning" + ("s" if counts["warn"] != 1 else "")
+    return f"{counts['ok']} ok, {warnings}, {counts['FAIL']} failed, {counts['skip']} not checked"
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {
+        "verdict": finding.verdict,
+        "check": finding.check,
+        "message": finding.message,
+        "help": finding.help,
+    }
