@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from worker.events import Event, decode_line, format_instant
+from worker.events import Event, decode_line, format_instant, parse_instant
 from worker.files import read_sources
 from worker.rules.catalog.load import load_catalog
 from worker.rules.evaluate import replay
@@ -50,8 +51,13 @@ class Verdict:
 def expected_awards() -> set[Award]:
     """(user, badge, context, awarded_at) that the rules give by brute force."""
     lines = (DEMO / "expected.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines if line]
-    return {(row["user_id"], row["badge_key"], row["context"], row["awarded_at"]) for row in rows}
+    return {award_key(json.loads(line)) for line in lines if line}
+
+
+def award_key(body: Mapping[str, Any]) -> Award:
+    """What makes two awards the same; instants by value, however they are spelled."""
+    awarded_at = format_instant(parse_instant(body["awarded_at"]))
+    return (body["user_id"], body["badge_key"], body["context"], awarded_at)
 
 
 async def messages(bootstrap_servers: str, topic: str) -> list[Any]:
@@ -119,7 +125,7 @@ async def _awards_published(bootstrap_servers: str, verdict: Verdict) -> None:
             orders.setdefault(body["user_id"], []).append(body["sequence"])
         if first.setdefault(body["id"], body) != body:
             verdict.deviations.append(f"two messages with id {body['id']} differ")
-    published = {(body["user_id"], body["badge_key"], body["context"], body["awarded_at"]) for body in first.values()}
+    published = {award_key(body) for body in first.values()}
     verdict.counts["messages"] = len(records)
     verdict.expect("awards topic", published, expected_awards())
     for user_id, sequences in orders.items():

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from worker.app import Worker, open_store
 from worker.config import Settings, load_settings
 from worker.errors import OperatorError
+from worker.events import format_instant, parse_instant
 from worker.store.migrate import migrate
 from worker.store.postgres import PostgresStore
 
@@ -59,8 +60,9 @@ class Outcome:
 
 
 def award_key(body: dict[str, Any]) -> Award:
-    """What makes two awards the same in the expected list."""
-    return (body["user_id"], body["badge_key"], body["context"], body["awarded_at"])
+    """What makes two awards the same; instants by value, however they are spelled."""
+    awarded_at = format_instant(parse_instant(body["awarded_at"]))
+    return (body["user_id"], body["badge_key"], body["context"], awarded_at)
 
 
 def demo_file(name: str) -> Path:
@@ -115,9 +117,10 @@ class Demo:
         return self._worker.health_port
 
     async def start(self) -> None:
-        """Make the schema and start the worker."""
+        """Make the schema, start the worker, wait until it owns partitions."""
         await migrate(self.settings.dsn)
         self._serving = asyncio.create_task(self._worker.run())
+        await self._first_of(asyncio.create_task(self._until_owning()))
 
     async def play(self) -> Outcome:
         """Produce all events, wait until every one is applied and every award is published."""
@@ -199,6 +202,10 @@ class Demo:
                 self._said(body)
         finally:
             await consumer.stop()
+
+    async def _until_owning(self) -> None:
+        while self._worker.member is None or not self._worker.member.offsets():  # noqa: ASYNC110 (the broker's doing)
+            await asyncio.sleep(0.05)
 
     async def _until_applied(self, targets: dict[tuple[str, int], int]) -> None:
         async with open_store(self.settings, name="badges demo") as store:
