@@ -97,6 +97,9 @@ def server_settings(application_name: str, schema: str, *, idle_seconds: float =
         "statement_timeout": "30s",
         "default_transaction_isolation": "read committed",
         "jit": "off",
+        # Every statement goes by a key. A plan made while the tables were empty would read them whole, and would stay
+        # until the next ANALYZE, which a backlog outruns.
+        "enable_seqscan": "off",
     }
 
 
