@@ -82,9 +82,7 @@ class Metrics:
             "From a record's Kafka timestamp to the commit of an award it led to",
             _DELAY_SECONDS,
         )
-        self.catalog_version = self._gauge(
-            "catalog_version", "Version of the catalog in use; with several processes the oldest", "livemin"
-        )
+        self.catalog_version = self._gauge("catalog_version", "Version of the catalog in use", "livemin")
 
     def _declare_outbox(self) -> None:
         self.published = self._counter("published", "Messages that the broker has acknowledged, by topic", "topic")

@@ -1,0 +1,78 @@
+"""README's commands for services of one's own, run one after the other against the rig."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tests.readme import ROOT, commands, needs_services
+from tests.rig.kafka import KafkaService
+
+TOPICS = ("EVENT", "AWARD", "DEAD_LETTER", "CONTROL")
+
+
+def program(line: str) -> list[str]:
+    """A command of README as a list, from the environment that runs the tests."""
+    name, *arguments = shlex.split(line)
+    return [str(Path(sys.executable).with_name(name)), *arguments]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_commands_for_services(real_kafka: KafkaService, empty_dsn: str, fresh_topic: Callable[[str], str]) -> None:
+    """From an empty database and no topics, README's commands lead to a worker that is ready and stops when asked."""
+    port = free_port()
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("BADGES_")},
+        "BADGES_DATABASE_URL": empty_dsn,
+        "BADGES_KAFKA_BOOTSTRAP_SERVERS": real_kafka.bootstrap_servers,
+        "BADGES_ALLOW_INSECURE": "fsync",
+        "BADGES_METRICS_PORT": str(port),
+        "BADGES_GROUP_ID": fresh_topic("readme"),
+        **{f"BADGES_{name}_TOPIC{'S' if name == 'EVENT' else ''}": fresh_topic(name.lower()) for name in TOPICS},
+    }
+    lines = [line for line in commands() if needs_services(line)]
+    assert any(line.startswith("badges worker") for line in lines)
+    for line in lines:
+        if line.startswith("badges worker"):
+            serve_until_ready(line, environ, port)
+            continue
+        done = subprocess.run(
+            program(line), cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+
+
+def serve_until_ready(line: str, environ: dict[str, str], port: int) -> None:
+    """Start a worker, wait until it says that it is ready, stop it as an orchestrator would."""
+    with subprocess.Popen(program(line), cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            deadline = time.monotonic() + 60
+            while not answers(port):
+                assert worker.poll() is None, worker.stderr.read() if worker.stderr else ""
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(timeout=25) == 0
+        finally:
+            worker.kill()
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+        return bool(answer.status == 200)
+    return False
