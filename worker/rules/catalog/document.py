@@ -19,7 +19,7 @@ MAX_CHARACTERS = 64 * 1024 * 1024
 
 #: Codes that speak of a name that stands as a key, so that the key is shown and not what it holds.
 KEY_CODES = frozenset(
-    {"unknown_key", "duplicate_key", "unknown_operator", "unsupported_format", "unused_metric", "name_style"}
+    {"unknown_key", "unknown_operator", "unsupported_format", "unused_metric", "name_style"}
 )
 
 

@@ -10,6 +10,7 @@ from worker.rules.catalog.definitions import Metric
 from worker.rules.catalog.document import escape
 from worker.rules.catalog.names import CatalogNames
 from worker.rules.catalog.nearest import nearest
+from worker.rules.catalog.sections import METRIC
 from worker.rules.ir import Fold, Match
 from worker.rules.operators.filters import intersect, read_fields
 from worker.rules.operators.place import Place, Reading, described
@@ -21,7 +22,7 @@ _EXAMPLE = "Write {count: comment.posted}, {sum: amount, event: order.paid}, {fi
 def read_metrics(section: Any, names: CatalogNames) -> None:
     """Fills `names.metrics`; a metric with a fault is left out."""
     for name, entry in section.items() if isinstance(section, Mapping) else ():
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or METRIC.fullmatch(name) is None:
             continue
         metric = _metric(name, entry, f"/metrics/{escape(name)}", names)
         if metric is not None:
