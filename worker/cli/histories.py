@@ -1,8 +1,10 @@
-"""Events from a file for commands that play them: read, sorted, repeats dropped, and what is wrong said on the way."""
+"""Events for commands that play them, from a file or the log: in order, each once, what is wrong said on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -72,3 +74,28 @@ def _read(path: str | Path, dictionary: Dictionary, warnings: Warnings, lines: d
         else:
             place = f" {found.path}" if found.path else ""
             warnings.say(f"{path}:{number} {found.code}{place}: {found.message}")
+
+
+def by_user(events: Sequence[Event]) -> Mapping[str, Sequence[Event]]:
+    """The events of each user, in the order given."""
+    found: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        found[event.user_id].append(event)
+    return found
+
+
+def logged(users: Collection[str]) -> Mapping[str, Sequence[Event]]:
+    """What the database's log holds of these users, in order. Nobody is locked, nothing is written."""
+    from worker.config import load_settings
+    from worker.store.histories import HistoryTable
+    from worker.store.pool import close_pool, create_pool
+
+    async def read() -> dict[str, Sequence[Event]]:
+        pool = await create_pool(load_settings().dsn, application_name="badges-dry-run", max_size=1)
+        try:
+            table = HistoryTable(pool)
+            return {user_id: await table.history(user_id) for user_id in users}
+        finally:
+            await close_pool(pool)
+
+    return asyncio.run(read())

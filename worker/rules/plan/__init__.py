@@ -10,6 +10,7 @@ from __future__ import annotations
 from worker.rules.plan.compiler import EVALUATED, compile_plan
 from worker.rules.plan.formula import Source, Subject, figures, held_since, mark_of
 from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, Tally, context_of, scope_name, scope_of
+from worker.rules.plan.timing import counted
 
 __all__ = [
     "EVALUATED",
@@ -23,6 +24,7 @@ __all__ = [
     "Tally",
     "compile_plan",
     "context_of",
+    "counted",
     "figures",
     "held_since",
     "mark_of",

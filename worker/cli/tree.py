@@ -1,0 +1,53 @@
+"""An answer of a dry run in words: the verdict, the sentence, and the tree of conditions below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from worker.cli.output import cell
+from worker.events import parse_instant
+from worker.rules.phrases import bound, joined, moment
+from worker.rules.rehearse import Answer
+
+
+def told(answer: Answer, *, user_id: str, at_us: int) -> Iterator[str]:
+    """The lines of one answer."""
+    badge = answer.badge
+    verdict = "EARNED" if answer.passed else "NOT YET"
+    label = f" ({badge.label})" if badge.label and badge.label != badge.key else ""
+    context = f", {badge.per} {answer.context or '?'}" if badge.per is not None else ""
+    yield f"{verdict}  {badge.key}{label} for {user_id}{context} at {moment(at_us)}"
+    yield f"{answer.explanation.sentence}."
+    yield from _node(answer.explanation.tree, "", "")
+
+
+def _node(node: Mapping[str, Any], first: str, rest: str) -> Iterator[str]:
+    """A node's line after `first`, its children's after `rest`."""
+    yield first + "  ".join(part for part in _parts(node) if part)
+    children = node["children"]
+    for number, child in enumerate(children, start=1):
+        last = number == len(children)
+        yield from _node(child, rest + ("`- " if last else "|- "), rest + ("   " if last else "|  "))
+
+
+def _parts(node: Mapping[str, Any]) -> Iterator[str]:
+    yield "passed" if node["verdict"] == "passed" else "not passed"
+    window = node["window"] or {}
+    if node["operator"] == "$timeWindow":
+        yield f"$timeWindow last {window['last']}" if "last" in window else "$timeWindow"
+        yield _span(window)
+        return
+    events = " or ".join(node["events"])
+    yield events if node["operator"] == "event" else f"{events} {node['operator']}".strip()
+    yield "none" if node["actual"] is None else cell(node["actual"])
+    if node["bound"]:
+        yield f"needs {joined([bound(operator, operand) for operator, operand in node['bound'].items()])}"
+
+
+def _span(window: Mapping[str, Any]) -> str:
+    start, end = (window.get(name) for name in ("start", "end"))
+    start, end = (None if at is None else moment(parse_instant(at)) for at in (start, end))
+    if start and end:
+        return f"{start} to {end}"
+    return f"since {start}" if start else f"until {end}" if end else ""
