@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import logging
 import os
 import random
 import signal
@@ -26,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
-from tests.acceptance.verdict import verify
+from tests.acceptance.verdict import reading, verify
 from tests.rig.kafka_broker import KafkaBroker
 from worker.demo.postgres import PostgresServer
+from worker.stream.connection import stop_quietly
 
 DEMO = Path(__file__).resolve().parents[2] / "worker" / "demo"
 TOPICS = {"events": "badges.events", "awards": "badges.awards", "dead": "badges.dead-letters"}
@@ -161,7 +163,7 @@ async def produce(run: Run, records: list[tuple[bytes, bytes]]) -> None:
             run.note(f"the producer starts again: {type(error).__name__}")
             await asyncio.sleep(0.5)
         finally:
-            await asyncio.wait([asyncio.ensure_future(producer.stop())], timeout=10)
+            await stop_quietly(producer, seconds=10)
 
 
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
@@ -228,13 +230,9 @@ async def faults(run: Run) -> None:
 
 async def ends(run: Run, topic: str) -> dict[int, int]:
     """The end offset of every partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=run.broker.bootstrap_servers)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        return {at.partition: offset for at, offset in (await consumer.end_offsets(partitions)).items()}
-    finally:
-        await consumer.stop()
+    async with reading(run.broker.bootstrap_servers, topic) as consumer:
+        found = await consumer.end_offsets(list(consumer.assignment()))
+        return {at.partition: offset for at, offset in found.items()}
 
 
 async def caught_up(run: Run) -> None:
@@ -328,6 +326,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=70.0, help="how long producing takes")
     options = parser.parse_args()
     print(f"seed {options.seed}")
+    logging.disable()  # the clients here say a hundred lines a second while the broker is away
     asyncio.run(chaos(options.seed, seconds=options.seconds))
 
 

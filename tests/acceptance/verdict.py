@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from uuid import NAMESPACE_DNS, uuid5
 
 import asyncpg
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from worker.events import Event, decode_line, format_instant, parse_instant
 from worker.files import read_sources
 from worker.rules.catalog.load import load_catalog
 from worker.rules.evaluate import replay
 from worker.rules.plan import compile_plan
+from worker.stream.connection import stop_quietly
 
 DEMO = Path(__file__).resolve().parents[2] / "worker" / "demo"
 NAMESPACE = uuid5(NAMESPACE_DNS, "badgestream")
@@ -60,22 +62,27 @@ def award_key(body: Mapping[str, Any]) -> Award:
     return (body["user_id"], body["badge_key"], body["context"], awarded_at)
 
 
-async def messages(bootstrap_servers: str, topic: str) -> list[Any]:
-    """Every message of a topic, partition by partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+@asynccontextmanager
+async def reading(bootstrap_servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, assigned every partition of a topic from the beginning."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[Any] = []
-        while any([await consumer.position(at) < ends[at] for at in partitions]):
+        assert consumer.assignment(), f"the topic {topic} is missing"
+        yield consumer
+    finally:
+        await stop_quietly(consumer)
+
+
+async def messages(bootstrap_servers: str, topic: str) -> list[Any]:
+    """Every message of a topic, partition by partition."""
+    found: list[Any] = []
+    async with reading(bootstrap_servers, topic) as consumer:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        while any([await consumer.position(at) < end for at, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 found += records
-        return found
-    finally:
-        await consumer.stop()
+    return found
 
 
 async def verify(dsn: str, bootstrap_servers: str, *, poison: list[bytes]) -> Verdict:

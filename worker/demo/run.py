@@ -189,6 +189,7 @@ class Demo:
             self.settings.award_topic,
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
         )
         await consumer.start()
         self._consumer = consumer
