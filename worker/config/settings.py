@@ -208,12 +208,12 @@ class _Surroundings(PydanticBaseSettingsSource):
 
 
 def surroundings_of(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The `BADGES_*` names of `.env` and, winning over it, of the environment.
+    """The `BADGES_*` names of `.env` and, winning over it, of the environment (or of `environ` in its place).
 
     What an orchestrator injects for a service of the same name (`BADGES_METRICS_PORT=tcp://10.0.0.1:9464`) is left out.
     """
     file: Mapping[str, str | None] = {}
-    if environ is None and Path(".env").is_file():
+    if Path(".env").is_file():
         try:
             file = dotenv_values(".env")
         except (OSError, UnicodeDecodeError) as error:
