@@ -1,0 +1,59 @@
+"""The broker of deploy/compose.yaml, started from its settings by the same version of Kafka."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rig.kafka import real_is_required
+from tests.rig.kafka_broker import VERSION, answers, available, free_port, jars
+
+KAFKA: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())["services"][
+    "kafka"
+]
+
+
+def properties(folder: Path, ports: dict[str, int]) -> str:
+    """What the image makes of its environment, moved to this machine's ports and a folder of the test's."""
+    lines = []
+    for name, value in KAFKA["environment"].items():
+        if not name.startswith("KAFKA_"):
+            continue
+        text = str(value).replace("/var/lib/kafka/data", str(folder / "data")).replace("kafka:", "localhost:")
+        for port, here in ports.items():
+            text = text.replace(f":{port}", f":{here}")
+        lines.append(f"{name.removeprefix('KAFKA_').lower().replace('_', '.')}={text}\n")
+    return "".join(lines)
+
+
+def test_broker_of_the_stack_starts(tmp_path: Path) -> None:
+    """Kafka takes the cluster id and every setting of the stack's broker, and answers inside and outside of it."""
+    if not available() and not real_is_required():
+        pytest.skip("no Java with Maven here")
+    assert KAFKA["image"] == f"apache/kafka:{VERSION}"
+    ports = {port: free_port() for port in ("19092", "9092", "9093")}
+    config, log = tmp_path / "server.properties", tmp_path / "log"
+    config.write_text(properties(tmp_path, ports))
+    java = ["java", "-Xmx256M", "-cp", f"{jars()}/*"]
+    made = subprocess.run(
+        [*java, "kafka.tools.StorageTool", "format", "-t", KAFKA["environment"]["CLUSTER_ID"], "-c", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    with log.open("wb") as out, subprocess.Popen([*java, "kafka.Kafka", str(config)], stdout=out, stderr=out) as broker:
+        try:
+            deadline = time.monotonic() + 60
+            while not all(answers("localhost", ports[port]) for port in ("9092", "19092")):
+                assert broker.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < deadline, log.read_text()[-2000:]
+                time.sleep(0.1)
+        finally:
+            broker.kill()
