@@ -14,7 +14,7 @@ from time import monotonic, time
 
 import structlog
 
-from worker.config import Settings, Topics, transport_refusals
+from worker.config import Settings, Topics, shown_address, transport_refusals
 from worker.errors import AuthorError, OperatorError, TransientError
 from worker.events import json_text
 from worker.files import read_sources
@@ -122,7 +122,13 @@ def check_surroundings(settings: Settings) -> None:
 @asynccontextmanager
 async def open_store(settings: Settings, *, name: str, connections: int = 2) -> AsyncIterator[PostgresStore]:
     """A store on a pool of its own, on a server worth trusting; closed within seconds whatever happens."""
-    pool = await create_pool(settings.dsn, application_name=name, max_size=connections)
+    try:
+        pool = await create_pool(settings.dsn, application_name=name, max_size=connections)
+    except TransientError as error:
+        raise OperatorError(
+            f"The database {shown_address(settings.dsn)} cannot be used now: {error.message}.",
+            help="start it, or set BADGES_DATABASE_URL",
+        ) from None
     try:
         for sentence in await check_server(pool, allow_insecure=settings.allow_insecure):
             log.warning("durability_lifted", what=sentence)

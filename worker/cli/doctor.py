@@ -50,12 +50,14 @@ class Doctor:
                 yield finding
 
     async def _database(self) -> AsyncIterator[Finding]:
+        from worker.config import shown_address
         from worker.store.pool import close_pool, create_pool
 
         try:
             pool = await create_pool(self.settings.dsn, application_name="badges doctor", max_size=2)
         except BadgesError as error:
-            yield Finding("FAIL", "database", error.message, error.help or "check BADGES_DATABASE_URL")
+            place = f"{shown_address(self.settings.dsn)}, " if self.settings.database_url is not None else ""
+            yield Finding("FAIL", "database", f"{place}{error.message}", error.help or "check BADGES_DATABASE_URL")
             yield Finding("skip", "catalog", "needs the database")
             return
         try:
@@ -65,6 +67,7 @@ class Doctor:
             await close_pool(pool)
 
     async def _inside_database(self, pool: Pool) -> AsyncIterator[Finding]:
+        from worker.config import shown_address
         from worker.store.migrate import newest_known_version, schema_version
         from worker.store.pool import check_server
 
@@ -176,15 +179,6 @@ def judge_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     if not missing and not leaderless and not kept:
         parts = ", ".join(f"{facts.name} {facts.partitions}" for facts in there)
         yield Finding("ok", "topics", f"partitions: {parts}")
-
-
-def shown_address(dsn: str) -> str:
-    """`host:port/database` of an address, without user, password and options."""
-    from urllib.parse import parse_qs, unquote, urlsplit
-
-    parts = urlsplit(dsn)
-    host = unquote(parts.netloc.rpartition("@")[2]) or parse_qs(parts.query).get("host", ["localhost"])[-1]
-    return f"{host}{parts.path}"
 
 
 async def examine_all(settings: Settings) -> AsyncIterator[Finding]:

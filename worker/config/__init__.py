@@ -2,7 +2,7 @@
 
 from worker.config.notations import DeadLetterLimit, Topics, parse_duration, parse_size
 from worker.config.settings import Settings, load_settings, setting_name, surroundings_of, unknown_names
-from worker.config.transport import transport_refusals
+from worker.config.transport import shown_address, transport_refusals
 
 __all__ = [
     "DeadLetterLimit",
@@ -12,6 +12,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "setting_name",
+    "shown_address",
     "surroundings_of",
     "transport_refusals",
     "unknown_names",

@@ -34,6 +34,13 @@ def transport_refusals(settings: Settings) -> list[str]:
     return refusals
 
 
+def shown_address(dsn: str) -> str:
+    """`host:port/database` of a database's address, without user, password and options: fit for logs and messages."""
+    parts = urlsplit(dsn)
+    host = unquote(parts.netloc.rpartition("@")[2]) or parse_qs(parts.query).get("host", ["localhost"])[-1]
+    return f"{host}{parts.path}"
+
+
 def _exposed_database_host(dsn: str) -> str | None:
     """The first host off this machine that the driver would speak to without a checked certificate."""
     parts = urlsplit(dsn)

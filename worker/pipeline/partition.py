@@ -136,6 +136,8 @@ class PartitionOwner:
         while not self._stopping.is_set():
             try:
                 await self._own()
+                if self._stopping.is_set():
+                    return  # the claim is kept, to be released
                 wait = BACKOFF[0]
             except Fenced:
                 self.hooks.fenced()
