@@ -45,6 +45,7 @@ async def abandon(client: Any) -> None:
         getattr(coordinator, "_coordination_task", None),
         getattr(fetcher, "_fetch_task", None),
         getattr(sender, "_sender_task", None),
+        *getattr(fetcher, "_pending_tasks", ()),
     ]
     left = [task for task in tasks if task is not None and not task.done()]
     for task in left:
