@@ -165,6 +165,14 @@ def test_a_quoted_name_in_the_message_points_at_the_key():
     assert document.locate("/a/scroe", message="Must be a text.")[1].column == 10
 
 
+def test_lines_may_end_as_on_windows():
+    """A carriage return at a line's end belongs neither to the line nor to what is marked on it."""
+    document, _ = read("a:\r\n  b: some text\r\n")
+    place = document.locate("/a/b")[1]
+    assert (place.line, place.column, place.end) == (2, 6, 15)
+    assert document.line("a.yaml", 2) == "  b: some text"
+
+
 def test_no_source_and_empty_sources_are_an_empty_document():
     """Nothing at all, an empty file and a file of comments hold no sections."""
     assert read_document([])[0].data == {}

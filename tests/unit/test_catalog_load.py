@@ -127,7 +127,7 @@ def load(text: str):
         ("metrics: {m: {count: thing.done, per: item, by: score}}", "bad_operand", "/metrics/m/by"),
         ("metrics: {m: {count: thing.done}}", "unused_metric", "/metrics/m"),
         ("metrics: {'5m': {count: thing.done}}", "invalid_key", "/metrics/5m"),
-        ("ladders: [{key: l, metric: thigs, levels: [1]}]", "unknown_metric", "/ladders/0/metric"),
+        ("ladders: [{key: l, metric: thigs, levels: [1, 2, 3]}]", "unknown_metric", "/ladders/0/metric"),
         ("ladders: [{key: l, metric: things, levels: []}]", "bad_levels", "/ladders/0/levels"),
         ("ladders: [{key: l, metric: things, levels: 5}]", "bad_levels", "/ladders/0/levels"),
         ("ladders: [{key: l, metric: things, levels: [0, 1]}]", "bad_levels", "/ladders/0/levels/0"),
