@@ -256,6 +256,7 @@ class Worker:
             hooks=Hooks(
                 applied=self._applied,
                 fenced=self.metrics.fenced_batches.inc,
+                retried=lambda part: self.metrics.retries.labels(part).inc(),
                 catalog_moved=catalog_moved,
             ),
             parallel=PARALLEL_BATCHES,

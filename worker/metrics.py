@@ -57,7 +57,7 @@ class Metrics:
             "fenced_batches", "Batches rolled back because the partition had moved to another worker"
         )
         self.retries = self._counter(
-            "retries", "Times that work was done again because a service could not answer, by service", "service"
+            "retries", "Times that work was done again because a service could not answer, by part", "part"
         )
         self.rebalances = self._counter("rebalances", "Times that the group dealt its partitions again")
         self.consumer_lag = self._gauge(

@@ -146,7 +146,12 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> Any:
     async def catalog_moved(head: int) -> None:
         moved.append(head)
 
-    hooks = Hooks(applied=lambda _: None, fenced=lambda: fenced.append(1), catalog_moved=catalog_moved)
+    hooks = Hooks(
+        applied=lambda _: None,
+        fenced=lambda: fenced.append(1),
+        retried=lambda _: None,
+        catalog_moved=catalog_moved,
+    )
     owner = PartitionOwner(
         PARTITION,
         generation=1,

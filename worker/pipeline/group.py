@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class Member:
         self.pace = pace
         self.brake = brake
         self.owners: dict[tuple[str, int], PartitionOwner] = {}
-        self._hooks = Hooks(applied=self._applied, fenced=hooks.fenced, catalog_moved=hooks.catalog_moved)
+        self._hooks = replace(hooks, applied=self._applied)
         self._told = hooks.applied
         self._slots = asyncio.Semaphore(parallel)
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -143,6 +143,7 @@ class Member:
             try:
                 fetched = await stream.poll(ready, max_records=self.pace.max_events, timeout_ms=200)
             except TransientError as error:
+                self._hooks.retried("poll")
                 log.warning("poll_failed", reason=error.message)
                 for owner in self.owners.values():
                     owner.seek_again()

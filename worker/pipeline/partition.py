@@ -42,10 +42,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the owner tells its surroundings: a batch was applied, it was fenced, the catalog moved."""
+    """What the owner tells its surroundings: a batch was applied, fenced, is tried again (by part), the catalog moved."""
 
     applied: Callable[[BatchFacts], None]
     fenced: Callable[[], None]
+    retried: Callable[[str], None]
     catalog_moved: Callable[[int], Awaitable[None]]
 
 
@@ -143,6 +144,7 @@ class PartitionOwner:
                 self.hooks.fenced()
                 self._log.warning("batch_fenced", next_offset=self.next_offset)
             except TransientError as error:
+                self.hooks.retried("partition")
                 self._log.warning("partition_waits", reason=error.message, seconds=round(wait, 2))
                 if isinstance(error, TimedOut):
                     self._limit = max(1, self._limit // 2)
