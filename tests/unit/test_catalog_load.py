@@ -158,6 +158,9 @@ def load(text: str):
         ("schedules: [{event: monthly, cron: '0 9 1 * *'}]", "bad_operand", "/schedules/0/event"),
         ("schedules: [{event: cron.monthly, cron: '0 9 1 *'}]", "bad_operand", "/schedules/0/cron"),
         ("schedules: [{event: cron.monthly, cron: '0 24 1 * *'}]", "bad_operand", "/schedules/0/cron"),
+        ("schedules: [{event: cron.monthly, cron: '0 9-8 1 * *'}]", "bad_operand", "/schedules/0/cron"),
+        ("schedules: [{event: cron.monthly, cron: '*/0 9 1 * *'}]", "bad_operand", "/schedules/0/cron"),
+        ("schedules: [{event: cron.monthly, cron: '0 9 1 * fri-mon'}]", "bad_operand", "/schedules/0/cron"),
         ("holidays: {office: [2026-02-30]}", "bad_operand", "/holidays/office/0"),
         ("breaker: {factor: 0}", "bad_operand", "/breaker/factor"),
         ("condition_types: [{name: x}]", "missing_key", "/condition_types/0"),
@@ -303,6 +306,12 @@ def test_metrics_become_folds():
     assert metrics["last"].fold == Fold("last", Match())
     assert metrics["each"].fold == Fold("count", done, (), "item")
     assert [name for name, metric in metrics.items() if metric.instant] == ["first", "last"]
+
+
+@pytest.mark.parametrize("cron", ["* * * * *", "*/5 0-23/2 1,15 jan-mar sun", "0 9 31 12 1-5", "59 23 * * 7"])
+def test_schedules_are_five_fields(cron: str):
+    """Stars, numbers, names, lists, ranges and steps within each field's bounds are taken."""
+    assert faults(f"schedules: [{{event: cron.monthly, cron: '{cron}'}}]") == []
 
 
 def test_options_are_kept_with_canonical_names():

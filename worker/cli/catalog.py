@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.catalog_apply import apply
 from worker.cli.output import Column, Format, emit, format_option
 from worker.printable import printable
 
@@ -199,3 +200,6 @@ def _sized(section: Any) -> bool:
 
 def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+catalog.add_command(apply)
