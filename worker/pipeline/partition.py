@@ -42,7 +42,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the owner tells its surroundings: a batch was applied, fenced, is tried again (by part), the catalog moved."""
+    """What the owner tells its surroundings: a batch was applied, fenced, tried again (by part), the catalog moved."""
 
     applied: Callable[[BatchFacts], None]
     fenced: Callable[[], None]
