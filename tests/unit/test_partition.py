@@ -218,6 +218,26 @@ async def test_a_hole_is_read_again_once_then_recorded(rig: Rig) -> None:
     assert rig.stream.seeks.count(3) == 1
 
 
+async def test_records_read_behind_a_hole_before_it_is_settled_are_not_lost(rig: Rig) -> None:
+    """However far a client reads on while a hole is looked into, only the hole itself is passed."""
+    rig.stream.records = {offset: record(offset) for offset in range(3)}
+    bounds = rig.stream.bounds
+
+    async def slow_bounds(partition: tuple[str, int]) -> tuple[int, int]:
+        rig.owner.accept([record(8), record(9)])
+        return await bounds(partition)
+
+    await rig.until(lambda: rig.store.next_offset == 3)
+    rig.stream.bounds = slow_bounds  # type: ignore[method-assign]
+    rig.stream.records |= {offset: record(offset) for offset in range(5, 10)}
+    rig.owner.accept([record(5), record(6), record(7)])
+    rig.owner.accept([record(5), record(6), record(7)])
+    rig.owner.accept([record(8), record(9)])
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert rig.store.gaps == [(3, 5)]
+
+
 async def test_expired_records_halt_the_partition(rig: Rig) -> None:
     """Records that expired unread are a loss an operator must accept; they are never skipped in silence."""
     for offset in range(2, 6):

@@ -94,13 +94,14 @@ class PartitionOwner:
     # ---- what the poll loop calls -----------------------------------------------------------------------------------
 
     def wants_more(self) -> bool:
-        """Whether records may be fetched now: it is claimed, not halted, and its queue has room."""
-        return self.claim is not None and self.halted is None and len(self._queue) < self.pace.queue_records
+        """Whether records may be fetched now: it is claimed, not halted, at no hole, and its queue has room."""
+        free = self.claim is not None and self.halted is None and self._hole is None
+        return free and len(self._queue) < self.pace.queue_records
 
     def accept(self, records: Sequence[Record]) -> None:
         """Take in fetched records, checking every offset; what is out of place is not taken and read again."""
-        if self.claim is None:
-            return
+        if self.claim is None or self._hole is not None:
+            return  # what lies behind a hole is read again once that is settled
         for record in records:
             if self._expected_sha is not None:
                 if not self._is_last_record(record):
@@ -235,7 +236,7 @@ class PartitionOwner:
         return False
 
     async def _settle_hole(self) -> None:
-        hole, self._hole = self._hole, None
+        hole = self._hole
         if hole is None:
             return
         beginning, _ = await self.stream.bounds(self.partition)
@@ -247,7 +248,7 @@ class PartitionOwner:
         await self.store.record_gap(*self.partition, self.read_offset, hole, "no record (markers, aborts, compaction)")
         self._log.info("gap_accepted", from_offset=self.read_offset, to_offset=hole)
         self.read_offset = hole
-        self._hole_at = None
+        self._hole = self._hole_at = None
         self.stream.seek(self.partition, hole)
 
     async def _next_batch(self) -> list[Record]:
