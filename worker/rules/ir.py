@@ -18,6 +18,9 @@ NEVER_COUNTED = ("cron.", "badge.", "user.erased")
 
 #: Wider than any number an author may write, so that no two of them become one.
 _EXACT = Context(prec=400)
+_PLAIN = 10**18
+_FIELDS: dict[type, tuple[str, ...]] = {}
+_to_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Fold:
     @property
     def id(self) -> str:
         """Identity across catalog versions: 16 hex digits of sha256 over the canonical form (decisions 7)."""
-        text = json.dumps(canonical(self), ensure_ascii=False, separators=(",", ":"))
+        text = _to_text(canonical(self))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -197,13 +200,19 @@ def tests(node: Node) -> Iterator[Test]:
 
 def canonical(value: Any) -> Any:
     """A JSON form of frozen nodes: equal nodes give equal text, numbers by value (1 = 1.0), names of classes kept."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value))]
-    if isinstance(value, tuple | list):
-        return ["t", *(canonical(item) for item in value)]
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
         return value
-    if isinstance(value, int | Decimal):
+    if kind is tuple or kind is list:
+        return ["t", *map(canonical, value)]
+    if kind is int and -_PLAIN < value < _PLAIN:
+        return {"n": str(value)}
+    if kind is int or kind is Decimal:
         number = Decimal(value).normalize(_EXACT)
         return {"n": format(number, "f") if abs(number.adjusted()) < 400 else str(number)}
-    raise TypeError(f"not a node: {type(value).__name__}")
+    names = _FIELDS.get(kind)
+    if names is None:
+        if not is_dataclass(kind):
+            raise TypeError(f"not a node: {kind.__name__}")
+        names = _FIELDS[kind] = tuple(part.name for part in fields(kind))
+    return [kind.__name__, *[canonical(getattr(value, name)) for name in names]]

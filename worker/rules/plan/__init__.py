@@ -8,8 +8,8 @@ together; `model` holds what comes out.
 from __future__ import annotations
 
 from worker.rules.plan.compiler import EVALUATED, compile_plan
-from worker.rules.plan.formula import Source, Subject, figures, held_since, mark_of
-from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, Tally, context_of, scope_name, scope_of
+from worker.rules.plan.formula import Source, Subject, Tally, figures, held_since, mark_of
+from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, context_of, scope_name, scope_of
 from worker.rules.plan.timing import counted
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ from worker.rules.ir import Test, tests
 from worker.rules.normalize import true_on_empty
 from worker.rules.operators.calendar import Calendar
 from worker.rules.plan.dispatch import Check, Dispatch, Watch, filter_of
-from worker.rules.plan.formula import Formulas, Judge, Source, Subject, mark_of, prerequisites
-from worker.rules.plan.identity import fold_key, gate_key
-from worker.rules.plan.keeping import Keeping
-from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, Tally
+from worker.rules.plan.formula import Formulas, Source, Tally, mark_of, prerequisites
+from worker.rules.plan.identity import gate_key
+from worker.rules.plan.keeping import Keeping, Kept
+from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route
 from worker.rules.plan.timing import (
     Drift,
     Threshold,
@@ -44,7 +45,13 @@ def compile_plan(
     `exact` sets no caps. `only` tests these badges, whatever their status, and the badges they ask for. `overrides`
     gives metrics a value wherever a snapshot reads them. `tally` counts the work done, for tests of cost.
     """
-    return _Compiler(catalog, exact=exact, overrides=overrides or {}, tally=tally).plan(only)
+    was_on = gc.isenabled()
+    gc.disable()  # millions of objects that all stay: looking for garbage among them takes half of the time
+    try:
+        return _Compiler(catalog, exact=exact, overrides=overrides or {}, tally=tally).plan(only)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Compiler:
@@ -58,11 +65,13 @@ class _Compiler:
         self.badges = {badge.key: badge for badge in catalog.badges}
         self.keeping = Keeping(self.calendar, exact=exact, tally=tally)
         self.overrides = overrides
-        self.fixed_sources: dict[Hashable, Source] = {}
+        self.fixed_sources: dict[tuple[str, int], Source] = {}
+        self.needs: dict[str, tuple[str, ...]] = {}
+        self.touches: dict[str, Touches] = {}
         self.watchers: dict[str, list[int]] = defaultdict(list)
 
     def plan(self, only: Collection[str] | None) -> Plan:
-        chosen = _in_order(self.badges, self._chosen(only), only or ())
+        chosen = self._in_order(self._chosen(only), only or ())
         for number, badge in enumerate(chosen):
             self._arrange(number, badge)
         memories = self.keeping.settle()
@@ -88,21 +97,42 @@ class _Compiler:
             return [badge.key for badge in self.catalog.badges if badge.status in EVALUATED]
         return [badge.key for badge in self.catalog.badges if badge.key in only]
 
+    def _in_order(self, keys: Iterable[str], asked: Collection[str]) -> list[Badge]:
+        """The badges and those they need that are tested at all, each after what it needs, else in the order given."""
+        placed: dict[str, Badge] = {}
+        for key in keys:
+            stack = [key]
+            while stack:
+                badge = self.badges[stack[-1]]
+                if badge.key not in self.needs and (needs := tuple(dict.fromkeys(prerequisites(badge.formula)))):
+                    self.needs[badge.key] = needs
+                wanted = [
+                    other
+                    for other in self.needs.get(badge.key, ())
+                    if other not in placed and (self.badges[other].status in EVALUATED or other in asked)
+                ]
+                if wanted:
+                    stack.extend(wanted)
+                else:
+                    placed.setdefault(stack.pop(), badge)
+        return list(placed.values())
+
     # -- when each badge is tested
 
     def _arrange(self, number: int, badge: Badge) -> None:
         """Decide where the badge hangs: on the rungs of ladders, on changes of its folds, or on its triggers."""
         found = list(tests(badge.formula))
+        self.touches[badge.key] = frozenset({badge.per, *(test.fold.per for test in found)})
         if not self._rests(badge, found):
             for test in found:
-                self.keeping.use(test.fold).whole = True
+                self.keeping.of(test.fold).whole = True
             for trigger in badge.triggers:
                 self.watchers[trigger].append(number)
             return
         rungs = thresholds(badge.formula)
         if rungs is None:
             for test in found:
-                kept = self.keeping.use(test.fold)
+                kept = self.keeping.of(test.fold)
                 kept.whole = True
                 kept.dependents.append(number)
             return
@@ -112,17 +142,17 @@ class _Compiler:
 
     def _keep_whole(self, found: Sequence[Test], rungs: Sequence[Threshold]) -> None:
         """What a ladder's badge merely shows of other folds, it shows as it is."""
-        bounded = {fold_key(rung.fold) for rung in rungs}
+        bounded = {id(self.keeping.of(rung.fold)) for rung in rungs}
         for test in found:
-            if fold_key(test.fold) not in bounded:
-                self.keeping.use(test.fold).whole = True
+            if id(self.keeping.of(test.fold)) not in bounded:
+                self.keeping.of(test.fold).whole = True
 
     def _rests(self, badge: Badge, found: Sequence[Test]) -> bool:
         """Whether the badge can only come to hold at a step of one of its folds, which then is one of its triggers."""
         return (
             all(test.fold.per == badge.per for test in found)
             and not any(self._is_fixed(test) for test in found)
-            and covers(badge.triggers, badge.formula)
+            and covers(badge.triggers, found)
             and Drift.UP not in drift(badge.formula)
             and not true_on_empty(badge.formula)
         )
@@ -134,55 +164,41 @@ class _Compiler:
         asked: dict[str, list[int]] = defaultdict(list)
         marked: set[str] = set()
         for number, badge in enumerate(chosen):
-            for key in dict.fromkeys(prerequisites(badge.formula)):
+            for key in self.needs.get(badge.key, ()):
                 asked[key].append(number)
                 if self.badges[key].per not in (None, badge.per):
                     marked.add(key)
-        formulas = Formulas(self._source_of, self.badges, self.calendar)
+        formulas = Formulas(self._source_of, self.badges, self.calendar, tally=self.tally)
         goals = []
         for badge in chosen:
-            touches = {badge.per, *(test.fold.per for test in tests(badge.formula))}
-            if badge.key in marked or marked.intersection(prerequisites(badge.formula)):
-                touches.add(None)
-            goals.append(
-                Goal(
-                    badge=badge,
-                    holds=self._counted(formulas.judge(badge.formula, badge.per)),
-                    shows=tuple(formulas.shows(badge.formula)),
-                    touches=frozenset(touches),
-                    dependents=tuple(asked[badge.key]) if badge.key in asked else (),
-                    mark=mark_of(badge.key) if badge.key in marked else None,
-                )
-            )
+            touches = self.touches[badge.key]
+            if badge.key in marked or marked.intersection(self.needs.get(badge.key, ())):
+                touches |= {None}
+            mark = mark_of(badge.key) if badge.key in marked else None
+            dependents = tuple(asked[badge.key]) if badge.key in asked else ()
+            goals.append(Goal(badge, formulas, touches=touches, dependents=dependents, mark=mark))
         reach = [goal.touches for goal in goals]
         for number in range(len(goals) - 1, -1, -1):
-            reach[number] = reach[number].union(*(reach[other] for other in goals[number].dependents))
+            if goals[number].dependents:
+                reach[number] = reach[number].union(*(reach[other] for other in goals[number].dependents))
         return goals, reach
-
-    def _counted(self, judge: Judge) -> Judge:
-        tally = self.tally
-        if tally is None:
-            return judge
-
-        def counting(subject: Subject, scope: str, context: str) -> bool:
-            tally.tests += 1
-            return judge(subject, scope, context)
-
-        return counting
 
     def _is_fixed(self, test: Test) -> bool:
         return bool(self.overrides) and dict(test.params).get("metric") in self.overrides
 
     def _source_of(self, test: Test) -> Source:
-        kept = self.keeping.source(test.fold)
-        if not self._is_fixed(test):
-            return kept
+        kept = self.keeping.of(test.fold)
+        return self._fixed_source(test, kept) if self._is_fixed(test) else kept.source
+
+    def _fixed_source(self, test: Test, kept: Kept) -> Source:
         name = dict(test.params)["metric"]
-        key = (name, fold_key(test.fold))
+        key = (name, id(kept))
         if key not in self.fixed_sources:
             value = self.overrides[name]
             instant = {"at": format_instant(value)} if self.catalog.metrics[name].instant else {}
-            self.fixed_sources[key] = Source(test.fold, kept.id, self.calendar, {test.fact: value, **instant})
+            source = Source(test.fold, self.calendar, {test.fact: value, **instant})
+            source.settle(kept.fold, kept.source.id)
+            self.fixed_sources[key] = source
         return self.fixed_sources[key]
 
     # -- gates and routes
@@ -252,22 +268,3 @@ def _union(first: set[str | None], others: Iterable[Touches]) -> Touches:
     for other in others:
         first |= other
     return frozenset(first)
-
-
-def _in_order(badges: Mapping[str, Badge], keys: Iterable[str], asked: Collection[str]) -> list[Badge]:
-    """The badges and those they need that are tested at all, each after the ones it needs, else in the order given."""
-    placed: dict[str, Badge] = {}
-    for key in keys:
-        stack = [key]
-        while stack:
-            at = stack[-1]
-            wanted = [
-                other
-                for other in prerequisites(badges[at].formula)
-                if other not in placed and (badges[other].status in EVALUATED or other in asked)
-            ]
-            if wanted:
-                stack.extend(wanted)
-            else:
-                placed.setdefault(stack.pop(), badges[at])
-    return list(placed.values())

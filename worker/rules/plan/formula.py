@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from worker.rules.catalog.definitions import Badge
@@ -16,20 +17,44 @@ from worker.rules.operators.values import check_fact, figure
 from worker.rules.state import FoldState, UserState
 
 Facts = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much work a plan compiled with one has done: what tests of cost look at instead of a clock."""
+
+    checks: int = 0
+    steps: int = 0
+    tests: int = 0
+
+
 Read = Callable[[FoldState, int], Facts]
 
 
 class Source:
     """How the facts of one fold are read; `fixed` facts stand in for what is remembered (`simulate --set`)."""
 
-    __slots__ = ("fixed", "id", "per", "read")
+    __slots__ = ("_calendar", "_fold", "_read", "fixed", "id", "per")
 
-    def __init__(self, fold: Fold, fold_id: str, calendar: Calendar, fixed: Facts | None = None) -> None:
-        """`fold_id` is the id under which the state lies: that of the capped fold where the plan caps it."""
-        self.id = fold_id
+    def __init__(self, fold: Fold, calendar: Calendar, fixed: Facts | None = None) -> None:
+        self.id = ""
         self.per = fold.per
-        self.read = facts_reader(fold, calendar)
         self.fixed = fixed
+        self._fold = fold
+        self._calendar = calendar
+        self._read: Read | None = None
+
+    def settle(self, fold: Fold, fold_id: str) -> None:
+        """Read the fold as the plan keeps it: with its cap, under this id."""
+        self.id = fold_id
+        self._fold = fold
+
+    def read(self, state: FoldState, now_us: int) -> Facts:
+        """All facts of a state of the fold, as of now."""
+        if self._read is None:
+            self._read = facts_reader(self._fold, self._calendar)
+        found = self._read(state, now_us)
+        return found if self.fixed is None else {**found, **self.fixed}
 
 
 def facts_reader(fold: Fold, calendar: Calendar) -> Read:
@@ -60,8 +85,6 @@ class Subject:
         if found is None:
             states = self.state.scopes.get(scope)
             found = source.read(None if states is None else states.get(source.id), self.now_us)
-            if source.fixed is not None:
-                found = {**found, **source.fixed}
             self._facts[source, scope] = found
         return found
 
@@ -92,27 +115,46 @@ Judge = Callable[[Subject, str, str], bool]
 class Formulas:
     """Compiles formulas over the sources of one plan. `source_of` answers for every test of them."""
 
-    __slots__ = ("_badges", "_calendar", "_source_of")
+    __slots__ = ("_badges", "_calendar", "_source_of", "_tally")
 
-    def __init__(self, source_of: Callable[[Test], Source], badges: Mapping[str, Badge], calendar: Calendar) -> None:
+    def __init__(
+        self,
+        source_of: Callable[[Test], Source],
+        badges: Mapping[str, Badge],
+        calendar: Calendar,
+        *,
+        tally: Tally | None = None,
+    ) -> None:
+        self._tally = tally
         self._source_of = source_of
         self._badges = badges
         self._calendar = calendar
 
     def judge(self, node: Node, per: str | None) -> Judge:
         """The formula of a badge with this `per` field as a function."""
+        judge, tally = self._judge(node, per), self._tally
+        if tally is None:
+            return judge
+
+        def counting(subject: Subject, scope: str, context: str) -> bool:
+            tally.tests += 1
+            return judge(subject, scope, context)
+
+        return counting
+
+    def _judge(self, node: Node, per: str | None) -> Judge:
         match node:
             case Test():
                 return self._test(node)
             case Held(badge_key=key):
                 return held_judge(key, self._badges[key].per, per)
             case Windowed(child=child):
-                return self.judge(child, per)
+                return self._judge(child, per)
             case Not(child=child):
-                inner = self.judge(child, per)
+                inner = self._judge(child, per)
                 return lambda subject, scope, context: not inner(subject, scope, context)
             case All(children=children) | Some(children=children):
-                parts = [self.judge(child, per) for child in children]
+                parts = [self._judge(child, per) for child in children]
                 if len(parts) == 1:
                     return parts[0]
                 every = all if isinstance(node, All) else any

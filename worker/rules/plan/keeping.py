@@ -15,9 +15,9 @@ from worker.rules.operators import KINDS, params_of
 from worker.rules.operators import memory as keeper_of
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.moving import Moving
-from worker.rules.plan.formula import Source, facts_reader
+from worker.rules.plan.formula import Source, Tally, facts_reader
 from worker.rules.plan.identity import fold_key
-from worker.rules.plan.model import FigureLadder, Ladder, Memory, Tally, UnitLadder
+from worker.rules.plan.model import FigureLadder, Ladder, Memory, UnitLadder
 from worker.rules.plan.timing import Threshold, exact_number, is_unit, keeps_window, may_be_capped
 from worker.rules.state import FoldState
 
@@ -26,9 +26,13 @@ Step = Callable[[FoldState, Event, Mapping[str, Any], Calendar], FoldState]
 
 @dataclass(slots=True)
 class Kept:
-    """A fold while the plan is made. `whole` is set where some badge needs more of it than a threshold does."""
+    """A fold while the plan is made. `whole` is set where some badge needs more of it than a threshold does.
+
+    `source` is where its facts are read, once the plan is settled.
+    """
 
     fold: Fold
+    source: Source
     rungs: list[tuple[Threshold, int]] = field(default_factory=list)
     dependents: list[int] = field(default_factory=list)
     enough: int = 0
@@ -43,19 +47,22 @@ class Keeping:
         self._exact = exact
         self._tally = tally
         self._kept: dict[Hashable, Kept] = {}
-        self._sources: dict[Hashable, Source] = {}
+        self._by_object: dict[int, Kept] = {}
 
-    def use(self, fold: Fold) -> Kept:
-        """The one record of this fold."""
-        key = fold_key(fold)
-        kept = self._kept.get(key)
+    def of(self, fold: Fold) -> Kept:
+        """The one record of this fold. Found by the object first: the catalog keeps its folds as long as the plan."""
+        kept = self._by_object.get(id(fold))
         if kept is None:
-            kept = self._kept[key] = Kept(fold)
+            key = fold_key(fold)
+            kept = self._kept.get(key)
+            if kept is None:
+                kept = self._kept[key] = Kept(fold, Source(fold, self._calendar))
+            self._by_object[id(fold)] = kept
         return kept
 
     def at_least(self, found: Threshold) -> Kept:
         """The record of a threshold's fold, of which this threshold needs no more than its own number of steps."""
-        kept = self.use(found.fold)
+        kept = self.of(found.fold)
         if is_unit(found.fold, found.fact):
             kept.enough = max(kept.enough, whole_number(found))
         else:
@@ -65,19 +72,15 @@ class Keeping:
     def settle(self) -> tuple[Memory, ...]:
         """Caps what may be capped and gives every fold its memory; no fold is used for the first time afterwards."""
         memories: dict[str, Memory] = {}
-        for key, kept in self._kept.items():
+        for kept in self._kept.values():
             if not self._exact and not kept.whole and kept.enough > 0 and may_be_capped(kept.fold):
                 kept.fold = replace(kept.fold, cap=kept.enough)
             memory = self._memory(kept)
             if memory.id in memories:
                 raise _collision(memory.fold, memories[memory.id].fold)
             memories[memory.id] = memory
-            self._sources[key] = Source(kept.fold, memory.id, self._calendar)
+            kept.source.settle(kept.fold, memory.id)
         return tuple(memories.values())
-
-    def source(self, fold: Fold) -> Source:
-        """Where the facts of a settled fold are read."""
-        return self._sources[fold_key(fold)]
 
     def _memory(self, kept: Kept) -> Memory:
         return Memory(

@@ -14,21 +14,12 @@ from worker.rules.ir import Fold, Test
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.values import lookup
 from worker.rules.plan.dispatch import Dispatch
-from worker.rules.plan.formula import Judge, Shows, Source
+from worker.rules.plan.formula import Formulas, Judge, Shows, Source, Subject
 from worker.rules.plan.timing import counted
 from worker.rules.state import FoldState
 
 #: Longer values of a `per` field make no context (decisions 11).
 LONGEST_CONTEXT = 200
-
-
-@dataclass(slots=True)
-class Tally:
-    """How much work a plan compiled with one has done: what tests of cost look at instead of a clock."""
-
-    checks: int = 0
-    steps: int = 0
-    tests: int = 0
 
 
 class Ladder(Protocol):
@@ -106,21 +97,46 @@ class Gate:
     touches: frozenset[str | None]
 
 
-@dataclass(frozen=True, slots=True)
 class Goal:
     """One badge as it is tested. Goals are numbered so that each comes after the badges it asks for.
 
-    `shows` is what its award tells: (source, fact, key) in order. `dependents` are the goals that ask whether this
-    badge is held; `mark` is the id under which the first award of a badge with contexts is noted for those that ask in
-    another context (None: nobody does).
+    `dependents` are the goals that ask whether this badge is held; `mark` is the id under which the first award of a
+    badge with contexts is noted for those that ask in another context (None: nobody does). Its formula becomes a
+    function when it is first tested: of a large catalog most badges wait long for that.
     """
 
-    badge: Badge
-    holds: Judge
-    shows: Shows
-    touches: frozenset[str | None]
-    dependents: tuple[int, ...]
-    mark: str | None
+    __slots__ = ("_formulas", "_judge", "_shows", "badge", "dependents", "mark", "touches")
+
+    def __init__(
+        self,
+        badge: Badge,
+        formulas: Formulas,
+        *,
+        touches: frozenset[str | None],
+        dependents: tuple[int, ...],
+        mark: str | None,
+    ) -> None:
+        self.badge = badge
+        self.touches = touches
+        self.dependents = dependents
+        self.mark = mark
+        self._formulas = formulas
+        self._judge: Judge | None = None
+        self._shows: Shows | None = None
+
+    def holds(self, subject: Subject, scope: str, context: str) -> bool:
+        """Whether the badge's formula holds for this subject, in the badge's scope and context."""
+        judge = self._judge
+        if judge is None:
+            judge = self._judge = self._formulas.judge(self.badge.formula, self.badge.per)
+        return judge(subject, scope, context)
+
+    @property
+    def shows(self) -> Shows:
+        """What its award tells: (source, fact, key) in order."""
+        if self._shows is None:
+            self._shows = tuple(self._formulas.shows(self.badge.formula))
+        return self._shows
 
 
 @dataclass(frozen=True, slots=True)

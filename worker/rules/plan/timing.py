@@ -6,6 +6,7 @@ alone can make true, and what holds before anything happened, is tested at each 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Flag, auto
@@ -24,7 +25,6 @@ from worker.rules.ir import (
     Some,
     Test,
     Windowed,
-    tests,
 )
 from worker.rules.operators import KINDS
 from worker.rules.operators.calendar import FIXED
@@ -200,9 +200,9 @@ def thresholds(node: Node) -> list[Threshold] | None:
     return found if len(found) == len(parts) else None
 
 
-def covers(triggers: frozenset[str], node: Node) -> bool:
-    """Whether every event that can change a fold of the formula is a trigger."""
-    return all(_covered(triggers, test.fold) for test in tests(node))
+def covers(triggers: frozenset[str], found: Iterable[Test]) -> bool:
+    """Whether every event that can change a fold of these tests is a trigger."""
+    return all(_covered(triggers, test.fold) for test in found)
 
 
 def _covered(triggers: frozenset[str], fold: Fold) -> bool:
