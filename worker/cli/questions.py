@@ -105,8 +105,8 @@ def _request(line: bytes, keys: Collection[str]) -> Question | Fault:
         return Fault("invalid_field", "/user_id", "a string of 1 to 200 characters is needed")
     if not isinstance(key, str):
         return Fault("invalid_field", "/badge_key", "the key of a badge is needed")
-    if (fault := _unknown(key, keys, "/badge_key")) is not None:
-        return fault
+    if (unknown := _unknown(key, keys, "/badge_key")) is not None:
+        return unknown
     if not isinstance(context, str | None):
         return Fault("invalid_field", "/context", "a string is needed")
     if not isinstance(at, str | None):
