@@ -256,6 +256,20 @@ async def test_doubt_is_settled_by_a_new_claim(rig: Rig) -> None:
     assert rig.applier.applied == list(range(10))
 
 
+async def test_an_owner_that_was_stopped_leaves_the_stream_to_its_successor(rig: Rig) -> None:
+    """A transaction that fails after the partition went to a new owner does not pause what that one resumed."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+
+    async def fails_late(*_: Any, **__: Any) -> BatchFacts:
+        rig.owner.stop()
+        raise TransientError("connection lost")
+
+    rig.applier.apply = fails_late  # type: ignore[method-assign]
+    rig.stream.records[10] = record(10)
+    await rig.until(lambda: rig.owner.claim is None)
+    assert rig.stream.resumed
+
+
 async def test_a_refused_claim_is_tried_again(rig: Rig) -> None:
     """While a newer generation holds the partition nothing is read; the claim is tried until it succeeds."""
     rig.store.refuse = 3

@@ -301,7 +301,9 @@ class PartitionOwner:
         self.claim = None
         self._failure = None
         self._queue.clear()
-        self.stream.pause(self.partition)
+        if not self._stopping.is_set():
+            # once stopped, the partition may be a new owner's already, which has resumed it
+            self.stream.pause(self.partition)
 
     def _fail(self, error: OperatorError) -> None:
         self._failure = error
