@@ -101,6 +101,7 @@ def test_order_of_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         ("AWARD_TOPIC", "..", "1 to 249"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "host:port"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:0", "host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:65536", "host:port"),
         ("KAFKA_SECURITY_PROTOCOL", "tls", "SASL_SSL"),
         ("KAFKA_SSL_CAFILE", "/does/not/exist.pem", "no such file"),
         ("START", "latest", "beginning or end"),
@@ -131,7 +132,7 @@ def test_all_faults_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["mysql://u:canary@h/d", "postgresql://u:canary@[h/d", "u:canary@h", "postgres:canary"]
+    "wrong", ["mysql://u:canary@h/d", "postgresql://u:canary@[h/d", "u:canary@h", "postgresql://h/d?canary"]
 )
 def test_secret_is_never_repeated(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     """Neither a refusal nor the settings' text holds a secret's value."""
@@ -300,6 +301,35 @@ def test_the_drivers_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(transport_refusals(load_settings(database_url="postgresql:///badges"))) == 1
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert transport_refusals(load_settings(database_url="postgresql:///badges")) == []
+
+
+def test_values_already_parsed_are_taken() -> None:
+    """A program may hand in what a notation stands for."""
+    limit = DeadLetterLimit(share=0.1, seconds=1.0)
+    settings = load_settings(
+        max_future=timedelta(hours=1), event_topics=Topics(names=("a",)), dead_letter_limit=limit, cache_bytes=5
+    )
+    assert settings.max_future == timedelta(hours=1)
+    assert settings.event_topics.names == ("a",)
+    assert settings.dead_letter_limit == limit
+    assert settings.cache_bytes == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("7", 7), ("7B", 7), ("3KiB", 3 * 1024), ("3 MiB", 3 * 1024**2), ("3GiB", 3 * 1024**3), ("0", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    """A size is a number of bytes, or of powers of 1,024 of them."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("text", "days"), [("1d", 1), ("2w", 14), ("36525d", 36525)])
+def test_long_durations(text: str, days: int) -> None:
+    """Days and weeks are fixed lengths; 100 years are allowed, a day more is not."""
+    assert parse_duration(text) == timedelta(days=days)
+    with pytest.raises(ValueError, match="at most 100 years"):
+        parse_duration("36526d")
 
 
 @given(st.integers(min_value=0, max_value=876_600), st.sampled_from(["ms", "s", "min", "h"]))
