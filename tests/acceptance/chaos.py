@@ -56,6 +56,7 @@ class Run:
     total: int = 0
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    flowing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, text: str) -> None:
         """Say what happens, with the second it happens in."""
@@ -146,7 +147,6 @@ async def produce(run: Run, records: list[tuple[bytes, bytes]]) -> None:
     """Send all records in order at an even pace; whatever the broker does not acknowledge is sent again."""
     run.total = len(records)
     pace = run.seconds / len(records)
-    begun = time.monotonic()
     while run.produced < len(records):
         producer = AIOKafkaProducer(
             bootstrap_servers=run.broker.bootstrap_servers, enable_idempotence=True, acks="all", linger_ms=5
@@ -158,7 +158,8 @@ async def produce(run: Run, records: list[tuple[bytes, bytes]]) -> None:
                 sent = [await producer.send(TOPICS["events"], value, key=key) for key, value in chunk]
                 await asyncio.wait_for(asyncio.gather(*sent), 60)
                 run.produced += len(chunk)
-                await asyncio.sleep(max(0.0, begun + run.produced * pace - time.monotonic()))
+                await asyncio.sleep(len(chunk) * pace)
+                await run.flowing.wait()
         except Exception as error:
             run.note(f"the producer starts again: {type(error).__name__}")
             await asyncio.sleep(0.5)
@@ -176,6 +177,26 @@ async def reach(run: Run, share: float) -> None:
         return bool(run.total) and run.produced >= share * run.total
 
     await until(reached, seconds=600, what=f"{share:.0%} of the records produced")
+
+
+async def at_work(run: Run) -> None:
+    """Wait until every worker owns partitions, holding the stream meanwhile, so that each fault falls into it."""
+    wanted = {str(process.pid) for process in run.workers}
+
+    async def owning() -> bool:
+        for process in run.workers:
+            if process.poll() is not None:
+                raise AssertionError(f"worker {process.pid} ended by itself with {process.returncode}")
+        connection = await asyncpg.connect(run.dsn, timeout=5)
+        try:
+            rows = await connection.fetch("SELECT DISTINCT owner FROM badges.partitions WHERE owner IS NOT NULL")
+        finally:
+            await connection.close()
+        return wanted <= {row["owner"].rpartition("-")[2] for row in rows}
+
+    run.flowing.clear()
+    await until(owning, seconds=60, what="every worker owns partitions")
+    run.flowing.set()
 
 
 async def kill_worker(run: Run) -> None:
@@ -222,7 +243,9 @@ async def faults(run: Run) -> None:
     random.Random(run.seed + 1).shuffle(acts)
     for number, act in enumerate(acts):
         await reach(run, 0.08 + 0.22 * number)
+        await at_work(run)
         await act(run)
+    await at_work(run)
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
@@ -297,7 +320,8 @@ async def _chaos(run: Run) -> dict[str, Any]:
     records = line_up(run.seed)
     for _ in range(3):
         run.spawn()
-    run.note(f"three workers started; {len(records):,} records follow")
+    await at_work(run)
+    run.note(f"three workers own partitions; {len(records):,} records follow")
     producing = asyncio.create_task(produce(run, records))
     await faults(run)
     await producing
