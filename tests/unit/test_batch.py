@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -215,3 +216,42 @@ async def test_erased_and_too_old_events_are_dead_letters(rig: Rig) -> None:
     facts = await rig.put(comment(1), comment(2), comment(9, user_id="u2", occurred_at="2020-01-01T00:00:00Z"))
     assert facts.dead_letters == Counter({"erased": 1, "too_old": 1})
     assert facts.types == Counter({("comment.posted", "applied"): 1})
+
+
+ASKING = """
+version: 1
+events:
+  pull.merged: {description: A pull request., schema: {type: object, properties: {repo: {type: string}}}}
+  talk.given: {description: A talk.}
+badges:
+  - {key: author, label: A, description: A, per: repo, status: STATUS, flow: {event: pull.merged}}
+  - {key: merged, label: M, description: M, flow: {event: pull.merged}}
+"""
+SPEAKING = "  - {key: speaker, label: S, description: S, flow: {$and: [{badge: BADGE}, {event: talk.given}]}}\n"
+
+
+def asking(badge: str, *, status: str = "active") -> Plan:
+    return plan(ASKING.replace("STATUS", status) + SPEAKING.replace("BADGE", badge))
+
+
+@pytest.mark.parametrize("badge", ["merged", "author"])
+async def test_a_late_event_meets_a_badge_held_since(rig: Rig, badge: str) -> None:
+    """What a late event lacked but for a badge given after its instant is earned at that badge's own instant."""
+    rig.applier.use(asking(badge))
+    await rig.put(comment(2, type="pull.merged", payload={"repo": "r"}))
+    facts = await rig.put(comment(1, type="talk.given"))
+    assert facts.awards == Counter({("speaker", "late"): 1})
+    assert rig.messages()[-1]["awarded_at"] == f"{DAY}T10:00:02.000000Z"
+
+
+@pytest.mark.parametrize("status", ["active", "locked"])
+async def test_a_badge_added_later_counts_what_is_held(rig: Rig, status: str) -> None:
+    """A badge of a new version that asks for one held in some context is built from the log, locked or not."""
+    rig.applier.use(plan(ASKING.replace("STATUS", "active")))
+    await rig.put(comment(1, type="talk.given"), comment(2, type="pull.merged", payload={"repo": "r"}))
+    version = await rig.store.apply_catalog("{}", "hash", badges=[], event_types=[])
+    newer = asking("author", status=status)
+    rig.applier.use(replace(newer, catalog=replace(newer.catalog, version=version)))
+    facts = await rig.put(comment(3, type="talk.given"))
+    assert facts.awards == Counter({("speaker", "backfill"): 1})
+    assert rig.messages()[-1]["awarded_at"] == f"{DAY}T10:00:02.000000Z"

@@ -292,11 +292,11 @@ class Applier:
     async def _rebuild(self, transaction: Transaction, plan: Plan, state: UserState) -> tuple[UserState, list[Award]]:
         """Fold a locked user's whole log again, in order; what is held stays held (decisions 19, 20, 24)."""
         held = await transaction.held_by(state.user_id)
-        rebuilt, _ = evaluate.replay(plan, state.user_id, (), held)
+        rebuilt, asking = evaluate.begin_again(plan, state.user_id, held)
         rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.version
         awards: list[Award] = []
         async for event in transaction.log_of(state.user_id):
-            awards += evaluate.apply(plan, rebuilt, event)
+            awards += evaluate.apply(plan, rebuilt, event, also=asking.get(event.occurred_us, ()))
         return rebuilt, awards
 
     async def _grant(

@@ -7,7 +7,8 @@ is `apply` over a history. `explain` (see `explain.py`) answers for one badge, b
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 from worker.events.types import Event
 from worker.rules.explain import Explanation, explain
@@ -15,18 +16,19 @@ from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
 from worker.rules.state import Award, UserState
 
-__all__ = ["Explanation", "apply", "explain", "replay"]
+__all__ = ["Explanation", "apply", "begin_again", "explain", "replay"]
 
 
-def apply(plan: Plan, state: UserState, event: Event) -> list[Award]:
+def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] = ()) -> list[Award]:
     """The awards this event earns; the event must be newer than `state.newest`, in order, and of this user.
 
     In this order: 1 the folds it matches are stepped, 2 the badges that may newly hold are tested, each after those it
     asks for, 3 what is earned is held from now on. `state` then stands after the event, its changed scopes in `dirty`.
+    `also` are the numbers of goals to test whatever the event changes.
     """
     route = plan.route(event.type)
     state.newest = (event.occurred_us, event.source, event.id)
-    due = _step(plan, route, state, event)
+    due = [*_step(plan, route, state, event), *also] if also else _step(plan, route, state, event)
     return _test(plan, state, event, due) if due else []
 
 
@@ -34,15 +36,28 @@ def replay(
     plan: Plan, user_id: str, events: Iterable[Event], held: Mapping[tuple[str, str], int]
 ) -> tuple[UserState, list[Award]]:
     """The memory and the awards of a whole history, given in order; `held` are awards that are not given again."""
-    state = UserState(user_id, held=dict(held))
-    for (key, _), awarded_us in held.items():
-        number = plan.numbers.get(key)
-        if number is not None and plan.goals[number].mark is not None:
-            _mark(state, key, awarded_us)
+    state, asking = begin_again(plan, user_id, held)
     awards: list[Award] = []
     for event in events:
-        awards.extend(apply(plan, state, event))
+        awards.extend(apply(plan, state, event, also=asking.get(event.occurred_us, ())))
     return state, awards
+
+
+def begin_again(
+    plan: Plan, user_id: str, held: Mapping[tuple[str, str], int]
+) -> tuple[UserState, Mapping[int, Collection[int]]]:
+    """The memory before a history, of a user who holds these awards; and the goals to test also, by instant.
+
+    What is held is not given again, so those who ask for it are tested where it was given.
+    """
+    state = UserState(user_id, held=dict(held))
+    asking: dict[int, set[int]] = defaultdict(set)
+    for (key, _), awarded_us in held.items():
+        if key in plan.marked:
+            _mark(state, key, awarded_us)
+        if key in plan.asked:
+            asking[awarded_us].update(plan.asked[key])
+    return state, dict(asking)
 
 
 def _step(plan: Plan, route: Route, state: UserState, event: Event) -> list[int]:

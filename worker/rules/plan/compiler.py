@@ -69,6 +69,8 @@ class _Compiler:
         self.needs: dict[str, tuple[str, ...]] = {}
         self.touches: dict[str, Touches] = {}
         self.watchers: dict[str, list[int]] = defaultdict(list)
+        self.asked: dict[str, list[int]] = defaultdict(list)
+        self.marked: set[str] = set()
 
     def plan(self, only: Collection[str] | None) -> Plan:
         chosen = self._in_order(self._chosen(only), only or ())
@@ -89,6 +91,8 @@ class _Compiler:
             other=other,
             uncounted=uncounted,
             counts=Counter(trigger for badge in chosen for trigger in badge.triggers),
+            asked={key: tuple(numbers) for key, numbers in self.asked.items()},
+            marked=frozenset(self.marked),
             exact=self.exact,
         )
 
@@ -161,8 +165,7 @@ class _Compiler:
 
     def _goals(self, chosen: Sequence[Badge]) -> tuple[list[Goal], list[Touches]]:
         """The goals, and for each what testing it and all that its grant leads to may touch."""
-        asked: dict[str, list[int]] = defaultdict(list)
-        marked: set[str] = set()
+        asked, marked = self.asked, self.marked
         for number, badge in enumerate(chosen):
             for key in self.needs.get(badge.key, ()):
                 asked[key].append(number)

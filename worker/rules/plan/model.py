@@ -160,7 +160,8 @@ class Plan:
     """A catalog compiled: immutable, swapped whole. `counts` is the number of badges tested per trigger.
 
     `numbers` finds a badge's goal. `exact` plans keep all of a moving window, so that an explanation shows true figures
-    also above a threshold. `sources` finds what a test of one of the goals looks at.
+    also above a threshold. `sources` finds what a test of one of the goals looks at. `asked` are the goals that ask
+    whether a badge is held, for each badge asked for, tested or not; `marked` those asked for in other contexts.
     """
 
     catalog: Catalog
@@ -173,6 +174,8 @@ class Plan:
     other: Route
     uncounted: Route
     counts: Mapping[str, int]
+    asked: Mapping[str, tuple[int, ...]]
+    marked: frozenset[str]
     exact: bool = False
 
     @property
