@@ -45,6 +45,8 @@ WAIT_SECONDS = 60.0
 FINISH_SECONDS = 8.0
 #: How often gauges that need a question to a service are asked for, seconds.
 GAUGE_SECONDS = 5.0
+#: How often rows that were published a week ago are removed, seconds.
+PRUNE_SECONDS = 600.0
 #: No turn of the event loop for so long means that it hangs: `/livez` says so, seconds.
 HANG_SECONDS = 30.0
 
@@ -235,11 +237,13 @@ class Worker:
             log.info("worker_stopped")
 
     def _build_member(self, store: PostgresStore, applier: Applier) -> Member:
+        loading = asyncio.Lock()
+
         async def catalog_moved(head: int) -> None:
-            plan = await head_plan(store)
-            if plan is not None and plan.version >= head and applier.plan.version < plan.version:
-                applier.use(plan)
-                self._announce(plan)
+            async with loading:
+                if applier.plan.version < head and (plan := await head_plan(store)) is not None:
+                    applier.use(plan)
+                    self._announce(plan)
 
         settings = self.settings
         return Member(
@@ -299,11 +303,15 @@ class Worker:
             await asyncio.sleep(1.0)
 
     async def _keep_gauges(self, store: PostgresStore) -> None:
+        prune_at = monotonic() + PRUNE_SECONDS
         while True:
             try:
                 pending, oldest = await store.outbox_figures()
                 self.metrics.outbox_pending.set(pending)
                 self.metrics.outbox_oldest_seconds.set(oldest)
+                if monotonic() > prune_at:
+                    prune_at = monotonic() + PRUNE_SECONDS
+                    log.info("outbox_pruned", rows=await store.prune_outbox())
             except TransientError as error:
                 log.info("gauges_missed", reason=error.message)
             self.metrics.db_pool_in_use.set(store.pool.get_size() - store.pool.get_idle_size())
