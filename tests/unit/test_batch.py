@@ -218,6 +218,16 @@ async def test_erased_and_too_old_events_are_dead_letters(rig: Rig) -> None:
     assert facts.types == Counter({("comment.posted", "applied"): 1})
 
 
+async def test_a_field_of_contexts_may_have_any_name(rig: Rig) -> None:
+    """What is held in a context is found again also where the name of the context's field holds a =."""
+    badge = '{key: often, label: O, description: O, per: "a=b", flow: {event: x.y, criteria: {$eventCount: {$lte: 9}}}}'
+    rig.applier.use(plan(f"version: 1\nevents: {{x.y: {{description: X}}}}\nbadges: [{badge}]"))
+    for number in (1, 2):
+        facts = await rig.put(comment(number, type="x.y", payload={"a=b": "c=d"}))
+        assert not facts.dead_letters
+    assert [body["context"] for body in rig.messages()] == ["c=d"]
+
+
 ASKING = """
 version: 1
 events:

@@ -10,7 +10,7 @@ from worker.events import json_text
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.evaluate import Explanation, apply, explain, replay
-from worker.rules.plan import Plan, compile_plan
+from worker.rules.plan import Plan, compile_plan, scope_name
 from worker.rules.state import Award, UserState
 
 
@@ -151,5 +151,5 @@ def _waiting(badge: Badge, found: Explanation) -> Explanation:
 
 def contexts_of(badge: Badge, state: UserState) -> list[str]:
     """The contexts of a badge that a user's memory knows, in the order in which they came up."""
-    start = f"{badge.per}="
+    start = scope_name(badge.per, "")
     return [scope[len(start) :] for scope in state.scopes if scope.startswith(start)]

@@ -224,8 +224,8 @@ def scope_of(payload: Mapping[str, Any], per: str | None) -> str | None:
 
 
 def scope_name(per: str | None, context: str) -> str:
-    """The scope in which the folds of a badge lie."""
-    return "" if per is None else f"{per}={context}"
+    """The scope in which a badge's folds lie; what follows its first = is the context, whatever the field's name."""
+    return "" if per is None else f"{per.replace('=', '%3D')}={context}"
 
 
 def _plain(number: Decimal) -> str:
