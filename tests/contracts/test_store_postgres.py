@@ -123,6 +123,20 @@ async def test_cancelled_work_ends_its_session(database: PostgresStore) -> None:
         await state_of(database, "u1")
 
 
+async def test_statement_cut_by_a_deadline_ends_its_session(database: PostgresStore) -> None:
+    """A statement that a deadline inside the batch cut off may still run: its connection is not used again."""
+    await state_of(database, "u1")
+    async with database.transaction() as holder:
+        await holder.load({"u1": ()})
+        with pytest.raises(TimeoutError):
+            async with database.transaction() as transaction:
+                pid = transaction._session.connection.get_server_pid()
+                async with asyncio.timeout(0.1):
+                    await transaction.load({"u1": ()})
+    gone = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)"
+    await until(lambda: scalar(database, gone, pid))
+
+
 async def test_cancelled_between_statements_rolls_back(database: PostgresStore) -> None:
     """Cancelling a batch that is computing leaves no effect and no lock."""
     inside = asyncio.Event()

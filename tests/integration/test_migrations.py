@@ -204,7 +204,7 @@ def test_squawk_finds_no_fault() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, f"{done.returncode} {done.stdout} {done.stderr}"
 
 
 # ---------------------------------------------------------------- the role that reads
