@@ -235,8 +235,11 @@ class Relay:
         publishing = asyncio.ensure_future(self._publisher.publish(messages))
         try:
             while not publishing.done():
+                if held.shard not in self.held:
+                    await asyncio.wait({publishing})
+                    break
                 await asyncio.wait({publishing}, timeout=max(0.0, held.renew_at - self.clock()))
-                if not publishing.done() and held.shard in self.held:
+                if not publishing.done():
                     await self._keep(held)
             publishing.result()
         except BaseException:

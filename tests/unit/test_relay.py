@@ -259,6 +259,38 @@ async def test_a_lease_lost_before_marking_marks_nothing(store: MemoryOutbox, br
     assert 0 not in relay.held
 
 
+async def test_a_lost_lease_does_not_make_the_relay_turn_in_circles(
+    store: MemoryOutbox, broker: Broker, clock: Clock
+) -> None:
+    """While messages are on their way after the lease was lost, the relay waits for them, and for nothing else."""
+    store.rows = {0: [row(1)]}
+    relay = make(store, broker, clock)
+    looks = 0
+    stored = asyncio.Event()
+
+    class Slow(BrokerPublisher):
+        async def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
+            store.leases.clear()
+            clock.now += LEASE_SECONDS
+            await stored.wait()
+
+    def look() -> float:
+        nonlocal looks
+        looks += 1
+        clock.now += LEASE_SECONDS * bool("renew_lease" in store.asked)
+        return clock.now
+
+    relay._publisher, relay.clock = Slow(broker), look
+    running = asyncio.create_task(relay.round())
+    await until(lambda: bool(looks) and 0 not in relay.held, "the lease is lost")
+    looks = 0
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert looks < 10
+    stored.set()
+    await running
+
+
 async def test_a_row_that_is_refused_alone_is_set_aside(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
     """A poison row is tried by fresh producers alone, then parked with the reason; its neighbours are published."""
     parked: list[int] = []
