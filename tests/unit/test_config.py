@@ -215,6 +215,12 @@ def test_key_without_certificate(tmp_path: Path) -> None:
         load_settings(kafka_ssl_keyfile=tmp_path / "key.pem")
 
 
+def test_a_misspelt_override_is_named() -> None:
+    """An option that is no setting is refused by its name."""
+    with pytest.raises(OperatorError, match="BADGES_GROUPID is no setting"):
+        load_settings(groupid="x")
+
+
 def test_frozen() -> None:
     """Settings do not change after they were read."""
     settings = load_settings()
