@@ -1,7 +1,7 @@
 """Memory over a window that moves with now: the events that may still lie in it, one entry each.
 
-Remembered per user: the matching events of the look-back, at most `cap` of them where the plan sets one (`may_cap`),
-else as many as the look-back holds; a match without a lower bound (`$lt: "$NOW(-7d)"`) keeps all of them. Source:
+Remembered per user: the matching events of the look-back, the newest `cap` of them once the window holds as many where
+the plan sets a cap (`may_cap`), else as many as the look-back holds; a match without a lower bound (`$lt: "$NOW(-7d)"`) keeps all of them. Source:
 documents 4 "Time Window Criteria" (`last`) and 5 "Window Count Rule"; `$NOW` of the rule engine guide.
 """
 
@@ -43,9 +43,11 @@ class Moving(Trail):
         horizon = self._horizon(event.occurred_us, calendar)
         entries: list[Entry] = state or []
         keep = bisect_left(entries, horizon, key=_instant) if entries and entries[0][0] < horizon else 0
-        if self.cap is not None:
-            keep = max(keep, len(entries) + 1 - self.cap)
-        return [*entries[keep:], [event.occurred_us, event.source, event.id, note]]
+        kept = [*entries[keep:], [event.occurred_us, event.source, event.id, note]]
+        if self.cap is None or len(kept) <= self.cap or len(self.within(kept, event.occurred_us, calendar)) < self.cap:
+            return kept
+        # Not before the window holds as many: a calendar bound that steps back may bring older ones in again.
+        return kept[-self.cap :]
 
     def _horizon(self, now_us: int, calendar: Calendar) -> int:
         """No now from here on looks further back than this."""

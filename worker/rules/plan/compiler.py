@@ -127,39 +127,43 @@ class _Compiler:
         """Decide where the badge hangs: on the rungs of ladders, on changes of its folds, or on its triggers."""
         found = list(tests(badge.formula))
         self.touches[badge.key] = frozenset({badge.per, *(test.fold.per for test in found)})
-        if not self._rests(badge, found):
-            for test in found:
-                self.keeping.of(test.fold).whole = True
+        watched = self._is_watched(badge, found)
+        rungs = thresholds(badge.formula) if watched else None
+        self._keep(found, rungs)
+        if not watched or Drift.UP in drift(badge.formula):
             for trigger in badge.triggers:
                 self.watchers[trigger].append(number)
-            return
-        rungs = thresholds(badge.formula)
-        if rungs is None:
+        elif rungs is not None:
+            for rung in rungs:
+                self.keeping.of(rung.fold).rungs.append((rung, number))
+        else:
             for test in found:
-                kept = self.keeping.of(test.fold)
-                kept.whole = True
-                kept.dependents.append(number)
-            return
-        for rung in rungs:
-            self.keeping.at_least(rung).rungs.append((rung, number))
-        self._keep_whole(found, rungs)
+                self.keeping.of(test.fold).dependents.append(number)
 
-    def _keep_whole(self, found: Sequence[Test], rungs: Sequence[Threshold]) -> None:
-        """What a ladder's badge merely shows of other folds, it shows as it is."""
-        bounded = {id(self.keeping.of(rung.fold)) for rung in rungs}
-        for test in found:
-            if id(self.keeping.of(test.fold)) not in bounded:
-                self.keeping.of(test.fold).whole = True
-
-    def _rests(self, badge: Badge, found: Sequence[Test]) -> bool:
-        """Whether the badge can only come to hold at a step of one of its folds, which then is one of its triggers."""
+    def _is_watched(self, badge: Badge, found: Sequence[Test]) -> bool:
+        """Whether the badge is false at first and every step of one of its folds is one of its triggers."""
         return (
             all(test.fold.per == badge.per for test in found)
+            and all(self._is_granted_here(badge, key) for key in self.needs.get(badge.key, ()))
             and not any(self._is_fixed(test) for test in found)
             and covers(badge.triggers, found)
-            and Drift.UP not in drift(badge.formula)
             and not true_on_empty(badge.formula)
         )
+
+    def _is_granted_here(self, badge: Badge, key: str) -> bool:
+        """Whether the grant of what a badge asks for is an occasion to test it in each context that it changes."""
+        return badge.per is None or self.badges[key].per == badge.per
+
+    def _keep(self, found: Sequence[Test], rungs: Sequence[Threshold] | None) -> None:
+        """Say how much of each fold the badge needs: up to its thresholds, or all of what it asks and merely shows."""
+        bounded = set()
+        for rung in rungs or ():
+            bounded.add(id(self.keeping.of(rung.fold)))
+            self.keeping.need(rung)
+        for test in found:
+            kept = self.keeping.of(test.fold)
+            if id(kept) not in bounded:
+                kept.whole = True
 
     # -- goals
 

@@ -60,14 +60,13 @@ class Keeping:
             self._by_object[id(fold)] = kept
         return kept
 
-    def at_least(self, found: Threshold) -> Kept:
-        """The record of a threshold's fold, of which this threshold needs no more than its own number of steps."""
+    def need(self, found: Threshold) -> None:
+        """A badge needs the fold of a threshold as far as that threshold."""
         kept = self.of(found.fold)
         if is_unit(found.fold, found.fact):
             kept.enough = max(kept.enough, whole_number(found))
         else:
             kept.whole = True
-        return kept
 
     def settle(self) -> tuple[Memory, ...]:
         """Caps what may be capped and gives every fold its memory; no fold is used for the first time afterwards."""

@@ -131,13 +131,8 @@ def is_unit(fold: Fold, fact: str) -> bool:
 
 
 def may_be_capped(fold: Fold) -> bool:
-    """Whether a cap at K leaves `unit fact >= K`, and what is shown when it first holds, as they are.
-
-    The fact must come to K in steps of one, so that it is exactly K when it is first enough.
-    """
-    if fold.match.bounds:
-        return may_cap(fold) and all(map(_only_shrinks, fold.match.bounds))
-    return fold.kind in BOUNDED_SETS
+    """Whether a cap at K leaves `unit fact >= K`, and what is shown when it first holds, as they are."""
+    return may_cap(fold) if fold.match.bounds else fold.kind in BOUNDED_SETS
 
 
 def keeps_window(fold: Fold) -> bool:
