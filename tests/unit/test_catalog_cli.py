@@ -104,7 +104,11 @@ def test_warnings_fail_only_when_strict(tmp_path: Path, capsys: Capture):
 
 @pytest.mark.parametrize(
     ("text", "place", "shown"),
-    [("a: b: c\n", "1:5", "  1 | a: b: c\n    |     ^\n"), ("a: [1\n", "2:1", "  2 | \n    | ^\n")],
+    [
+        ("a: b: c\n", "1:5", "  1 | a: b: c\n    |     ^\n"),
+        ("a: [1\n", "2:1", "  2 | \n    | ^\n"),
+        ("events: *x\n", "1:9", "  1 | events: *x\n    |         ^\n"),
+    ],
 )
 def test_a_text_that_cannot_be_read_is_shown_where_it_breaks(
     tmp_path: Path, capsys: Capture, text: str, place: str, shown: str

@@ -224,7 +224,8 @@ class _SpotComposer:
                     continue
                 spot = Spot(span)
                 if isinstance(event, events.AliasEvent):
-                    spot.children = self._anchors[str(event.anchor)].children
+                    named = self._anchors.get(str(event.anchor))  # None: the very fault that is to be shown
+                    spot.children = named.children if named is not None else None
             elif isinstance(event, events.MappingStartEvent | events.SequenceStartEvent):
                 spot = Spot(span, children={})
                 stack.append((spot, isinstance(event, events.MappingStartEvent)))
