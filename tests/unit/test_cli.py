@@ -218,33 +218,23 @@ def test_color(
     assert ("\x1b[" in said.out, "\x1b[" in said.err) == (colored, colored)
 
 
-def test_color_on_a_terminal() -> None:
+@pytest.mark.parametrize(
+    ("surroundings", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_color_on_a_terminal(surroundings: dict[str, str], colored: bool) -> None:
     """On a terminal there are colours, unless NO_COLOR or TERM=dumb say otherwise."""
     probe = (
         "import sys, click; from worker import cli; from worker.cli import output\n"
         "made = click.Command('probe', callback=lambda: click.echo(output.verdict('ok')))\n"
         "cli.Commands.get_command = lambda self, ctx, name: made\n"
+        "sys.stdout.isatty = lambda: True\n"
         "sys.exit(cli.main(['probe']))"
     )
-
-    def shown(**surroundings: str) -> bytes:
-        leader, follower = os.openpty()
-        environ = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
-        subprocess.run(
-            [sys.executable, "-c", probe],
-            stdout=follower,
-            check=True,
-            timeout=30,
-            env={**environ, "TERM": "xterm", **surroundings},
-        )
-        os.close(follower)
-        text = os.read(leader, 1000)
-        os.close(leader)
-        return text
-
-    assert b"\x1b[32mok" in shown()
-    assert b"\x1b" not in shown(NO_COLOR="1")
-    assert b"\x1b" not in shown(TERM="dumb")
+    environ = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, check=True, timeout=30, env=environ | surroundings
+    )
+    assert done.stdout == (b"\x1b[32mok\x1b[0m\n" if colored else b"ok\n")
 
 
 ROWS = [

@@ -21,6 +21,7 @@ from worker.config import (
     transport_refusals,
     unknown_names,
 )
+from worker.config.transport import shown_address
 from worker.errors import OperatorError
 
 
@@ -265,6 +266,10 @@ REMOTE = "postgresql://u@db.internal/badges"
         ({}, []),
         ({"kafka_bootstrap_servers": "127.8.9.1:9092,[::1]:9092,kafka.localhost:1"}, []),
         ({"kafka_bootstrap_servers": "localhost:9092,10.0.0.7:9092"}, ["Kafka at 10.0.0.7:9092"]),
+        ({"kafka_bootstrap_servers": "[2001:db8::1]:9092"}, ["Kafka at [2001:db8::1]:9092"]),
+        ({"database_url": "postgresql://u@[2001:db8::1]:5432/d"}, ["PostgreSQL at 2001:db8::1"]),
+        ({"database_url": "postgresql:///d?host=::1"}, []),
+        ({"database_url": "postgresql:///d?host=2001:db8::1"}, ["PostgreSQL at 2001:db8::1"]),
         ({"kafka_bootstrap_servers": "k:1", "kafka_security_protocol": "SSL"}, []),
         (
             {
@@ -299,6 +304,19 @@ def test_transport_refusals(given_settings: dict[str, str], refused: list[str]) 
     for sentence, start in zip(refusals, refused, strict=True):
         assert sentence.startswith(start)
         assert "BADGES_ALLOW_INSECURE=plaintext" in sentence
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://u:canary@db:5432/badges?sslmode=verify-full&password=canary", "db:5432/badges"),
+        ("postgresql:///badges?host=/run/pg", "/run/pg/badges"),
+        ("postgresql:///badges", "localhost/badges"),
+    ],
+)
+def test_shown_address(dsn: str, shown: str) -> None:
+    """An address is shown without user, password and options."""
+    assert shown_address(dsn) == shown
 
 
 def test_the_drivers_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
