@@ -12,15 +12,16 @@ from uuid import UUID
 import pytest
 
 from worker.errors import Fenced
-from worker.events import Record, parse_instant
+from worker.events import Record, Rejected, parse_instant
 from worker.exchange import Claim
-from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, Limits
-from worker.pipeline.messages import award_id
+from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, Limits, dead_letter
+from worker.pipeline.messages import award_id, dead_letter_message
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import Plan, compile_plan
 from worker.store.memory import MemoryStore
 from worker.store.removal import user_hash
+from worker.stream.producer import MAX_REQUEST_SIZE
 
 CATALOG = """
 version: 1
@@ -139,6 +140,16 @@ async def test_other_content_under_a_known_id_is_a_conflict(rig: Rig) -> None:
     facts = await rig.put(other)
     assert facts.dead_letters == Counter({"id_conflict": 1})
     assert [letter.offset for _, letter, _ in rig.store.tables.dead_letters.values()] == [1, 3]
+
+
+def test_a_dead_letter_fits_its_topic_whatever_the_record_was() -> None:
+    """A giant key is cut in the message: refused by the broker, it would keep other dead letters from their topic."""
+    record = Record("events", 0, 0, 0, b"k" * 1_000_000, b"x" * 1_000_000)
+    rejected = Rejected("invalid_field", "s" * 1000, path="/p" * 500)
+    message = dead_letter_message(dead_letter(record, rejected, incarnation=1))
+    size = len(message.key or b"") + len(message.value or b"") + sum(len(value) for _, value in message.headers)
+    assert message.key == b"k" * 64 * 1024
+    assert size < MAX_REQUEST_SIZE / 2
 
 
 async def test_poison_does_not_keep_its_neighbours(rig: Rig) -> None:

@@ -14,6 +14,8 @@ from worker.rules.state import Award
 
 #: Name space of award ids (decisions 14).
 NAMESPACE = uuid5(NAMESPACE_DNS, "badgestream")
+#: How much of a dead letter's key goes out: with all of a giant one the message would be too large for its topic.
+KEY_LIMIT = 64 * 1024
 
 
 def award_id(user_id: str, badge_key: str, context: str, *, earlier_grants: int = 0, kind: str = "awarded") -> UUID:
@@ -59,7 +61,7 @@ def display(badge: Badge) -> Mapping[str, Any]:
 
 
 def dead_letter_message(letter: DeadLetter) -> Message:
-    """The record as it came (at most its first 64 KiB), with the reason and its coordinates in `badges_*` headers."""
+    """The record (the first 64 KiB of its key and value), with the reason and its coordinates in `badges_*` headers."""
     headers = {
         "badges_reason": letter.reason,
         "badges_detail": letter.detail,
@@ -71,7 +73,7 @@ def dead_letter_message(letter: DeadLetter) -> Message:
         "badges_length": str(letter.length),
     }
     return Message(
-        key=letter.key,
+        key=None if letter.key is None else letter.key[:KEY_LIMIT],
         value=letter.raw,
         headers=tuple((name, text.encode("utf-8", "replace")) for name, text in headers.items()),
     )
