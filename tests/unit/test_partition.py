@@ -238,6 +238,17 @@ async def test_records_read_behind_a_hole_before_it_is_settled_are_not_lost(rig:
     assert rig.store.gaps == [(3, 5)]
 
 
+async def test_giant_records_do_not_pile_up(rig: Rig) -> None:
+    """Records are asked for while fewer bytes wait than may, however few records that are, and again once they went."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+    rig.owner.pace = replace(rig.owner.pace, queue_bytes=1000)
+    rig.stream.records[10] = record(10, b"x" * 1000)
+    rig.owner.accept([rig.stream.records[10]])
+    assert not rig.owner.wants_more()
+    await rig.until(lambda: rig.store.next_offset == 11)
+    assert rig.owner.wants_more()
+
+
 async def test_expired_records_halt_the_partition(rig: Rig) -> None:
     """Records that expired unread are a loss an operator must accept; they are never skipped in silence."""
     for offset in range(2, 6):

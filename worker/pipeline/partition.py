@@ -32,11 +32,12 @@ BACKOFF = (0.1, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How large batches grow and how long they wait to fill; how many records may wait for their batch."""
+    """How large batches grow and how long they wait to fill; how many records, and bytes, may wait for their batch."""
 
     max_events: int = 5000
     max_seconds: float = 0.05
     queue_records: int = 10_000
+    queue_bytes: int = 32 * 1024 * 1024
     start: str = "beginning"
 
 
@@ -81,6 +82,7 @@ class PartitionOwner:
         self.progressed_at = monotonic()
         self.halted: str | None = None
         self._queue: deque[Record] = deque()
+        self._queued_bytes = 0
         self._expected_sha: bytes | None = None
         self._failure: OperatorError | None = None
         self._hole: int | None = None
@@ -96,7 +98,8 @@ class PartitionOwner:
     def wants_more(self) -> bool:
         """Whether records may be fetched now: it is claimed, not halted, at no hole, and its queue has room."""
         free = self.claim is not None and self.halted is None and self._hole is None
-        return free and len(self._queue) < self.pace.queue_records
+        room = len(self._queue) < self.pace.queue_records and self._queued_bytes < self.pace.queue_bytes
+        return free and room
 
     def accept(self, records: Sequence[Record]) -> None:
         """Take in fetched records, checking every offset; what is out of place is not taken and read again."""
@@ -114,6 +117,7 @@ class PartitionOwner:
             if not self._queue:
                 self._first_at = monotonic()
             self._queue.append(record)
+            self._queued_bytes += _bytes_of(record)
             self.read_offset = record.offset + 1
         if self._queue:
             self._arrived.set()
@@ -190,7 +194,7 @@ class PartitionOwner:
                 "the topic was cut or created again.",
                 help=self._incarnation_help(),
             )
-        self._queue.clear()
+        self._clear()
         self._arrived.clear()
         self._hole = self._hole_at = None
         self.next_offset = self.read_offset = claim.next_offset
@@ -282,7 +286,7 @@ class PartitionOwner:
                     return
                 facts = await self._refuse(records[0], poison)
         for _ in records:
-            self._queue.popleft()
+            self._queued_bytes -= _bytes_of(self._queue.popleft())
         if self._queue:
             self._first_at = monotonic()
         self.next_offset = facts.next_offset
@@ -300,10 +304,14 @@ class PartitionOwner:
     def _drop(self) -> None:
         self.claim = None
         self._failure = None
-        self._queue.clear()
+        self._clear()
         if not self._stopping.is_set():
             # once stopped, the partition may be a new owner's already, which has resumed it
             self.stream.pause(self.partition)
+
+    def _clear(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
 
     def _fail(self, error: OperatorError) -> None:
         self._failure = error
@@ -322,3 +330,7 @@ class PartitionOwner:
     @staticmethod
     def _incarnation_help() -> str:
         return "if that is right: in badges.partitions add 1 to incarnation, next_offset = 0, last_offset = NULL"
+
+
+def _bytes_of(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
