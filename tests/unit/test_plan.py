@@ -1,0 +1,338 @@
+"""The plan: which badges are tested when, which scopes an event touches, what is kept and for whom."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.unit.playing import DAY, NOON, catalog, earned, event, plan, play
+from worker.errors import AuthorError
+from worker.rules.ir import Fold
+from worker.rules.plan import Plan, Tally, compile_plan, context_of, scope_of
+
+COMMENT = {"event": "comment.posted"}
+LOGIN = {"event": "user.logged_in"}
+
+
+def count(kind: str, check: Any, **criteria: Any) -> dict[str, Any]:
+    """A flow that counts events."""
+    return {"event": kind, "criteria": {**criteria, "$eventCount": check}}
+
+
+def last(flow: Any, length: str = "7d") -> dict[str, Any]:
+    """A flow over the last days."""
+    return {"$timeWindow": {"last": length, "flow": flow}}
+
+
+def folds(compiled: Plan) -> list[Fold]:
+    """The folds behind the gates that a plain event of each type passes, each once."""
+    found = {}
+    for kind in [*compiled.routes, "any.other"]:
+        for gate in compiled.route(kind).gates(event(kind, post_id=1)):
+            found |= {memory.id: memory.fold for memory in gate.memories}
+    return list(found.values())
+
+
+# -- contexts and scopes
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (35, "35"),
+        ("35", "35"),
+        (Decimal("35.0"), "35"),
+        (Decimal("1.50"), "1.5"),
+        (Decimal("-0.0"), "0"),
+        (Decimal("12E+3"), "12000"),
+        (Decimal("-2.5E-3"), "-0.0025"),
+        (Decimal("99999999999999999999999999999999999999"), "9" * 38),
+        (10**38 - 1, "9" * 38),
+        (True, "true"),
+        (False, "false"),
+        ("", ""),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, None),
+        (Decimal("1E+300"), None),
+        (None, None),
+        ([1], None),
+        ({"a": 1}, None),
+    ],
+)
+def test_a_context_is_the_scalars_canonical_text(value: Any, text: str | None) -> None:
+    """Scalars give one text per value; what is null, compound or too long gives none."""
+    assert context_of({"f": value}, "f") == text
+    assert scope_of({"f": value}, "f") == (None if text is None else f"f={text}")
+
+
+def test_a_context_may_lie_deeper_in_the_payload() -> None:
+    """A `per` field is looked up as every field is: a literal key first, then a path."""
+    assert context_of({"post": {"id": 7}}, "post.id") == "7"
+    assert context_of({"post.id": 8, "post": {"id": 7}}, "post.id") == "8"
+    assert context_of({}, "post.id") is None
+
+
+def test_an_event_without_its_context_does_not_exist_for_that_badge() -> None:
+    """A badge per post neither counts nor looks at events without a post."""
+    compiled = plan({"flow": count("answer.scored", {"$gte": 2}), "per": "post_id"})
+    history = [
+        event("answer.scored", 0, post_id=1),
+        event("answer.scored", 1),
+        event("answer.scored", 2, post_id=[1]),
+        event("answer.scored", 3, post_id="1"),
+    ]
+    assert earned(play(compiled, history)) == [("b0", "1", "answer.scored@3")]
+
+
+def test_scopes_are_those_of_the_filters_an_event_passes() -> None:
+    """What must be loaded for an event: the user where user-level folds match, contexts where theirs do."""
+    compiled = plan(
+        {"flow": {"event": "answer.scored", "criteria": {"score": {"$gte": 10}}}, "per": "post_id"},
+        {"flow": {"event": "answer.scored", "criteria": {"own": True}}},
+    )
+    assert compiled.scopes(event("answer.scored", post_id=3, score=9)) == ()
+    assert compiled.scopes(event("answer.scored", post_id=3, score=10)) == ("post_id=3",)
+    assert compiled.scopes(event("answer.scored", own=True)) == ("",)
+    assert set(compiled.scopes(event("answer.scored", post_id=3, score=10, own=True))) == {"", "post_id=3"}
+    assert compiled.scopes(event("answer.scored", score=10)) == ()
+    assert compiled.scopes(event("comment.posted")) == ()
+
+
+def test_scopes_reach_as_far_as_a_grant_may_lead() -> None:
+    """A grant makes badges look that ask for it: their contexts are loaded with the event that may bring it."""
+    compiled = plan(
+        {"flow": COMMENT},
+        {
+            "flow": {"$and": [{"badge": "b0"}, {"event": "comment.posted", "criteria": {"good": True}}]},
+            "per": "post_id",
+        },
+    )
+    assert set(compiled.scopes(event("comment.posted", post_id=3))) == {"", "post_id=3"}
+
+
+def test_a_badge_that_looks_at_every_trigger_has_its_scope_loaded_at_each() -> None:
+    """Where time alone may make it hold, a badge per context needs that context at every trigger."""
+    compiled = plan({"flow": {"$not": last(LOGIN)}, "per": "device"})
+    assert compiled.scopes(event("user.logged_in", device="a")) == ("device=a",)
+
+
+# -- routes
+
+
+def test_types_that_no_badge_names_go_where_all_events_are_counted() -> None:
+    """A flow over all events sees types known to the dictionary only and types known to nobody, but not our own."""
+    days = {"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 2}}}
+    for kind, seen in (("order.paid", 1), ("never.heard.of", 1), ("cron.monthly", 0), ("badge.awarded", 0)):
+        awards = play(plan(days), [event("comment.posted", 0), event(kind, 1)])
+        assert len(awards) == seen, kind
+    assert not play(plan(days), [event("comment.posted", 0), event("user.erased", 1)])
+
+
+def test_counts_name_the_badges_per_trigger() -> None:
+    """Each badge that is tested counts once for each of its triggers."""
+    compiled = plan(COMMENT, {"$and": [COMMENT, LOGIN]}, {"$timePeriod": {"periodType": "day"}})
+    assert compiled.counts == {"comment.posted": 2, "user.logged_in": 1, "*": 1}
+
+
+@pytest.mark.parametrize("status", ["draft", "locked", "deprecated"])
+def test_badges_that_are_not_given_are_not_tested(status: str) -> None:
+    """Draft, locked and deprecated badges cost nothing and earn nothing, but they are known."""
+    compiled = plan({"flow": COMMENT, "status": status})
+    assert play(compiled, [event("comment.posted")]) == []
+    assert compiled.counts == {}
+    assert not compiled.goals
+    assert compiled.badges["b0"].status == status
+
+
+def test_hidden_badges_are_given() -> None:
+    """Hidden is a matter of display."""
+    assert play(plan({"flow": COMMENT, "status": "hidden"}), [event("comment.posted")])
+
+
+def test_a_badge_asked_for_by_name_is_tested_whatever_its_status() -> None:
+    """`only` tests what it names and what that needs, and nothing else."""
+    known = catalog(
+        {"flow": COMMENT, "status": "draft"},
+        {"flow": {"badge": "b2"}},
+        {"flow": LOGIN},
+        {"flow": COMMENT},
+        {"flow": {"badge": "b0"}},
+    )
+    assert list(compile_plan(known, only={"b0"}).numbers) == ["b0"]
+    assert list(compile_plan(known, only={"b1"}).numbers) == ["b2", "b1"]
+    assert list(compile_plan(known, only={"b4"}).numbers) == ["b4"], "a draft is not given for being asked for"
+    assert list(compile_plan(known).numbers) == ["b2", "b1", "b3", "b4"]
+
+
+def test_a_plan_carries_the_version_of_its_catalog() -> None:
+    """The version that batches compare."""
+    assert compile_plan(catalog(COMMENT, version=7)).version == 7
+
+
+# -- what is kept
+
+
+def test_thresholds_share_one_fold() -> None:
+    """Ladder, badges and leaves over one filter keep one count."""
+    compiled = plan(
+        *(count("comment.posted", {"$gte": level}) for level in (1, 5, 9)),
+        metrics={"comments": {"count": "comment.posted"}},
+        ladders=[{"key": "ladder", "metric": "comments", "levels": [3, 30]}],
+    )
+    assert len(folds(compiled)) == 1
+
+
+def test_true_and_one_are_different_filters() -> None:
+    """A filter for true and one for 1 are two folds, though Python holds them equal; 1 and 1.0 are one."""
+    compiled = plan(*({"event": "order.paid", "criteria": {"x": value}} for value in (True, 1, Decimal("1.0"))))
+    assert earned(play(compiled, [event("order.paid", x=1)])) == [
+        ("b1", "", "order.paid@0"),
+        ("b2", "", "order.paid@0"),
+    ]
+    assert [award.badge_key for award in play(compiled, [event("order.paid", x=True)])] == ["b0"]
+
+
+@pytest.mark.parametrize(
+    ("flow", "cap"),
+    [
+        (last(count("comment.posted", {"$gte": 10})), 10),
+        (last(count("comment.posted", {"$gt": 10})), 11),
+        (last(count("comment.posted", {"$gte": 10}), "2m"), 10),
+        ({"$and": [last(count("comment.posted", {"$gte": 10}))]}, 10),
+        (last(COMMENT), 1),
+        (last(count("comment.posted", {"$gte": 10, "$lte": 20})), None),
+        (last(count("comment.posted", {"$eq": 10})), None),
+        ({"$not": last(count("comment.posted", {"$gte": 10}))}, None),
+        ({"$and": [last(count("comment.posted", {"$gte": 10})), LOGIN]}, None),
+        (count("comment.posted", {"$gte": 10}, timestamp={"$lte": "$NOW(-1d)"}), None),
+        (count("comment.posted", {"$gte": 10}), None),
+    ],
+)
+def test_a_moving_window_is_capped_only_where_nothing_shows_it(flow: Any, cap: int | None) -> None:
+    """A cap is set at the highest threshold where each test of the fold is a threshold, else not."""
+    assert [fold.cap for fold in folds(plan(flow)) if fold.match.types == ("comment.posted",)] == [cap]
+
+
+def test_a_cap_is_that_of_the_highest_threshold() -> None:
+    """Badges that share a window share a cap; one that needs the whole window lifts it for all."""
+    low, high = (last(count("comment.posted", {"$gte": level})) for level in (3, 8))
+    assert [fold.cap for fold in folds(plan(low, high))] == [8]
+    assert [fold.cap for fold in folds(plan(low, high, {"$or": [low, high]}))] == [8]
+    assert [fold.cap for fold in folds(plan(low, {"$and": [high, LOGIN]})) if "user" not in fold.match.types[0]] == [
+        None
+    ]
+    assert [fold.cap for fold in folds(compile_plan(catalog(low, high), exact=True))] == [None]
+
+
+def test_sets_are_capped_beside_figures_that_are_not() -> None:
+    """A badge of days keeps no more days than it needs; the leaf's own count, which it shows, is kept whole."""
+    flow = {"event": "comment.posted", "criteria": {"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 5}}}}
+    assert {fold.kind: fold.cap for fold in folds(plan(flow))} == {"count": None, "periods": 5}
+
+
+def test_caps_change_neither_awards_nor_what_they_tell() -> None:
+    """At the event that brings a capped window to its threshold, all figures are those of the whole window."""
+    flow = last({"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 4}}}, "1m")
+    known = catalog(flow, last(count("comment.posted", {"$gte": 6}), "1m"))
+    days = [0, 20, 27.9, 28.3, 28.6, 28.9, 29.2, 29.3, 29.9, 30.1, 30.2, 30.6]
+    history = [event("comment.posted", day, id=f"{number:02}") for number, day in enumerate(days)]
+    assert play(compile_plan(known), history) == play(compile_plan(known, exact=True), history)
+
+
+def test_a_tally_counts_the_work() -> None:
+    """A plan with a tally counts checks, steps and tests."""
+    tally = Tally()
+    compiled = compile_plan(catalog({"event": "order.paid", "criteria": {"x": {"$ne": 1}}}), tally=tally)
+    play(compiled, [event("order.paid", x=1), event("order.paid", 1, x=2)])
+    assert (tally.checks, tally.steps, tally.tests) == (2, 1, 1)
+
+
+def test_two_memories_of_one_identity_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should two folds ever hash alike, the catalog is refused rather than one memory read as the other."""
+    monkeypatch.setattr(Fold, "id", property(lambda fold: "0" * 16))
+    with pytest.raises(AuthorError, match="same identity"):
+        plan(COMMENT, LOGIN)
+
+
+# -- prerequisites
+
+
+def test_a_badge_comes_after_the_one_it_asks_for_in_the_same_step() -> None:
+    """However they stand in the catalog, a chain of badges is earned at one event, in the order of need."""
+    compiled = plan({"flow": {"badge": "b1"}}, {"flow": {"badge": "b2"}}, {"flow": COMMENT})
+    assert [award.badge_key for award in play(compiled, [event("comment.posted")])] == ["b2", "b1", "b0"]
+
+
+def test_a_grant_is_a_trigger_whatever_event_brought_it() -> None:
+    """A badge that asks for another is tested when that is given, also at an event that is no trigger of its own."""
+    compiled = plan({"flow": COMMENT}, {"flow": {"$and": [{"badge": "b0"}, LOGIN]}, "triggers": ["user.logged_in"]})
+    history = [event("user.logged_in", 0), event("comment.posted", 1)]
+    assert earned(play(compiled, history)) == [("b0", "", "comment.posted@1"), ("b1", "", "comment.posted@1")]
+
+
+def test_what_is_held_only_later_does_not_count_yet() -> None:
+    """A prerequisite counts from its `awarded_at` on."""
+    compiled = plan({"flow": LOGIN}, {"flow": {"$and": [{"badge": "b0"}, COMMENT]}})
+    history = [event("comment.posted", 1), event("comment.posted", 3)]
+    held = {("b0", ""): NOON + 2 * DAY}
+    assert earned(play(compiled, history, held)) == [("b1", "", "comment.posted@3")]
+
+
+def test_a_prerequisite_with_the_same_contexts_is_asked_for_in_the_same_context() -> None:
+    """Two badges per post: the second needs the first for that very post."""
+    per = {"per": "post_id"}
+    compiled = plan(
+        {"flow": {"event": "answer.scored", "criteria": {"score": {"$gte": 10}}}, **per},
+        {"flow": {"$and": [{"badge": "b0"}, {"event": "comment.posted"}]}, **per},
+    )
+    history = [
+        event("answer.scored", 0, post_id=1, score=10),
+        event("comment.posted", 1, post_id=2),
+        event("comment.posted", 2, post_id=1),
+    ]
+    assert earned(play(compiled, history))[1:] == [("b1", "1", "comment.posted@2")]
+
+
+def test_a_prerequisite_with_contexts_is_held_in_any_where_they_differ() -> None:
+    """A badge once per user needs the other for some post, remembered also when that post is no longer in view."""
+    compiled = plan(
+        {"flow": {"event": "answer.scored", "criteria": {"score": {"$gte": 10}}}, "per": "post_id"},
+        {"flow": {"$and": [{"badge": "b0"}, count("comment.posted", {"$gte": 2})]}},
+    )
+    comments = [event("comment.posted", 1), event("comment.posted", 2)]
+    assert play(compiled, comments) == []
+    awards = play(compiled, [event("answer.scored", 0, post_id=1, score=10), *comments])
+    assert earned(awards) == [("b0", "1", "answer.scored@0"), ("b1", "", "comment.posted@2")]
+    held = {("b0", "7"): NOON}
+    assert earned(play(compiled, comments, held)) == [("b1", "", "comment.posted@2")]
+
+
+# -- metrics set by hand
+
+
+def test_a_metric_set_by_hand_stands_wherever_a_snapshot_reads_it() -> None:
+    """An override replaces the figure for snapshots and milestones, not for flows that count the same events."""
+    known = catalog(
+        {"snapshot": {"comments": {"$gte": 25}}},
+        count("comment.posted", {"$gte": 25}),
+        metrics={"comments": {"count": "comment.posted"}, "joined": {"first": "user.registered"}},
+        ladders=[{"key": "ladder", "metric": "comments", "levels": [10, 50]}],
+    )
+    compiled = compile_plan(known, overrides={"comments": 25})
+    awards = play(compiled, [event("comment.posted")])
+    assert [(award.badge_key, award.metadata) for award in awards] == [
+        ("b0", {"comments": 25}),
+        ("ladder_10", {"comments": 25}),
+    ]
+
+
+def test_an_instant_set_by_hand_stands_for_the_metrics() -> None:
+    """A metric that is a point in time is overridden by one, and shown as one."""
+    known = catalog(
+        {"flow": {"snapshot": {"joined": {"$lte": "$NOW(-1y)"}}}, "triggers": ["comment.posted"]},
+        metrics={"joined": {"first": "user.registered"}},
+    )
+    (award,) = play(compile_plan(known, overrides={"joined": NOON - 366 * DAY}), [event("comment.posted")])
+    assert award.metadata == {"joined": "2023-03-01T12:00:00.000000Z"}
