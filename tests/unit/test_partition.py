@@ -14,6 +14,7 @@ from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
 from worker.pipeline.batch import BatchFacts, CatalogMoved, record_sha
+from worker.pipeline.group import Brake, Member
 from worker.pipeline.partition import Hooks, Pace, PartitionOwner
 
 PARTITION = ("events", 0)
@@ -311,6 +312,29 @@ async def test_a_skipping_client_is_made_to_read_again(rig: Rig) -> None:
     await rig.until(lambda: rig.store.next_offset == 10)
     assert rig.applier.applied == list(range(10))
     assert rig.store.gaps == []
+
+
+async def test_a_member_that_ended_knows_how_far_it_came(rig: Rig) -> None:
+    """The offsets that lag tools are told at a stop are those of the last transactions, also once all is released."""
+    await rig.until(lambda: rig.store.next_offset == 10)
+    rig.owner.stop()
+    member = Member(
+        name="test",
+        store=rig.store,  # type: ignore[arg-type]
+        applier=rig.applier,  # type: ignore[arg-type]
+        pace=rig.owner.pace,
+        brake=Brake(None),
+        hooks=rig.owner.hooks,
+        parallel=1,
+    )
+    member.use_stream(rig.stream)  # type: ignore[arg-type]
+    member.assigned({PARTITION: 2})
+    rig.owner = member.owners[PARTITION]
+    rig.stream.records[10] = record(10)
+    await rig.until(lambda: rig.store.next_offset == 11)
+    await member.finish(5.0)
+    assert rig.store.released == 1
+    assert member.offsets() == {PARTITION: 11}
 
 
 def test_the_sha_of_a_record_names_its_content() -> None:

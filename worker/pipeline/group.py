@@ -161,8 +161,12 @@ class Member:
         self._stream = stream
 
     def offsets(self) -> dict[tuple[str, int], int]:
-        """The next offset to commit of every claimed partition."""
-        return {partition: owner.next_offset for partition, owner in self.owners.items() if owner.claim is not None}
+        """The next offset to commit of every partition that is claimed, or was until its owner ended."""
+        return {
+            partition: owner.next_offset
+            for partition, owner in self.owners.items()
+            if owner.claim is not None or owner.released
+        }
 
     def halted(self) -> dict[tuple[str, int], str]:
         """Partitions that must not go on, and why."""

@@ -77,6 +77,7 @@ class PartitionOwner:
         self.pace = pace
         self.hooks = hooks
         self.claim: Claim | None = None
+        self.released = False
         self.next_offset = 0
         self.read_offset = 0
         self.progressed_at = monotonic()
@@ -166,6 +167,7 @@ class PartitionOwner:
         """Give the partition back cleanly; harmless where it is another's already."""
         claim, self.claim = self.claim, None
         if claim is not None:
+            self.released = True
             await self.store.release(claim)
 
     async def _own(self) -> None:
