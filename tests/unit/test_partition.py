@@ -297,6 +297,24 @@ async def test_a_record_the_database_refuses_is_isolated(rig: Rig) -> None:
     assert rig.applier.refused == [5]
 
 
+async def test_a_batch_that_took_too_long_comes_again_smaller(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that the server ended for its time, however that was told, is tried again with fewer records."""
+    monkeypatch.setattr("worker.pipeline.partition.LONG_SECONDS", 0.0)
+    sizes: list[int] = []
+    apply = rig.applier.apply
+
+    async def measured(claim: Claim, records: Sequence[Record], **more: Any) -> BatchFacts:
+        sizes.append(len(records))
+        if len(records) > 2:
+            raise TransientError("the connection was lost")
+        return await apply(claim, records, **more)
+
+    rig.applier.apply = measured  # type: ignore[method-assign]
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert sizes[:2] == [4, 2]
+    assert rig.applier.applied == list(range(10))
+
+
 async def test_a_moved_catalog_redoes_the_batch(rig: Rig) -> None:
     """A batch that meets a newer catalog is done again, with no new claim, after the plan was swapped."""
     rig.applier.faults.append(CatalogMoved(2))

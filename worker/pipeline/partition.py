@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Waits between tries, seconds: doubled from the first to the last.
 BACKOFF = (0.1, 5.0)
+#: A try that failed after so many seconds may have been ended for its time: the server then just closes the connection.
+LONG_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +279,13 @@ class PartitionOwner:
         async with self.slots:
             if self._stopping.is_set() or self.claim is None:
                 return
+            started = monotonic()
             try:
                 facts = await self.applier.apply(self.claim, records, from_offset=self.next_offset)
+            except TransientError:
+                if monotonic() - started > LONG_SECONDS:
+                    self._limit = max(1, len(records) // 2)
+                raise
             except CatalogMoved as moved:
                 await self.hooks.catalog_moved(moved.head)
                 return
