@@ -187,7 +187,7 @@ class Words:
         name = dict(test.params)["metric"]
         if test.fact.endswith("_us"):
             needed = self._needed(test.checks, now_us)
-            return f"{name} is {moment(value)}; {needed}" if value is not None else f"{name} is not known yet; {needed}"
+            return f"{name} is {'not known yet' if value is None else moment(value)}; {needed} needed"
         types = test.fold.match.types
         if badge.kind == "ladder" and test.fold.kind == "count" and len(types) == 1:
             return self._amount(test, value, lambda n: self.noun(types, n), now_us, passed=passed)
