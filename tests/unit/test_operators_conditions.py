@@ -196,10 +196,10 @@ def test_figures_are_exact(function: str, figure: Any) -> None:
 
 
 def test_a_figure_of_no_numbers_is_no_answer() -> None:
-    """Without a value nothing holds, but for the count; without a comparison one value is asked for."""
+    """Without a value nothing holds, whatever is asked; without a comparison one value is asked for."""
     for check in ({"$lt": 5}, {"$ne": 5}, {"$eq": 0}):
         assert not holds({"$aggregate": {"type": "sum", "field": "n", "value": check}}, days("2024-01-01"))
-    assert holds({"$aggregate": {"type": "count", "field": "n", "value": {"$eq": 0}}}, days("2024-01-01"))
+    assert not holds({"$aggregate": {"type": "count", "field": "n", "value": {"$eq": 0}}}, days("2024-01-01"))
     open_end = {"$aggregate": {"type": "sum", "field": "n"}}
     assert not holds(open_end, days("2024-01-01"))
     assert holds(open_end, days("2024-01-01", payload={"n": -5}))

@@ -40,10 +40,17 @@ def read(value: Any, place: Place) -> Node | None:
         checks = read_number_checks(written[value_key], place.at(value_key))
     if function is None or field is None or checks is None:
         return None
+    if function == "count" and not any(map(_asks_for_one, checks)):
+        checks = (*AT_LEAST_ONE, *checks)
     fact = function if value_key in written else "count"
     fold = place.fold("number", (("field", field),))
     shows = ((function, f"{function}_{field}"),)
     return Test(fold, fact, checks, "$aggregate", place.path, shows, (("type", function),))
+
+
+def _asks_for_one(check: Check) -> bool:
+    """Whether a check of a count passes no 0: without values the operator is false, whatever it asks."""
+    return (check.operator == "$gte" and check.operand >= 1) or (check.operator == "$gt" and check.operand >= 0)
 
 
 def _function(written: Mapping[str, Any], key: str, place: Place) -> str | None:
