@@ -296,7 +296,7 @@ class Applier:
         rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.version
         awards: list[Award] = []
         async for event in transaction.log_of(state.user_id):
-            awards += evaluate.apply(plan, rebuilt, event, also=asking.get(event.occurred_us, ()))
+            awards += evaluate.apply(plan, rebuilt, event, also=asking.at(event))
         return rebuilt, awards
 
     async def _grant(

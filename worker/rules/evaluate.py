@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from worker.events.types import Event
 from worker.rules.explain import Explanation, explain
@@ -16,7 +16,7 @@ from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
 from worker.rules.state import Award, UserState
 
-__all__ = ["Explanation", "apply", "begin_again", "explain", "replay"]
+__all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "replay"]
 
 
 def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] = ()) -> list[Award]:
@@ -39,25 +39,43 @@ def replay(
     state, asking = begin_again(plan, user_id, held)
     awards: list[Award] = []
     for event in events:
-        awards.extend(apply(plan, state, event, also=asking.get(event.occurred_us, ())))
+        awards.extend(apply(plan, state, event, also=asking.at(event)))
     return state, awards
 
 
-def begin_again(
-    plan: Plan, user_id: str, held: Mapping[tuple[str, str], int]
-) -> tuple[UserState, Mapping[int, Collection[int]]]:
-    """The memory before a history, of a user who holds these awards; and the goals to test also, by instant.
+class Asking:
+    """Which goals ask for awards that are held already, by the event that may have earned them."""
+
+    __slots__ = ("_given", "_plan")
+
+    def __init__(self, plan: Plan, given: Mapping[int, Sequence[tuple[str, str]]]) -> None:
+        """`given` are the awards, as badge and context, by the instant they were given at."""
+        self._plan = plan
+        self._given = given
+
+    def at(self, event: Event) -> Collection[int]:
+        """The numbers of the goals to test at an event: an award of a context was earned by an event of it."""
+        found: set[int] = set()
+        for key, context in self._given.get(event.occurred_us, ()):
+            per = self._plan.badges[key].per
+            if per is None or context_of(event.payload, per) == context:
+                found.update(self._plan.asked[key])
+        return found
+
+
+def begin_again(plan: Plan, user_id: str, held: Mapping[tuple[str, str], int]) -> tuple[UserState, Asking]:
+    """The memory before a history, of a user who holds these awards; and the goals to test also.
 
     What is held is not given again, so those who ask for it are tested where it was given.
     """
     state = UserState(user_id, held=dict(held))
-    asking: dict[int, set[int]] = defaultdict(set)
-    for (key, _), awarded_us in held.items():
+    given: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for (key, context), awarded_us in held.items():
         if key in plan.marked:
             _mark(state, key, awarded_us)
         if key in plan.asked:
-            asking[awarded_us].update(plan.asked[key])
-    return state, dict(asking)
+            given[awarded_us].append((key, context))
+    return state, Asking(plan, given)
 
 
 def _step(plan: Plan, route: Route, state: UserState, event: Event) -> list[int]:
