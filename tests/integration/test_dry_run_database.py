@@ -1,0 +1,77 @@
+"""`badges dry-run --database` answers from the log what it answers from a file, and touches nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.playing import EVENTS, event
+from worker import cli
+from worker.events import Event
+from worker.store.histories import HistoryTable
+from worker.store.pool import close_pool, create_pool
+from worker.store.postgres import PostgresStore
+
+TOTAL = {"$aggregate": {"type": "sum", "field": "n", "value": {"$gte": 1}}}
+CATALOG: dict[str, Any] = {
+    "version": 1,
+    "events": EVENTS,
+    "badges": [{"key": "big", "flow": {"event": "order.paid", "criteria": TOTAL}}],
+}
+HISTORY = [event("order.paid", day / 24, id=f"{day:05}", n=day) for day in range(2_500)]
+
+
+async def log(dsn: str, events: Sequence[Event]) -> None:
+    """Put events into the log."""
+    pool = await create_pool(dsn)
+    try:
+        async with PostgresStore(pool).transaction() as transaction:
+            await transaction.remember(sorted(events, key=lambda one: (one.user_id, one.source, one.id)))
+    finally:
+        await close_pool(pool)
+
+
+async def read(dsn: str, user_id: str) -> tuple[list[Event], int]:
+    """A user's history, and how many users the database knows."""
+    pool = await create_pool(dsn)
+    try:
+        table = HistoryTable(pool)
+        events = await table.history(user_id)
+        async with pool.acquire() as connection:
+            return events, await connection.fetchval("SELECT count(*) FROM users")
+    finally:
+        await close_pool(pool)
+
+
+def test_the_log_is_read_in_order_and_nobody_is_made_known(postgres_dsn: str) -> None:
+    """A history of several pages comes whole and in order; reading an unknown user leaves no row behind."""
+    asyncio.run(log(postgres_dsn, HISTORY))
+    events, users = asyncio.run(read(postgres_dsn, "u"))
+    assert [(one.order, one.type, one.payload) for one in events] == [
+        (one.order, one.type, one.payload) for one in HISTORY
+    ]
+    assert users == 0
+    assert asyncio.run(read(postgres_dsn, "nobody")) == ([], 0)
+
+
+def test_a_dry_run_answers_from_the_database(
+    postgres_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """User and requests are answered from the log alone; an unknown user has an empty history."""
+    asyncio.run(log(postgres_dsn, HISTORY[:3]))
+    monkeypatch.setenv("BADGES_DATABASE_URL", postgres_dsn)
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(CATALOG), encoding="utf-8")
+    paths = ["dry-run", "--catalog", str(tmp_path / "catalog.yaml"), "--database"]
+    assert cli.main([*paths, "--user", "u", "--badge", "big"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["passed"], answer["metadata"]["sum_n"]) == (True, 3)
+    requests = [{"user_id": user, "badge_key": "big"} for user in ("u", "nobody", "u")]
+    (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, requests)), encoding="utf-8")
+    assert cli.main([*paths, "--requests", str(tmp_path / "requests.jsonl")]) == 0
+    assert [json.loads(text)["passed"] for text in capsys.readouterr().out.splitlines()] == [True, False, True]
