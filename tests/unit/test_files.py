@@ -65,6 +65,8 @@ def test_lines(tmp_path: Path, end: bytes) -> None:
     assert list(open_lines(file)) == LINES
     file.write_bytes(end.join(LINES) + end)
     assert list(open_lines(file)) == LINES
+    file.write_bytes(b"one\n\xef\xbb\xbftwo\n")
+    assert list(open_lines(file)) == [b"one", b"\xef\xbb\xbftwo"]
 
 
 def test_gzip_by_name(tmp_path: Path) -> None:

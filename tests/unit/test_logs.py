@@ -96,6 +96,16 @@ def test_no_line_is_forged(log_format: str, text: str) -> None:
     assert out.getvalue()[:-1].isprintable()
 
 
+def test_nested_values() -> None:
+    """Mappings and lists are written as such, their texts made safe, and times are UTC."""
+    out = io.StringIO()
+    logs.configure(LogSettings(), stream=out)
+    structlog.get_logger("worker.app").info("said", badges_per_trigger={"a\n": 1}, offsets=[1, ("\x1b",)], raw=b"\0")
+    (line,) = lines(out)
+    assert (line["badges_per_trigger"], line["offsets"], line["raw"]) == ({"a\\n": 1}, [1, ["\\x1b"]], "b'\\x00'")
+    assert line["timestamp"].endswith("Z")
+
+
 def test_long_values_are_cut() -> None:
     """A value of a megabyte is cut, and says how long it was."""
     out = io.StringIO()
@@ -144,8 +154,8 @@ def test_libraries_never_go_below_info() -> None:
 
 def test_libraries_are_rate_limited() -> None:
     """A library's message passes five times in ten seconds; the next one that passes says how many did not."""
-    now = 0.0
-    limit = logs.LibraryLimit(most=5, seconds=10.0, clock=lambda: now)
+    now = 1000.0
+    limit = logs.LibraryLimit(clock=lambda: now)
 
     def said(name: str, line: int = 1) -> str | None:
         record = logging.LogRecord(name, logging.ERROR, "conn.py", line, "no broker %d", (7,), None)
@@ -155,9 +165,11 @@ def test_libraries_are_rate_limited() -> None:
     assert passed == ["no broker 7"] * 5 + [None] * 95
     assert said("aiokafka.conn", line=2) == "no broker 7"
     assert said("worker.app") == "no broker 7"
-    now = 10.0
-    assert said("aiokafka.conn") == "no broker 7 (95 more like this were left out)"
-    assert said("aiokafka.conn") == "no broker 7"
+    now = 1009.9
+    assert said("aiokafka.conn") is None
+    now = 1010.0
+    assert said("aiokafka.conn") == "no broker 7 (96 more like this were left out)"
+    assert [said("aiokafka.conn") for _ in range(5)] == ["no broker 7"] * 4 + [None]
 
 
 def test_configured_twice_writes_once() -> None:
