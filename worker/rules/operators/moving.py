@@ -1,8 +1,9 @@
 """Memory over a window that moves with now: the events that may still lie in it, one entry each.
 
 Remembered per user: the matching events of the look-back, the newest `cap` of them once the window holds as many where
-the plan sets a cap (`may_cap`), else as many as the look-back holds; a match without a lower bound (`$lt: "$NOW(-7d)"`) keeps all of them. Source:
-documents 4 "Time Window Criteria" (`last`) and 5 "Window Count Rule"; `$NOW` of the rule engine guide.
+the plan sets a cap (`may_cap`), else as many as the look-back holds; a match without a lower bound
+(`$lt: "$NOW(-7d)"`) keeps all of them. Source: documents 4 "Time Window Criteria" (`last`) and 5 "Window Count Rule";
+`$NOW` of the rule engine guide.
 """
 
 from __future__ import annotations
