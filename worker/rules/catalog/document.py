@@ -18,9 +18,7 @@ from worker.rules.catalog.places import Lines, Place, Problem, Spot
 MAX_CHARACTERS = 64 * 1024 * 1024
 
 #: Codes that speak of a name that stands as a key, so that the key is shown and not what it holds.
-KEY_CODES = frozenset(
-    {"unknown_key", "unknown_operator", "unsupported_format", "unused_metric", "name_style"}
-)
+KEY_CODES = frozenset({"unknown_key", "unknown_operator", "unsupported_format", "unused_metric", "name_style"})
 
 
 @dataclass(frozen=True, slots=True)
