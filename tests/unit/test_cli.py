@@ -264,6 +264,23 @@ def test_narrow_table() -> None:
     assert output.table(ROWS, columns, width=5)[1] == "u40"
 
 
+def test_exact_fit() -> None:
+    """A table that fits to the character is left whole; one character less shortens the last column to the width."""
+    rows = [{"id": "u1", "text": "日本語のバッジ and more text", "yes": True}]
+    whole = output.table(rows, [Column("id", whole=True), "yes", "text"], width=None)
+    width = max(map(output._width, whole))
+    assert width == len("u1  yes  ") + 7 * 2 + len(" and more text")
+    assert output.table(rows, [Column("id", whole=True), "yes", "text"], width=width) == whole
+    shortened = output.table(rows, [Column("id", whole=True), "yes", "text"], width=width - 1)
+    assert shortened[1] == "u1  yes  日本語のバッジ and more te…"
+    assert max(map(output._width, shortened)) == width - 1
+
+
+def test_nested_cells() -> None:
+    """A list or a mapping in a table is its JSON."""
+    assert output.cell({"a": [1, "x\n"]}) == '{"a":[1,"x\\n"]}'
+
+
 @given(st.lists(st.fixed_dictionaries({"id": st.text(max_size=9), "text": st.text(max_size=60)}), min_size=1))
 def test_table_lines(rows: list[dict[str, str]]) -> None:
     """Whatever a row holds, it is one printable line, and no wider than asked unless its keys are."""
@@ -311,6 +328,8 @@ def test_whole_columns_are_not_grouped() -> None:
         (9.96, "10 s"),
         (250, "4 min 10 s"),
         (7500, "2 h 5 min"),
+        (7199, "1 h 59 min"),
+        (97200, "1 d 3 h"),
         (3600, "1 h"),
         (777600, "9 d"),
     ],
