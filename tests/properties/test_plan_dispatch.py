@@ -77,6 +77,29 @@ def test_an_index_finds_what_trying_every_filter_finds(listed: list[Match], payl
     assert sorted(found) == [number for number, match in enumerate(listed) if passes(match, event)]
 
 
+#: Filters of one kind over one field and events that come close to them, so that every edge is met.
+ALIKE = {
+    "$in": (
+        st.lists(st.sampled_from([1, "x", [1], [], True]), max_size=3).map(freeze),
+        st.one_of(st.sampled_from([1, "x", True]), st.lists(st.sampled_from([1, "x", True]), max_size=3)),
+    ),
+    "$gt": (st.integers(0, 3), st.integers(-1, 4)),
+    "$lt": (st.integers(0, 3), st.integers(-1, 4)),
+    "$eq": (st.sampled_from([0, 1, True, False, None, "1"]), st.sampled_from([0, 1, True, False, None, "1"])),
+}
+
+
+@given(st.data(), st.sampled_from(sorted(ALIKE)))
+def test_filters_of_one_kind_are_told_apart_at_their_edges(data: st.DataObject, operator: str) -> None:
+    """An index over one condition alone finds what the condition says, also where a value is just on the bound."""
+    operand, value = ALIKE[operator]
+    listed = [Match(clauses=(Clause("f", operator, data.draw(operand)),)) for _ in range(8)]
+    event = Event("u", "a", 0, "", "1", {"f": data.draw(value)}, "")
+    found: list[int] = []
+    Dispatch([filter_of(number, match) for number, match in enumerate(listed)], UTC).passed(event, found)
+    assert sorted(found) == [number for number, match in enumerate(listed) if passes(match, event)]
+
+
 @given(
     st.lists(st.tuples(st.none() | st.integers(-5, 5), st.none() | st.integers(-5, 5)), max_size=20),
     st.integers(-6, 6),

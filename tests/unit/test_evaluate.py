@@ -93,13 +93,37 @@ def test_time_alone_may_make_a_badge_hold() -> None:
     assert earned(play(plan(flow), history)) == [("b0", "", "user.logged_in@9")]
 
 
+def test_time_alone_is_enough_at_a_trigger_that_changes_nothing() -> None:
+    """The last condition to hold may be one that no event fulfils: it is seen at the next trigger all the same."""
+    flow = {"$and": [{"event": "user.logged_in", "criteria": {"new": True}}, {"$not": last(COMMENT)}]}
+    history = [
+        event("comment.posted", 0),
+        event("user.logged_in", 1, new=True),
+        event("user.logged_in", 9, new=False),
+    ]
+    assert earned(play(plan(flow), history)) == [("b0", "", "user.logged_in@9")]
+
+
+def test_each_way_of_an_or_is_looked_at() -> None:
+    """A way that is no threshold is seen beside one that is."""
+    flow = {"$or": [COMMENT, {"event": "user.logged_in", "criteria": {"$eventCount": {"$eq": 2}}}]}
+    history = [event("user.logged_in", 0), event("user.logged_in", 1), event("comment.posted", 2)]
+    assert earned(play(plan(flow), history)) == [("b0", "", "user.logged_in@1")]
+    either = {
+        "$or": [{"event": kind, "criteria": {"$eventCount": {"$gte": 2}}} for kind in ("order.paid", "comment.posted")]
+    }
+    assert earned(play(plan(either), [event("comment.posted", day) for day in range(3)])) == [
+        ("b0", "", "comment.posted@1")
+    ]
+
+
 def test_a_window_by_the_calendar_may_step_back() -> None:
     """A month back from 31 March at 9 is earlier than from 30 March at 21: what comes in again counts, untouched."""
     flow = last({"event": "comment.posted", "criteria": {"good": True, "$eventCount": {"$gte": 3}}}, "1m")
-    days = {-26 / 24: True, -25 / 24: True, 29.4: True, 29.9: False}
+    days = {-26 / 24: True, -25 / 24: True, 29.4: True, 29.42: True, 29.9: False}
     history = [event("comment.posted", day, good=good) for day, good in days.items()]
     (award,) = play(plan(flow), history)
-    assert (award.trigger_id, award.metadata["window_event_count"]) == ("comment.posted@29.9", 3)
+    assert (award.trigger_id, award.metadata["window_event_count"]) == ("comment.posted@29.9", 4)
     assert play(compile_plan(catalog(flow), exact=True), history) == [award]
 
 
@@ -240,3 +264,5 @@ def test_nearness_tells_how_far_a_user_is() -> None:
     assert steps[0] == 0
     assert steps[2] < 1
     assert steps[3] == steps[4] == 1
+    strict = plan({"event": "comment.posted", "criteria": {"$eventCount": {"$gt": 3}}})
+    assert why(strict, [event("comment.posted", day) for day in range(3)]).nearness < 1

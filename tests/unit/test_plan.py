@@ -11,6 +11,7 @@ from tests.unit.playing import DAY, NOON, catalog, earned, event, plan, play
 from worker.errors import AuthorError
 from worker.rules.ir import Fold
 from worker.rules.plan import Plan, Tally, compile_plan, context_of, scope_of
+from worker.rules.plan.model import FigureLadder
 
 COMMENT = {"event": "comment.posted"}
 LOGIN = {"event": "user.logged_in"}
@@ -219,11 +220,32 @@ def test_a_cap_is_that_of_the_highest_threshold() -> None:
     """Badges that share a window share a cap; one that needs the whole window lifts it for all."""
     low, high = (last(count("comment.posted", {"$gte": level})) for level in (3, 8))
     assert [fold.cap for fold in folds(plan(low, high))] == [8]
+    assert [fold.cap for fold in folds(plan(high, low))] == [8]
     assert [fold.cap for fold in folds(plan(low, high, {"$or": [low, high]}))] == [8]
     assert [fold.cap for fold in folds(plan(low, {"$and": [high, LOGIN]})) if "user" not in fold.match.types[0]] == [
         None
     ]
     assert [fold.cap for fold in folds(compile_plan(catalog(low, high), exact=True))] == [None]
+
+
+def test_a_ladder_gives_the_thresholds_between_two_figures() -> None:
+    """Above the old figure and not above the new one; a strict threshold is above the figure it equals."""
+    keys = ((5, False), (5, True), (10, False), (10, True))
+    ladder = FigureLadder(level=lambda state, _now: state, keys=keys, goals=(0, 1, 2, 3))
+    for before, after, expected in (
+        (None, 5, [0]),
+        (4, 5, [0]),
+        (5, 6, [1]),
+        (5, 5, []),
+        (6, 10, [2]),
+        (6, 11, [2, 3]),
+        (0, 99, [0, 1, 2, 3]),
+        (99, 7, []),
+        (3, None, []),
+    ):
+        due: list[int] = []
+        ladder.crossed(before, after, 0, due)
+        assert due == expected, (before, after)
 
 
 def test_sets_are_capped_beside_figures_that_are_not() -> None:
