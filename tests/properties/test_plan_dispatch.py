@@ -89,6 +89,24 @@ ALIKE = {
 }
 
 
+def test_a_list_is_one_of_a_list_by_any_element_and_found_once() -> None:
+    """`$in` over an array: one element is enough, several elements are still one match."""
+    operands = [("x",), ("x", 1), (("x", 1),), ("y",), ((),), (1,)]
+    listed = [Match(clauses=(Clause("f", "$in", operand),)) for operand in operands]
+    index = Dispatch([filter_of(number, match) for number, match in enumerate(listed)], UTC)
+    for value, expected in (
+        (["x", 1], [0, 1, 5]),
+        (["x"], [0, 1]),
+        ([], []),
+        (1, [1, 5]),
+        (["y", "y"], [3]),
+        ([[]], [4]),
+    ):
+        found: list[int] = []
+        index.passed(Event("u", "a", 0, "", "1", {"f": value}, ""), found)
+        assert sorted(found) == expected, value
+
+
 @given(st.data(), st.sampled_from(sorted(ALIKE)))
 def test_filters_of_one_kind_are_told_apart_at_their_edges(data: st.DataObject, operator: str) -> None:
     """An index over one condition alone finds what the condition says, also where a value is just on the bound."""

@@ -102,13 +102,13 @@ class Dispatch(Generic[T]):
 
 
 def _passed_members(value: Any, table: dict[Any, Dispatch[T]], event: Event, found: list[T]) -> None:
-    """`$in` looks at an array and at each of its elements: filters that name several of them are found once."""
+    """`$in` looks at each element of an array: filters that name several of them are found once."""
     if not isinstance(value, list):
         if (cell := table.get(json_key(value))) is not None:
             cell.passed(event, found)
         return
     several: list[T] = []
-    for key in {json_key(value), *map(json_key, value)}:
+    for key in set(map(json_key, value)):
         if (cell := table.get(key)) is not None:
             cell.passed(event, several)
     found.extend({id(target): target for target in several}.values())
