@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -80,7 +81,11 @@ async def head_plan(store: PostgresStore) -> Plan | None:
         document, faults = read_document([Source(f"catalog version {head.version}", head.document)])
         if document is None:
             raise AuthorError(faults)
-        return compile_plan(catalog_from_document(document.data, version=head.version))
+        plan = compile_plan(catalog_from_document(document.data, version=head.version))
+        # a large plan is millions of objects that all stay: the collector need not look at them again and again
+        gc.collect()
+        gc.freeze()
+        return plan
 
     return await asyncio.to_thread(compiled)
 

@@ -124,6 +124,16 @@ def conflict(event: Event) -> Rejected:
     )
 
 
+def without_effect(event: Event) -> Rejected:
+    """The rejection of a control event that this version cannot carry out: kept, rather than logged in vain."""
+    return Rejected(
+        code="unknown_event_type",
+        message=f"This version does not act on {event.type}; the record is kept here for one that does.",
+        path="/type",
+        user_id=event.user_id,
+    )
+
+
 def removal(code: str, event: Event) -> Rejected:
     """The rejection of an event that must not come back."""
     messages = {
@@ -210,6 +220,8 @@ class Applier:
                 max_future_us=self.limits.max_future_us,
                 control=control,
             )
+            if control and isinstance(outcome, Event) and not outcome.type.startswith("cron."):
+                outcome = without_effect(outcome)
             if isinstance(outcome, Event):
                 identity = (outcome.user_id, outcome.source, outcome.id)
                 first = seen.setdefault(identity, (outcome, record))

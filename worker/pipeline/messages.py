@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
-from worker.events import format_instant, json_text
+from worker.events import json_text
 from worker.exchange import DeadLetter, Message
 from worker.rules.catalog.definitions import Badge
+from worker.rules.phrases import short_instant
 from worker.rules.state import Award
 
 #: Name space of award ids (decisions 14).
@@ -34,7 +35,7 @@ def award_message(
         "user_id": award.user_id,
         "badge_key": award.badge_key,
         "context": award.context,
-        "awarded_at": format_instant(award.awarded_us),
+        "awarded_at": short_instant(award.awarded_us),
         "origin": origin,
         "notify": notify,
         "sequence": sequence,
