@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from worker.metrics import LABEL_VALUES, OTHER, BoundedLabel, Metrics
 
@@ -70,3 +72,11 @@ def test_bound_of_the_interface() -> None:
     """A badge's label takes at most 1,000 values and `other`."""
     metrics = Metrics()
     assert len({metrics.badge(f"badge_{number}") for number in range(5 * LABEL_VALUES)}) == 1001
+
+
+def test_every_metric_is_kept_up() -> None:
+    """No metric is declared that nothing sets."""
+    code = "".join(file.read_text() for file in (Path(__file__).parents[2] / "worker").rglob("*.py"))
+    declared = [name for name, value in vars(Metrics()).items() if isinstance(value, (Counter, Gauge, Histogram))]
+    assert len(declared) > 15
+    assert [name for name in declared if f"metrics.{name}" not in code] == []
