@@ -1,36 +1,28 @@
-"""The one place where things are built and tied together: settings to pool, plan, consumer, relay and health."""
+"""One worker process: plan, pool, consumer, relay and health tied together, served until told to stop."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
-from pathlib import Path
 from time import monotonic, time
 
 import structlog
 
-from worker.config import Settings, Topics, shown_address, transport_refusals
-from worker.errors import AuthorError, OperatorError, TransientError
-from worker.events import json_text
-from worker.files import read_sources
+from worker.app.catalog import first_plan, head_plan
+from worker.app.services import check_surroundings, open_store, subscription, until_schema
+from worker.config import Settings
+from worker.errors import TransientError
 from worker.health import HealthServer
 from worker.metrics import Metrics
 from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier, BatchFacts, Limits
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
-from worker.rules.catalog.definitions import Catalog
-from worker.rules.catalog.document import Source, read_document
-from worker.rules.catalog.load import catalog_from_document, load_catalog
-from worker.rules.plan import Plan, compile_plan
-from worker.store.migrate import newest_known_version, schema_version
-from worker.store.pool import check_server, close_pool, create_pool
+from worker.rules.plan import Plan
 from worker.store.postgres import PostgresStore
 from worker.stream import Consumer, check_topics, open_publisher
 
@@ -40,8 +32,6 @@ log = structlog.get_logger(__name__)
 PARALLEL_BATCHES = 4
 #: Connections beside those: the relay, claims, gauges.
 SPARE_CONNECTIONS = 4
-#: How long a worker waits, unready, for a database that is away or whose schema is behind (decisions 32), seconds.
-WAIT_SECONDS = 60.0
 #: Running transactions may end within this once the worker must stop (decisions 30), seconds.
 FINISH_SECONDS = 8.0
 #: How often gauges that need a question to a service are asked for, seconds.
@@ -50,114 +40,6 @@ GAUGE_SECONDS = 5.0
 PRUNE_SECONDS = 600.0
 #: No turn of the event loop for so long means that it hangs: `/livez` says so, seconds.
 HANG_SECONDS = 30.0
-
-
-# ---- catalog --------------------------------------------------------------------------------------------------------
-
-
-def read_catalog(path: Path) -> tuple[Catalog, str, str]:
-    """A catalog file or folder, its whole document as JSON text, and the hash that names it. Raises AuthorError."""
-    catalog = load_catalog(read_sources(path))
-    document = json_text.dumps(catalog.document)
-    return catalog, document, sha256(document.encode()).hexdigest()
-
-
-async def apply_catalog(store: PostgresStore, path: Path, *, applied_by: str) -> tuple[int, Catalog]:
-    """Make a catalog file the head in the database; an unchanged one gives the version that is there."""
-    catalog, document, digest = await asyncio.to_thread(read_catalog, path)
-    version = await store.apply_catalog(
-        document, digest, badges=catalog.badges, event_types=list(catalog.dictionary.types), applied_by=applied_by
-    )
-    return version, catalog
-
-
-async def head_plan(store: PostgresStore) -> Plan | None:
-    """The compiled plan of the catalog's head; None where no catalog was applied yet. Compiled off the loop."""
-    head = await store.catalog_head()
-    if head is None:
-        return None
-
-    def compiled() -> Plan:
-        document, faults = read_document([Source(f"catalog version {head.version}", head.document)])
-        if document is None:
-            raise AuthorError(faults)
-        plan = compile_plan(catalog_from_document(document.data, version=head.version))
-        # a large plan is millions of objects that all stay: the collector need not look at them again and again
-        gc.collect()
-        gc.freeze()
-        return plan
-
-    return await asyncio.to_thread(compiled)
-
-
-async def first_plan(store: PostgresStore, settings: Settings) -> Plan:
-    """The plan to start with; a catalog file is applied only where the head and `CATALOG_MANAGED` let it."""
-    if settings.catalog is not None:
-        _, _, digest = await asyncio.to_thread(read_catalog, settings.catalog)
-        head = await store.catalog_head()
-        managed_here = settings.catalog_managed == "file" and not await store.catalog_knows(digest)
-        if head is None or managed_here:
-            version, _ = await apply_catalog(store, settings.catalog, applied_by="worker")
-            log.info("catalog_applied", version=version, path=str(settings.catalog))
-    plan = await head_plan(store)
-    if plan is None:
-        raise OperatorError(
-            "The database holds no catalog.",
-            help="run `badges catalog apply FILE`, or set BADGES_CATALOG to a catalog file for the first start",
-        )
-    return plan
-
-
-# ---- services -------------------------------------------------------------------------------------------------------
-
-
-def subscription(settings: Settings) -> Topics:
-    """What a worker reads: the event topics, and the control topic beside them."""
-    given = settings.event_topics
-    return Topics(names=(*given.names, settings.control_topic), pattern=given.pattern)
-
-
-def check_surroundings(settings: Settings) -> None:
-    """Refuse what would put data at risk before anything is opened; say what was allowed all the same."""
-    refusals = transport_refusals(settings)
-    if refusals:
-        raise OperatorError(refusals[0])
-    for allowance in sorted(settings.allow_insecure):
-        log.warning("insecure_allowed", what=allowance)
-
-
-@asynccontextmanager
-async def open_store(settings: Settings, *, name: str, connections: int = 2) -> AsyncIterator[PostgresStore]:
-    """A store on a pool of its own, on a server worth trusting; closed within seconds whatever happens."""
-    try:
-        pool = await create_pool(settings.dsn, application_name=name, max_size=connections)
-    except TransientError as error:
-        raise OperatorError(
-            f"The database {shown_address(settings.dsn)} cannot be used now: {error.message}.",
-            help="start it, or set BADGES_DATABASE_URL",
-        ) from None
-    try:
-        for sentence in await check_server(pool, allow_insecure=settings.allow_insecure):
-            log.warning("durability_lifted", what=sentence)
-        yield PostgresStore(pool, group_id=settings.group_id)
-    finally:
-        await close_pool(pool)
-
-
-async def until_schema(store: PostgresStore, *, seconds: float = WAIT_SECONDS) -> None:
-    """Wait for the schema this version needs; a worker never migrates (decisions 32)."""
-    deadline = monotonic() + seconds
-    while (found := await schema_version(store.pool)) < newest_known_version():
-        if monotonic() > deadline:
-            raise OperatorError(
-                f"The database has schema {found}, this version needs {newest_known_version()}.",
-                help="run `badges db migrate`",
-            )
-        log.info("schema_awaited", found=found, needed=newest_known_version())
-        await asyncio.sleep(1.0)
-
-
-# ---- the worker -----------------------------------------------------------------------------------------------------
 
 
 class Worker:

@@ -1,0 +1,75 @@
+"""Puts catalogs in force: from a file to the head in the database, from the head to a compiled plan."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from worker.config import Settings
+from worker.errors import AuthorError, OperatorError
+from worker.events import json_text
+from worker.files import read_sources
+from worker.rules.catalog.definitions import Catalog
+from worker.rules.catalog.document import Source, read_document
+from worker.rules.catalog.load import catalog_from_document, load_catalog
+from worker.rules.plan import Plan, compile_plan
+from worker.store.postgres import PostgresStore
+
+log = structlog.get_logger(__name__)
+
+
+def read_catalog(path: Path) -> tuple[Catalog, str, str]:
+    """A catalog file or folder, its whole document as JSON text, and the hash that names it. Raises AuthorError."""
+    catalog = load_catalog(read_sources(path))
+    document = json_text.dumps(catalog.document)
+    return catalog, document, sha256(document.encode()).hexdigest()
+
+
+async def apply_catalog(store: PostgresStore, path: Path, *, applied_by: str) -> tuple[int, Catalog]:
+    """Make a catalog file the head in the database; an unchanged one gives the version that is there."""
+    catalog, document, digest = await asyncio.to_thread(read_catalog, path)
+    version = await store.apply_catalog(
+        document, digest, badges=catalog.badges, event_types=list(catalog.dictionary.types), applied_by=applied_by
+    )
+    return version, catalog
+
+
+async def head_plan(store: PostgresStore) -> Plan | None:
+    """The compiled plan of the catalog's head; None where no catalog was applied yet. Compiled off the loop."""
+    head = await store.catalog_head()
+    if head is None:
+        return None
+
+    def compiled() -> Plan:
+        document, faults = read_document([Source(f"catalog version {head.version}", head.document)])
+        if document is None:
+            raise AuthorError(faults)
+        plan = compile_plan(catalog_from_document(document.data, version=head.version))
+        # a large plan is millions of objects that all stay: the collector need not look at them again and again
+        gc.collect()
+        gc.freeze()
+        return plan
+
+    return await asyncio.to_thread(compiled)
+
+
+async def first_plan(store: PostgresStore, settings: Settings) -> Plan:
+    """The plan to start with; a catalog file is applied only where the head and `CATALOG_MANAGED` let it."""
+    if settings.catalog is not None:
+        _, _, digest = await asyncio.to_thread(read_catalog, settings.catalog)
+        head = await store.catalog_head()
+        managed_here = settings.catalog_managed == "file" and not await store.catalog_knows(digest)
+        if head is None or managed_here:
+            version, _ = await apply_catalog(store, settings.catalog, applied_by="worker")
+            log.info("catalog_applied", version=version, path=str(settings.catalog))
+    plan = await head_plan(store)
+    if plan is None:
+        raise OperatorError(
+            "The database holds no catalog.",
+            help="run `badges catalog apply FILE`, or set BADGES_CATALOG to a catalog file for the first start",
+        )
+    return plan
