@@ -108,7 +108,13 @@ def read(flow: Flow, view: View) -> Verdict:
 
 
 def merged(parts: Iterable[Verdict]) -> dict[str, Any]:
-    return {key: value for _, metadata in parts for key, value in metadata.items()}
+    """What the branches show, in the order of the leaves: where a window's prefix makes two keys one, the later wins."""
+    found: dict[str, Any] = {}
+    for _, metadata in parts:
+        for key, value in metadata.items():
+            found.pop(key, None)
+            found[key] = value
+    return found
 
 
 def counted(name: str) -> bool:

@@ -51,8 +51,11 @@ GRID = [
     (datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(hours=hour) - EPOCH) // timedelta(microseconds=1)
     for day, hour in product(DAYS, HOURS)
 ]
-#: Half of all histories are of few days, so that windows of days and hours hold something.
+#: Most histories are of few days, so that windows of hours, days and months hold something and lose it again.
 SPRING = [us for us in GRID if format_instant(us)[:10] in ("2024-03-09", "2024-03-10", "2024-03-30", "2024-03-31")]
+ENDS = [
+    us for us in GRID if format_instant(us)[8:10] in ("31", "30", "29", "28") and format_instant(us)[11:13] in "0012"
+]
 
 YES, NO = True, False
 NUMBERS = (0, 1, 2, 3, -1, Decimal("1.0"), Decimal("0.5"), Decimal("2.50"))
@@ -84,8 +87,8 @@ def pairs(words: Iterable[str], operands: Iterable[Any]) -> list[Json]:
 # -- events ------------------------------------------------------------------------------------------------------------
 
 _FIELDS = {
-    "n": (*NUMBERS, "3", YES, None),
-    "s": (*TEXTS, 3, None),
+    "n": (*NUMBERS, 1, 2, "3", YES, None),
+    "s": (*TEXTS, "x", "y", 3, None),
     "tags": ([], ["x"], [1, "x"], ["3", 3], [None, YES], ["y", "x"]),
     "k": (1, 1, "1", "1", 2, Decimal("1.0"), YES, None, [1]),
     "o": tuple({"p": value} for value in SCALARS),
@@ -97,10 +100,10 @@ def _payloads(count: int) -> Iterable[Json]:
     """Payloads with the fields the flows look at, each of any kind or missing; `o.p` is a path and a name."""
     dice = Random(7)
     for _ in range(count):
-        yield {name: dice.choice(values) for name, values in _FIELDS.items() if dice.random() < 0.7}
+        yield {name: dice.choice(values) for name, values in _FIELDS.items() if dice.random() < 0.85}
 
 
-places = (of(GRID), of(SPRING))
+places = (of(GRID), of(SPRING), of(ENDS))
 heads = of(product((*TYPES, *TYPES, "cron.anniversary"), ("", "s"), ("", "9", "é")))
 payloads = of([{}, *_payloads(400)])
 drafts = st.tuples(heads, payloads)
@@ -109,7 +112,7 @@ drafts = st.tuples(heads, payloads)
 @st.composite
 def histories(draw: st.DrawFn, least: int = 8, most: int = 14) -> list[Event]:
     """One user's events in any order, many at one instant, no two with one id."""
-    at = places[draw(st.integers(0, 1))]
+    at = places[draw(st.integers(0, 2))]
     drawn = draw(st.lists(st.tuples(at, drafts), min_size=least, max_size=most))
     return [
         Event("u", kind, us, source, f"{name}{index}", payload, dumps(payload))
@@ -132,7 +135,7 @@ _CONDITIONS = [
 ]
 _FIGURES = ("$gte", "$gte", "$gt", "$lt", "$lte", "$eq", "$ne", "$neq")
 
-fields = st.dictionaries(of(["n", "s", "tags", "o.p", "k"]), of(_CONDITIONS), max_size=2)
+fields = st.dictionaries(of(["n", "n", "s", "s", "tags", "o.p", "k"]), of(_CONDITIONS), min_size=1, max_size=2)
 timestamps = of(
     [
         *pairs(("$gte", "$gt", "$lt", "$lte", "$eq", "$ne"), _MOMENTS),
@@ -188,6 +191,11 @@ filters = st.one_of(
 )
 criteria = st.tuples(filters, operators).map(lambda both: {**both[0], **both[1]})
 leaves = st.fixed_dictionaries({"event": of(NAMES)}, optional={"criteria": criteria})
+#: The plain shapes, in which most of what may go wrong shows: one field, one count.
+tallies = st.fixed_dictionaries({"event": of(NAMES), "criteria": keyed("$eventCount", counts)})
+choices = st.fixed_dictionaries(
+    {"event": of(NAMES), "criteria": st.dictionaries(of(list(_FIELDS)), of(_CONDITIONS), min_size=1, max_size=1)}
+)
 bounds = of(
     [
         *objects(("last",), ("1d", "2d", "1w", "1m", "3m", "1q", "1y") * 3),
@@ -211,9 +219,14 @@ def flows(per: str | None = None, badges: tuple[str, ...] = ()) -> st.SearchStra
     plain = [name for name in METRICS if name not in INSTANTS and (per or name not in PER_K)]
     figures = st.dictionaries(of(plain), counts, min_size=1, max_size=2)
     instants = st.dictionaries(of(INSTANTS), edges, min_size=1, max_size=1)
+    recent = st.tuples(bounds, tallies).map(lambda parts: {"$timeWindow": {**parts[0], "flow": parts[1]}})
     tips = [
         leaves,
         leaves,
+        choices,
+        tallies,
+        recent,
+        st.tuples(tallies, recent).map(lambda parts: {"$and": list(parts)}),
         keyed("snapshot", st.one_of(figures, instants)),
         keyed("$timePeriod", periods),
         keyed("$aggregate", aggregates),
@@ -272,7 +285,7 @@ details = st.tuples(of([None, None, "k"]), statuses, stated)
 def catalogs(draw: st.DrawFn) -> Json:
     """A clean catalog: badges of all sorts, at most one ladder and one milestone."""
     badges: list[Json] = []
-    for index in range(draw(st.integers(1, 4))):
+    for index in range(draw(st.integers(2, 8))):
         per, status, triggers = draw(details)
         flow = draw(flows(per, tuple(badge["key"] for badge in badges)))
         badge = {"key": f"badge{index}", "flow": flow, "status": status}

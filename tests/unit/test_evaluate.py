@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests import oracle
 from tests.unit.playing import NOON, catalog, earned, event, plan, play, why
 from worker.rules.evaluate import apply, explain, replay
 from worker.rules.plan import compile_plan
@@ -63,6 +64,18 @@ def test_the_state_stands_after_the_event() -> None:
     apply(compiled, state, event("order.paid", 1))
     assert state.dirty == set()
     assert state.newest == event("order.paid", 1).order
+
+
+def test_the_later_leaf_wins_a_key_that_a_window_makes_one() -> None:
+    """Of three leaves in a window, the middle one in a window of its own, the last gives the figure of their key."""
+    inner = last({"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 0}}}, "1d")
+    flow = last({"$and": [COMMENT, inner, LOGIN]})
+    history = [event("comment.posted", 0), event("comment.posted", 1), event("user.logged_in", 3)]
+    [award] = play(plan(flow), history)
+    assert award.metadata["window_filtered_event_count"] == 1
+    assert award.metadata["window_event_count"] == 0
+    _, figures = oracle.holds(flow, history, history[-1].occurred_us)
+    assert award.metadata == figures
 
 
 def test_states_are_replaced_not_changed() -> None:
