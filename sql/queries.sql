@@ -246,16 +246,18 @@ SELECT version FROM catalog_head;
 
 -- name: catalog_head
 -- The version that rules, with its text.
-SELECT v.version, v.hash, v.document FROM catalog_head h JOIN catalog_versions v USING (version);
+SELECT v.version, v.hash, v.document, coalesce(v.basis, v.version) AS basis
+FROM catalog_head h JOIN catalog_versions v USING (version);
 
 -- name: catalog_knows
 -- Whether a catalog with this hash was ever a version.
 SELECT EXISTS (SELECT 1 FROM catalog_versions WHERE hash = $1) AS known;
 
 -- name: insert_catalog
--- Write the next version.
-INSERT INTO catalog_versions (version, hash, document, applied_by)
-SELECT coalesce(max(version), 0) + 1, $1, $2, $3 FROM catalog_versions
+-- Write the next version; its basis is its own number where none is given.
+INSERT INTO catalog_versions (version, hash, document, applied_by, basis, badges, changes, note)
+SELECT coalesce(max(version), 0) + 1, $1, $2, $3, coalesce($4, coalesce(max(version), 0) + 1), $5, $6, $7
+FROM catalog_versions
 RETURNING version;
 
 -- name: move_head

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
+
+import pytest
 
 from tests.contracts.samples import AnyStore, badge
+from worker.store.catalog import HeadMoved
 from worker.store.memory import MemoryStore
 from worker.store.postgres import PostgresStore
 
@@ -111,3 +115,35 @@ async def test_badges_table_says_what_the_catalog_says(database: PostgresStore) 
     await database.apply_catalog("{}", "h3", badges=[badge("b")], event_types=[])
     async with database.pool.acquire() as connection:
         assert await connection.fetchval("SELECT status FROM badges WHERE key = 'b'") == "active"
+
+
+async def test_a_version_takes_over_the_basis_of_the_one_it_was_compared_with(store: AnyStore) -> None:
+    """A version that needs no build has the basis of the one before it, a version that needs one its own number."""
+
+    async def applied(digest: str, **compared: Any) -> int:
+        await store.apply_catalog("{}", digest, badges=[badge("a")], event_types=[], **compared)
+        head = await store.catalog_head()
+        assert head is not None
+        return head.basis
+
+    assert await applied("h1", base=0, builds=False) == 1
+    assert await applied("h2", base=1, builds=False) == 1
+    assert await applied("h3", base=2, builds=False) == 1
+    assert await applied("h4", base=3) == 4
+    assert await applied("h5", base=4, builds=False) == 4
+    assert await applied("h6") == 6
+
+
+async def test_a_version_that_was_compared_with_another_head_is_refused(store: AnyStore) -> None:
+    """What was compared with a version that rules no more is not applied, and nothing is changed."""
+    for base in (1, 7):
+        with pytest.raises(HeadMoved, match="Version 0"):
+            await store.apply_catalog("{}", "h1", badges=[badge("a")], event_types=[], base=base)
+    assert await store.catalog_head() is None
+    assert await apply(store, "h1", "a") == 1
+    with pytest.raises(HeadMoved, match="Version 1"):
+        await store.apply_catalog("{}", "h2", badges=[badge("b")], event_types=[], base=0)
+    head = await store.catalog_head()
+    assert head is not None
+    assert (head.version, head.hash) == (1, "h1")
+    assert (await _ids(store))[0].keys() == {"a"}

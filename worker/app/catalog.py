@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from worker.files import read_sources
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source, read_document
 from worker.rules.catalog.load import catalog_from_document, load_catalog
-from worker.rules.plan import Plan, compile_plan
+from worker.rules.plan import Plan, compile_plan, needs_build
+from worker.store.catalog import HeadMoved, StoredCatalog
 from worker.store.postgres import PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -32,10 +34,43 @@ def read_catalog(path: Path) -> tuple[Catalog, str, str]:
 async def apply_catalog(store: PostgresStore, path: Path, *, applied_by: str) -> tuple[int, Catalog]:
     """Make a catalog file the head in the database; an unchanged one gives the version that is there."""
     catalog, document, digest = await asyncio.to_thread(read_catalog, path)
-    version = await store.apply_catalog(
-        document, digest, badges=catalog.badges, event_types=list(catalog.dictionary.types), applied_by=applied_by
-    )
-    return version, catalog
+    while True:
+        head = await store.catalog_head()
+        if head is not None and head.hash == digest:
+            return head.version, catalog
+        builds = await asyncio.to_thread(must_build, head, catalog)
+        try:
+            version = await store.apply_catalog(
+                document,
+                digest,
+                badges=catalog.badges,
+                event_types=list(catalog.dictionary.types),
+                applied_by=applied_by,
+                base=0 if head is None else head.version,
+                builds=builds,
+            )
+        except HeadMoved:
+            continue  # somebody else's version came between: compare with that one
+        return version, catalog
+
+
+def must_build(head: StoredCatalog | None, catalog: Catalog) -> bool:
+    """Whether users that stand at the head must be built for this catalog; seconds of work where both are huge."""
+    if head is None:
+        return True
+    try:
+        old = compile_plan(stored_catalog(head))
+    except AuthorError:
+        return True  # a version this program no longer reads
+    return needs_build(old, compile_plan(catalog))
+
+
+def stored_catalog(stored: StoredCatalog) -> Catalog:
+    """The catalog of a version in the database. Raises AuthorError where this program does not read it."""
+    document, faults = read_document([Source(f"catalog version {stored.version}", stored.document)])
+    if document is None:
+        raise AuthorError(faults)
+    return replace(catalog_from_document(document.data, version=stored.version), basis=stored.basis)
 
 
 async def head_plan(store: PostgresStore) -> Plan | None:
@@ -45,10 +80,7 @@ async def head_plan(store: PostgresStore) -> Plan | None:
         return None
 
     def compiled() -> Plan:
-        document, faults = read_document([Source(f"catalog version {head.version}", head.document)])
-        if document is None:
-            raise AuthorError(faults)
-        plan = compile_plan(catalog_from_document(document.data, version=head.version))
+        plan = compile_plan(stored_catalog(head))
         # a large plan is millions of objects that all stay: the collector need not look at them again and again
         gc.collect()
         gc.freeze()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
+from worker.errors import BadgesError
 from worker.rules.catalog.definitions import Badge
 from worker.store.pool import Pool
 from worker.store.session import Database, Session
@@ -16,11 +17,23 @@ _LOCK_CLASS: Final = 0x6261_6467  # "badg": the first half of the advisory lock'
 
 @dataclass(frozen=True, slots=True)
 class StoredCatalog:
-    """One version of the catalog: its JSON text and the hash of what the author wrote."""
+    """One version of the catalog: its JSON text and the hash of what the author wrote.
+
+    `basis` is the version whose memories and tests it still uses: its own number where users must be built for it.
+    """
 
     version: int
     hash: str
     document: str
+    basis: int
+
+
+class HeadMoved(BadgesError):
+    """Another version of the catalog rules by now; nothing was changed."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        super().__init__(f"Version {head} of the catalog rules by now; nothing was changed.")
 
 
 class CatalogTables(Database):
@@ -33,7 +46,7 @@ class CatalogTables(Database):
     async def catalog_head(self) -> StoredCatalog | None:
         """The version that rules; None where no catalog was ever applied."""
         found = await self.rows("catalog_head")
-        return StoredCatalog(found[0]["version"], found[0]["hash"], found[0]["document"]) if found else None
+        return StoredCatalog(**found[0]) if found else None
 
     async def catalog_knows(self, digest: str) -> bool:
         """Whether a catalog with this hash was ever a version."""
@@ -47,19 +60,39 @@ class CatalogTables(Database):
         badges: Sequence[Badge],
         event_types: Iterable[str],
         applied_by: str = "",
+        base: int | None = None,
+        builds: bool = True,
+        changes: str = "",
+        note: str = "",
     ) -> int:
-        """Write a new version and let it rule; returns its number, or the head's where that has the same hash."""
+        """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
+
+        `base` is the version (0: none) it was compared with: where another rules by now, raises HeadMoved. `builds`
+        says whether users must be built for it; else it takes over the basis of `base`, which must be given.
+        """
         async with self.work() as session:
             await session.rows("lock_catalog", *self.catalog_lock)
-            head = await session.rows("catalog_head")
-            if head and head[0]["hash"] == digest:
-                return int(head[0]["version"])
-            written = await session.rows("insert_catalog", digest, document_json, applied_by)
+            found = await session.rows("catalog_head")
+            head = StoredCatalog(**found[0]) if found else None
+            if head is not None and head.hash == digest:
+                return head.version
+            basis = basis_of(head, base=base, builds=builds)
+            written = await session.rows(
+                "insert_catalog", digest, document_json, applied_by, basis, len(badges), changes, note
+            )
             version = int(written[0]["version"])
             await session.execute("move_head", version)
             await _fill_badges(session, badges, version)
             await session.execute("insert_event_types", list(event_types), version)
         return version
+
+
+def basis_of(head: StoredCatalog | None, *, base: int | None, builds: bool) -> int | None:
+    """The basis a version after this head takes over; None for its own. Raises HeadMoved where `base` is not it."""
+    version = 0 if head is None else head.version
+    if base is not None and base != version:
+        raise HeadMoved(version)
+    return None if builds or base is None or head is None else head.basis
 
 
 async def _fill_badges(session: Session, badges: Sequence[Badge], version: int) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from worker.exchange import Claim, DeadLetter, OutboxRow
 from worker.rules.catalog.definitions import Badge
 from worker.store.blobs import storable
-from worker.store.catalog import StoredCatalog
+from worker.store.catalog import StoredCatalog, basis_of
 from worker.store.dead_letters import BuriedLetter, ReasonCount
 from worker.store.memory_tables import CatalogRow, Holder, LeaseRow, Locks, OutboxEntry, PartitionRow, Tables
 from worker.store.memory_transaction import MemoryTransaction
@@ -176,7 +176,7 @@ class MemoryStore:
         if not self.tables.catalogs:
             return None
         row = self.tables.catalogs[-1]
-        return StoredCatalog(len(self.tables.catalogs), row.hash, row.document)
+        return StoredCatalog(len(self.tables.catalogs), row.hash, row.document, row.basis)
 
     async def catalog_knows(self, digest: str) -> bool:
         """Whether a catalog with this hash was ever a version."""
@@ -190,14 +190,23 @@ class MemoryStore:
         badges: Sequence[Badge],
         event_types: Iterable[str],
         applied_by: str = "",
+        base: int | None = None,
+        builds: bool = True,
+        changes: str = "",
+        note: str = "",
     ) -> int:
-        """Write a new version and let it rule; returns its number, or the head's where that has the same hash."""
-        del applied_by
+        """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
+
+        `base` and `builds` are as the real store takes them. Raises HeadMoved.
+        """
+        del applied_by, changes, note
         holder = Holder()
         try:
             await self._locks.take_catalog(holder)
-            if not self.tables.catalogs or self.tables.catalogs[-1].hash != digest:
-                self.tables.catalogs.append(CatalogRow(digest, document_json))
+            head = await self.catalog_head()
+            if head is None or head.hash != digest:
+                basis = basis_of(head, base=base, builds=builds) or len(self.tables.catalogs) + 1
+                self.tables.catalogs.append(CatalogRow(digest, document_json, basis))
                 for ids, names in (
                     (self.tables.badge_ids, [badge.key for badge in badges]),
                     (self.tables.event_type_ids, event_types),

@@ -70,6 +70,7 @@ class CatalogRow:
 
     hash: str
     document: str
+    basis: int
 
 
 @dataclass(slots=True)

@@ -58,7 +58,10 @@ class Badge:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A clean catalog. `document` is the merged document as JSON data, `options` the sections later rooms read."""
+    """A clean catalog. `document` is the merged document as JSON data, `options` the sections later rooms read.
+
+    `basis` is the version whose memories and tests this one still uses; None means its own.
+    """
 
     dictionary: Dictionary
     metrics: Mapping[str, Metric]
@@ -69,3 +72,4 @@ class Catalog:
     options: Mapping[str, Any] = field(default_factory=dict)
     document: Mapping[str, Any] = field(default_factory=dict)
     version: int = 0
+    basis: int | None = None

@@ -2,11 +2,12 @@
 
 `dispatch` finds the filters an event passes, `timing` says when a formula can become true, `identity` which folds are
 one, `formula` turns formulas into functions, `keeping` gives each fold its memory and ladders, `compiler` puts them
-together; `model` holds what comes out.
+together; `model` holds what comes out, `builds` says whether one plan can go on with the memories of another.
 """
 
 from __future__ import annotations
 
+from worker.rules.plan.builds import needs_build
 from worker.rules.plan.compiler import EVALUATED, compile_plan
 from worker.rules.plan.formula import Source, Subject, Tally, figures, held_since, mark_of
 from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, context_of, scope_name, scope_of
@@ -28,6 +29,7 @@ __all__ = [
     "figures",
     "held_since",
     "mark_of",
+    "needs_build",
     "scope_name",
     "scope_of",
 ]

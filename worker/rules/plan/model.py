@@ -183,6 +183,11 @@ class Plan:
         """The version of the catalog it was compiled from."""
         return self.catalog.version
 
+    @property
+    def basis(self) -> int:
+        """The version whose memories and tests it still uses: users built for that one need no build for this one."""
+        return self.catalog.version if self.catalog.basis is None else self.catalog.basis
+
     def route(self, event_type: str) -> Route:
         """The route of a canonical event type, also of one that no badge names."""
         route = self.routes.get(event_type)

@@ -1,0 +1,51 @@
+"""Whether a new plan finds in users' memories all that it asks of them, or their logs must be read again first."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed
+from worker.rules.normalize import normalize
+from worker.rules.plan.dispatch import json_key
+from worker.rules.plan.formula import prerequisites
+from worker.rules.plan.model import Goal, Plan
+
+
+def needs_build(old: Plan, new: Plan) -> bool:
+    """Whether users that stand at `old` lack something `new` asks for: a memory, or a test that was never made.
+
+    Where this is False, a user's memory under `old` holds that under `new`, and no event before the change earns an
+    award under `new` that it did not earn under `old`: labels, badges left out and statuses that end a badge need no
+    build, unless another badge asks for one of them. Both plans must be of catalogs, not of a choice of badges.
+    """
+    if old.catalog.timezone != new.catalog.timezone:
+        return True
+    known = {goal.badge.key: goal for goal in old.goals}
+    if any(goal.badge.key not in known for goal in new.goals):
+        return True
+    return any(_asked(new, goal) != _asked(old, known[goal.badge.key]) for goal in new.goals)
+
+
+def _asked(plan: Plan, goal: Goal) -> Hashable:
+    """What a goal's verdict, its figures and the occasions on which it is tested depend on: its folds among it.
+
+    Every fold of a plan is some goal's, so that plans whose goals agree keep the same.
+    """
+    badge = goal.badge
+    needs = tuple((key, key in plan.numbers, plan.badges[key].per) for key in prerequisites(badge.formula))
+    return (badge.per, badge.triggers, badge.ever, needs, _meaning(plan, normalize(badge.formula)))
+
+
+def _meaning(plan: Plan, node: Node) -> Hashable:
+    """A formula with its folds by identity, and without where and with which word it was written."""
+    match node:
+        case Test():
+            checks = tuple((check.operator, json_key(check.operand)) for check in node.checks)
+            return ("test", plan.sources(node).id, node.fact, checks, node.shows)
+        case Held(badge_key=key):
+            return ("held", key)
+        case Not(child=child) | Windowed(child=child):
+            return (type(node).__name__, _meaning(plan, child))
+        case All(children=children) | Some(children=children):
+            parts = [_meaning(plan, child) for child in children]
+            return parts[0] if len(parts) == 1 else (type(node).__name__, *parts)
