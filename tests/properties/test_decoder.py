@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.events import Dictionary, Event, EventType, Record, Rejected, decode, decode_line, json_text
+from worker.events import Dictionary, Event, EventType, Record, Rejected, decode, decode_line, envelope, json_text
 
 CODES = {
     "not_json",
@@ -133,7 +133,19 @@ def test_any_bytes_give_an_event_or_a_reason(
     assert (found is None) is (value is None)
     check(found)
     if value is not None:
+        check_ways(value, headers, dictionary, control=control)
         check(decode_line(value, dictionary, number=1))
+
+
+def check_ways(value: bytes, headers: list[tuple[str, bytes | None]], dictionary: Dictionary, *, control: bool) -> None:
+    """What the quick way takes, the slow way takes as the very same event."""
+    latest_us = 1_772_366_400_000_000 + DAY
+    quick = envelope._quickly(value, headers, dictionary, latest_us, own_types=control)
+    if quick is not None:
+        slow = envelope._slowly(value, headers, dictionary, latest_us, own_types=control)
+        assert isinstance(slow, Event)
+        assert (slow.order, slow.user_id, slow.type) == (quick.order, quick.user_id, quick.type)
+        assert json_text.equal(slow.payload, quick.payload)
 
 
 def check(found: Event | Rejected | None) -> None:

@@ -82,6 +82,25 @@ def test_the_payloads_text_is_kept_as_it_came() -> None:
     assert event(text).payload_json == '{"b" : 1.50, "a": 1}'
 
 
+def test_the_time_of_receiving_bounds_a_record_without_a_timestamp() -> None:
+    """Where a record has no timestamp, the future begins at the time the worker read it."""
+    value = json.dumps(NATIVE).encode()
+    for received_us, wanted in ((NOW - HOUR // 2, Event), (NOW - 2 * HOUR, Rejected)):
+        stampless = Record("badges.events", 3, 17, -1, b"u42", value, received_ms=received_us // 1000)
+        assert type(decode(stampless, DICTIONARY, max_future_us=HOUR)) is wanted
+
+
+def test_escapes_are_read_whatever_they_stand_for() -> None:
+    """Escaped letters, backslashes and whole surrogate pairs are text; NUL and half a pair are refused."""
+    for text in (r"\u00e9", r"\\u0000", r"\ud83d\ude00", r"\\\\"):
+        body = b'{"type":"review.approved","user_id":"u","occurred_at":"2026-03-01T12:00:00Z","payload":{"item":"%s"}}'
+        assert event(body % text.encode()).payload == {"item": json.loads(f'"{text}"')}
+    for text in (r"\u0000", r"\ud83d", r"\ude00\ud83d", r"\ud83dx"):
+        found = taken(body % text.encode())
+        assert isinstance(found, Rejected), found
+        assert (found.code, found.path) == ("invalid_field", "/payload/item")
+
+
 def test_a_tombstone_is_nothing() -> None:
     """A null value is neither an event nor rejected."""
     assert taken(None) is None

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Record, Rejected
@@ -358,11 +359,11 @@ async def test_a_member_that_ended_knows_how_far_it_came(rig: Rig) -> None:
 def test_the_sha_of_a_record_names_its_content() -> None:
     """Timestamp, key and value decide a record's sha; its offset does not."""
     one = record(1, b"x")
-    assert record_sha(one) == record_sha(replace(one, offset=9))
+    assert record_sha(one) == record_sha(structs.replace(one, offset=9))
     for other in (
-        replace(one, timestamp_ms=0),
-        replace(one, key=None),
-        replace(one, key=b""),
-        replace(one, value=b"y"),
+        structs.replace(one, timestamp_ms=0),
+        structs.replace(one, key=None),
+        structs.replace(one, key=b""),
+        structs.replace(one, value=b"y"),
     ):
         assert record_sha(one) != record_sha(other)

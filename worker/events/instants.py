@@ -29,6 +29,11 @@ _SECONDS = {f"{s:02}{end}": s * SECOND for s in range(60) for end in "Z."}
 _FRACTIONS = {f"{ms:03}Z": ms * 1000 for ms in range(1000)}
 
 
+_MINUTES_AT_MOST = 16_384
+#: The minutes met lately, as written: `2026-03-01T12:00:`. Events that arrive together are mostly of few minutes.
+_minutes: dict[str, int] = {}
+
+
 @lru_cache(maxsize=16_384)
 def _day(text: str) -> int:
     """Microseconds from the epoch to the beginning of the day written as `2026-03-01T`."""
@@ -39,13 +44,23 @@ def _day(text: str) -> int:
     return (date(year, month, day).toordinal() - _EPOCH_DAY) * DAY
 
 
+def _minute(text: str) -> int:
+    """Microseconds from the epoch to the beginning of the minute the text begins with. KeyError for unusual texts."""
+    found = _day(text[:11]) + _CLOCK[text[11:17]]
+    if len(_minutes) >= _MINUTES_AT_MOST:
+        _minutes.clear()
+    _minutes[text[:17]] = found
+    return found
+
+
 def parse_instant(text: str) -> int:
     """Microseconds since the epoch of an RFC 3339 date-time with an offset; digits beyond the sixth are cut off.
 
     Raises ValueError, with a sentence, for anything else, and for instants outside the years 1 to 9999.
     """
     try:
-        whole = _day(text[:11]) + _CLOCK[text[11:17]] + _SECONDS[text[17:20]]
+        minute = _minutes.get(text[:17])
+        whole = (_minute(text) if minute is None else minute) + _SECONDS[text[17:20]]
         return whole if len(text) == 20 and text[19] == "Z" else whole + _FRACTIONS[text[20:]]
     except (KeyError, ValueError):
         return _parse_slowly(text)

@@ -19,7 +19,8 @@ MAX_DEPTH = 32
 MAX_DIGITS = 38
 MAX_EXPONENT = 308
 
-_TOP = 10**MAX_DIGITS
+#: Integers lie below this, and above its negative.
+TOP = 10**MAX_DIGITS
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
@@ -46,6 +47,10 @@ def _decimal(text: str) -> Decimal:
 
 #: Reads one JSON value: ints and Decimals, the last of two equal keys. See `fits` for what it does not look for.
 read_fast: Callable[[bytes | str | msgspec.Raw], Any] = msgspec.json.Decoder(float_hook=_decimal).decode
+#: The same for an object.
+read_object: Callable[[bytes | str | msgspec.Raw], dict[str, Any]] = msgspec.json.Decoder(
+    dict[str, Any], float_hook=_decimal
+).decode
 #: What `read_fast` and the decoders built on msgspec raise; UnicodeDecodeError and ValidationError are ValueErrors.
 FAST_ERRORS = (ValueError, RecursionError, InvalidOperation, msgspec.MsgspecError)
 
@@ -56,12 +61,13 @@ def fits(value: Any, depth: int) -> bool:
     if kind is dict:
         value = value.values()
     elif kind is not list:
-        return kind is not int or -_TOP < value < _TOP
+        return kind is not int or -TOP < value < TOP
     if depth <= 0:
         return False
+    text, number, top, least = str, int, TOP, -TOP
     for child in value:
         kind = type(child)
-        if kind is str or (kind is int and -_TOP < child < _TOP):
+        if kind is text or (kind is number and least < child < top):
             continue
         if not fits(child, depth - 1):
             return False
@@ -86,10 +92,15 @@ def loads(data: bytes | str) -> Any:
     return _loads_slowly(text)
 
 
-def _text(data: bytes | str) -> str:
+def check_size(data: bytes | str) -> None:
+    """Raises JsonFault `too_large` above 256 KiB of UTF-8."""
     size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
         raise JsonFault("too_large", f"the value has {size:,} bytes, {MAX_BYTES:,} are allowed")
+
+
+def _text(data: bytes | str) -> str:
+    check_size(data)
     if isinstance(data, str):
         return data
     try:

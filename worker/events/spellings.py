@@ -35,8 +35,7 @@ _CLOUD_EVENT = {
 class Draft(msgspec.Struct):
     """What an envelope says, field by field, unchecked but for being JSON; fields not given are ABSENT.
 
-    `payload_json` is "" where the payload must be written anew. `paths` has the JSON pointer of each field that has
-    not the native one.
+    `paths` has the JSON pointer of each field.
     """
 
     type: Any
@@ -45,12 +44,11 @@ class Draft(msgspec.Struct):
     id: Any
     source: Any
     payload: Any
-    payload_json: str = ""
-    paths: Mapping[str, str] = {}
+    paths: Mapping[str, str]
 
     def path(self, name: str) -> str:
         """Where the field stands, or would have to stand."""
-        return self.paths.get(name, "/" + name)
+        return self.paths[name]
 
 
 def is_cloud_event(headers: Sequence[tuple[str, bytes | None]]) -> bool:
@@ -62,6 +60,7 @@ def is_cloud_event(headers: Sequence[tuple[str, bytes | None]]) -> bool:
 
 def read_slowly(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Draft:
     """The fields of an envelope in any spelling. Raises JsonFault."""
+    json_text.check_size(value)
     names = {name.lower(): content for name, content in headers}
     mime = (names.get("content-type") or b"").split(b";")[0].strip().lower()
     structured = mime == b"application/cloudevents+json"

@@ -9,9 +9,13 @@ from typing import Any
 import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record as bytes; `timestamp_ms` is the record's own timestamp."""
+# Not dataclasses, these two: building a frozen one costs more than reading the event's JSON. Neither can be part of a
+# reference cycle, so the collector need not look at the thousands of them that a batch holds.
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One Kafka record as bytes.
+
+    `timestamp_ms` is the record's own timestamp, negative where it has none; then `received_ms` is when it was read.
+    """
 
     topic: str
     partition: int
@@ -20,10 +24,10 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] = ()
+    received_ms: int = 0
 
 
-# Not a dataclass: building a frozen one costs more than reading the event's JSON.
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A domain event of one user. (`user_id`, `source`, `id`) identifies it (decisions 1).
 
     `type` is canonical (aliases resolved); `occurred_us` is microseconds since the Unix epoch, UTC; numbers in

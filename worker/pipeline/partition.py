@@ -10,9 +10,9 @@ read again.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from random import random
 from time import monotonic
 
@@ -84,7 +84,7 @@ class PartitionOwner:
         self.read_offset = 0
         self.progressed_at = monotonic()
         self.halted: str | None = None
-        self._queue: deque[Record] = deque()
+        self._queue: list[Record] = []
         self._queued_bytes = 0
         self._expected_sha: bytes | None = None
         self._failure: OperatorError | None = None
@@ -108,6 +108,9 @@ class PartitionOwner:
         """Take in fetched records, checking every offset; what is out of place is not taken and read again."""
         if self.claim is None or self._hole is not None:
             return  # what lies behind a hole is read again once that is settled
+        if self._expected_sha is None and self._continues(records):
+            self._take_in(records)
+            return
         for record in records:
             if self._expected_sha is not None:
                 if not self._is_last_record(record):
@@ -117,13 +120,21 @@ class PartitionOwner:
                 continue
             if record.offset > self.read_offset and not self._may_jump(record.offset):
                 return
-            if not self._queue:
-                self._first_at = monotonic()
-            self._queue.append(record)
-            self._queued_bytes += _bytes_of(record)
-            self.read_offset = record.offset + 1
-        if self._queue:
-            self._arrived.set()
+            self._take_in((record,))
+
+    def _continues(self, records: Sequence[Record]) -> bool:
+        """Whether every offset is the one after its predecessor's: nothing skipped, nothing twice."""
+        return list(map(_offset, records)) == list(range(self.read_offset, self.read_offset + len(records)))
+
+    def _take_in(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        if not self._queue:
+            self._first_at = monotonic()
+        self._queue += records
+        self._queued_bytes += _bytes_of(records)
+        self.read_offset = records[-1].offset + 1
+        self._arrived.set()
 
     def seek_again(self) -> None:
         """Read on from where this owner is; called when the client may have lost its place."""
@@ -273,7 +284,7 @@ class PartitionOwner:
             return []
         if len(self._queue) < self._limit:
             await self._pause(self._first_at + self.pace.max_seconds - monotonic())
-        return [self._queue[index] for index in range(min(len(self._queue), self._limit))]
+        return self._queue[: self._limit]
 
     async def _apply(self, records: list[Record]) -> None:
         async with self.slots:
@@ -294,8 +305,8 @@ class PartitionOwner:
                     self._limit = max(1, len(records) // 2)
                     return
                 facts = await self._refuse(records[0], poison)
-        for _ in records:
-            self._queued_bytes -= _bytes_of(self._queue.popleft())
+        del self._queue[: len(records)]
+        self._queued_bytes -= _bytes_of(records)
         if self._queue:
             self._first_at = monotonic()
         self.next_offset = facts.next_offset
@@ -341,5 +352,8 @@ class PartitionOwner:
         return "if that is right: in badges.partitions add 1 to incarnation, next_offset = 0, last_offset = NULL"
 
 
-def _bytes_of(record: Record) -> int:
-    return len(record.key or b"") + len(record.value or b"")
+_offset = attrgetter("offset")
+
+
+def _bytes_of(records: Sequence[Record]) -> int:
+    return sum([len(record.key or b"") + len(record.value or b"") for record in records])

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from time import monotonic
+from itertools import starmap
+from operator import attrgetter
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
+from msgspec.structs import replace
 
 from worker.config import Settings, Topics
 from worker.errors import BadgesError, OperatorError, TransientError
@@ -167,7 +170,7 @@ class Consumer:
             self._watch.progressed(self._polled_at)
         else:
             await self._look_after(client, ready)
-        return {(tp.topic, tp.partition): [_record(item) for item in items] for tp, items in found.items()}
+        return {(tp.topic, tp.partition): _records(items) for tp, items in found.items()}
 
     @staticmethod
     async def _ask(
@@ -356,8 +359,17 @@ def _tps(partitions: Collection[Partition]) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for topic, number in partitions]
 
 
-def _record(item: ConsumerRecord) -> Record:
-    return Record(item.topic, item.partition, item.offset, item.timestamp, item.key, item.value, item.headers)
+_timestamp = attrgetter("timestamp_ms")
+_fields = attrgetter("topic", "partition", "offset", "timestamp", "key", "value", "headers")
+
+
+def _records(items: Sequence[ConsumerRecord]) -> list[Record]:
+    """What aiokafka hands out, as records; those without a timestamp get the time of now beside it."""
+    found = list(starmap(Record, map(_fields, items)))
+    if min(map(_timestamp, found), default=0) >= 0:
+        return found
+    now_ms = int(time() * 1000)
+    return [record if record.timestamp_ms >= 0 else replace(record, received_ms=now_ms) for record in found]
 
 
 async def _within(work: Awaitable[None], seconds: float) -> None:
