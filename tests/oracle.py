@@ -108,7 +108,7 @@ def read(flow: Flow, view: View) -> Verdict:
 
 
 def merged(parts: Iterable[Verdict]) -> dict[str, Any]:
-    """What the branches show, in the order of the leaves: where a window's prefix makes two keys one, the later wins."""
+    """What the branches show, in the order of the leaves: where a window makes two keys one, the later wins."""
     found: dict[str, Any] = {}
     for _, metadata in parts:
         for key, value in metadata.items():

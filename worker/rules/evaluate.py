@@ -28,7 +28,7 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
     """
     route = plan.route(event.type)
     state.newest = (event.occurred_us, event.source, event.id)
-    due = [*_step(plan, route, state, event), *also] if also else _step(plan, route, state, event)
+    due = [*_step(route, state, event), *also] if also else _step(route, state, event)
     return _test(plan, state, event, due) if due else []
 
 
@@ -78,11 +78,11 @@ def begin_again(plan: Plan, user_id: str, held: Mapping[tuple[str, str], int]) -
     return state, Asking(plan, given)
 
 
-def _step(plan: Plan, route: Route, state: UserState, event: Event) -> list[int]:
+def _step(route: Route, state: UserState, event: Event) -> list[int]:
     """Step the folds the event matches; the numbers of the goals to test, repeats among them."""
     due = list(route.watchers)
-    scopes, calendar, now_us = state.scopes, plan.calendar, event.occurred_us
-    for gate in route.gates(event):
+    scopes = state.scopes
+    for gate in route.gates(event) if route.every is None else route.every:
         scope = ""
         if gate.per is not None:
             context = context_of(event.payload, gate.per)
@@ -92,17 +92,25 @@ def _step(plan: Plan, route: Route, state: UserState, event: Event) -> list[int]
         states = scopes.get(scope)
         if states is None:
             states = scopes[scope] = {}
+        changed = False
         for memory in gate.memories:
             before = states.get(memory.id)
-            after = memory.step(before, event, memory.params, calendar)
+            after = memory.step(before, event)
             if after is before:
                 continue
             states[memory.id] = after
-            state.dirty.add(scope)
-            for ladder in memory.ladders:
-                ladder.crossed(before, after, now_us, due)
+            changed = True
+            if (unit := memory.unit) is not None:
+                level = unit.level(after)
+                # Where the count has not moved, its rung was tested when it came there.
+                if level in unit.rungs and (before is None or unit.level(before) != level):
+                    due.extend(unit.rungs[level])
+            for ladder in memory.figures:
+                ladder.crossed(before, after, event.occurred_us, due)
             if memory.dependents:
                 due.extend(memory.dependents)
+        if changed:
+            state.dirty.add(scope)
     return due
 
 

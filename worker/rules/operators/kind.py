@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 #: JSON-like data: int, str, bool, None, lists of them. A memory that was loaded may hold lists where tuples were saved.
 State = Any
 
-#: One remembered event of a moving window: occurred_us, source, id, and the kind's note about it.
-Entry = list[Any]
+#: The memory before an event, and the event, to the memory after it: `step` with all else bound.
+Stepper = Callable[[State | None, "Event"], State | None]
 
 
 class Kind(ABC):
@@ -48,20 +48,25 @@ class Kind(ABC):
         lifted = self.lift(event, params, calendar)
         return state if lifted is None else self.merge(state, lifted, params.get("cap"))
 
+    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+        """`step` for one fold, its parameters bound."""
+        step = self.step
+        return lambda state, event: step(state, event, params, calendar)
+
     def level(self, state: State | None) -> int:
         """The unit fact as an int, without building the other facts."""
         raise NotImplementedError(f"{self.name} has no unit fact")
 
     def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
-        """What a moving window keeps of one event beside its time and id; None: the event is not kept."""
+        """What a moving window keeps of one event beside its time; None: the event is not kept."""
         return self.lift(event, params, calendar)
 
-    def gather(self, entries: Iterable[Entry], params: Mapping[str, Any]) -> State | None:
-        """The memory of the entries of a moving window that lie within its bounds, given in order."""
+    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
+        """The memory of what a moving window holds within its bounds: instant, note, instant, note …, in order."""
         cap = params.get("cap")
         state: State | None = None
-        for entry in entries:
-            state = self.merge(state, entry[3], cap)
+        for note in entries[1::2]:
+            state = self.merge(state, note, cap)
         return state
 
 
@@ -73,6 +78,11 @@ class Trail(ABC):
     @abstractmethod
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         """The memory with one newer event; never changes `state` in place."""
+
+    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+        """`step` for one fold, its parameters bound."""
+        step = self.step
+        return lambda state, event: step(state, event, params, calendar)
 
     @abstractmethod
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:

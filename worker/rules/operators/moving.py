@@ -9,12 +9,12 @@ the plan sets a cap (`may_cap`), else as many as the look-back holds; a match wi
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.ir import Bound, Fold, Moment
-from worker.rules.operators.calendar import FIXED, MIN_US, Calendar
-from worker.rules.operators.kind import Entry, Kind, State, Trail
+from worker.rules.operators.calendar import FIXED, MAX_US, MIN_US, Calendar
+from worker.rules.operators.kind import Kind, State, Stepper, Trail
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -25,57 +25,82 @@ _SLACK = 5 * FIXED["d"]
 
 
 class Moving(Trail):
-    """A kind over a match with moving bounds. State: a list of entries [occurred_us, source, id, note] in order."""
+    """A kind over a match with moving bounds. State: a flat list, occurred_us, note, occurred_us, note …, in order."""
 
     name = "moving"
 
-    __slots__ = ("_lower", "bounds", "cap", "kind")
+    __slots__ = ("_lower", "bounds", "cap", "keeps_window", "kind")
 
     def __init__(self, kind: Kind, bounds: tuple[Bound, ...], cap: int | None = None) -> None:
         self.kind = kind
         self.bounds = bounds
         self.cap = cap
+        #: Whether the state, right after a step, is the window and nothing else.
+        self.keeps_window = kind.name == "count" and all(
+            bound.operator == "$gte" and rises_with_now(bound.moment) for bound in bounds
+        )
         self._lower = tuple(bound.moment for bound in bounds if bound.operator in ("$gte", "$gt", "$eq"))
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
-        note = self.kind.note(event, params, calendar)
-        if note is None:
-            return state
-        horizon = self._horizon(event.occurred_us, calendar)
-        entries: list[Entry] = state or []
-        keep = bisect_left(entries, horizon, key=_instant) if entries and entries[0][0] < horizon else 0
-        kept = [*entries[keep:], [event.occurred_us, event.source, event.id, note]]
-        if self.cap is None or len(kept) <= self.cap or len(self.within(kept, event.occurred_us, calendar)) < self.cap:
-            return kept
-        # Not before the window holds as many: a calendar bound that steps back may bring older ones in again.
-        return kept[-self.cap :]
+        return self.stepper(params, calendar)(state, event)
 
-    def _horizon(self, now_us: int, calendar: Calendar) -> int:
-        """No now from here on looks further back than this."""
-        return max((self._earliest(moment, now_us, calendar) for moment in self._lower), default=MIN_US)
+    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+        length = self._length()
+        if self.keeps_window and length is not None:
+            return _window_of(length, self.cap)
+        note, within, horizon = self.kind.note, self.within, self._horizon(length, calendar)
+        most = None if self.cap is None else 2 * self.cap
 
-    @staticmethod
-    def _earliest(moment: Moment, now_us: int, calendar: Calendar) -> int:
-        slack = 0 if moment.at_us is not None else _SLACK * sum(unit not in FIXED for _, unit in moment.steps)
-        return calendar.shift(now_us, moment) - slack
+        def step(state: State | None, event: Event) -> State | None:
+            noted = note(event, params, calendar)
+            if noted is None:
+                return state
+            now_us = event.occurred_us
+            kept: list[Any] = _later(state or [], horizon(now_us)) + [now_us, noted]  # noqa: RUF005 - as in _window_of
+            if most is None or len(kept) <= most or len(within(kept, now_us, calendar)) < most:
+                return kept
+            # Not before the window holds as many: a calendar bound that steps back may bring older ones in again.
+            return kept[-most:]
 
-    def within(self, state: State | None, now_us: int, calendar: Calendar) -> list[Entry]:
-        """The entries within the bounds as of now, in order."""
-        entries: list[Entry] = state or []
-        low, high, left_out = 0, bisect_right(entries, now_us, key=_instant), []
+        return step
+
+    def _length(self) -> int | None:
+        """How far the window looks back where that is one length, in microseconds; a negative one looks ahead."""
+        lengths = []
+        for moment in self._lower:
+            if moment.at_us is not None or len(moment.steps) > 1 or any(unit not in FIXED for _, unit in moment.steps):
+                return None
+            lengths.append(-sum(amount * FIXED[unit] for amount, unit in moment.steps))
+        return min(lengths, default=None)
+
+    def _horizon(self, length: int | None, calendar: Calendar) -> Callable[[int], int]:
+        """From now to the instant further back than which no now from there on looks."""
+        if length is not None:
+            return lambda now_us: min(max(now_us - length, MIN_US), MAX_US)
+        lower = self._lower
+        return lambda now_us: max((_earliest(moment, now_us, calendar) for moment in lower), default=MIN_US)
+
+    def within(self, state: State | None, now_us: int, calendar: Calendar) -> list[Any]:
+        """What is within the bounds as of now, in order: a flat list as the state is."""
+        entries: list[Any] = state or []
+        instants = entries[::2]
+        low, high, left_out = 0, bisect_right(instants, now_us), []
         for bound in self.bounds:
             at = calendar.shift(now_us, bound.moment)
             if bound.operator in ("$gte", "$eq"):
-                low = max(low, bisect_left(entries, at, key=_instant))
+                low = max(low, bisect_left(instants, at))
             if bound.operator == "$gt":
-                low = max(low, bisect_right(entries, at, key=_instant))
+                low = max(low, bisect_right(instants, at))
             if bound.operator in ("$lte", "$eq"):
-                high = min(high, bisect_right(entries, at, key=_instant))
+                high = min(high, bisect_right(instants, at))
             if bound.operator == "$lt":
-                high = min(high, bisect_left(entries, at, key=_instant))
+                high = min(high, bisect_left(instants, at))
             if bound.operator == "$ne":
                 left_out.append(at)
-        return [entry for entry in entries[low:high] if entry[0] not in left_out] if left_out else entries[low:high]
+        if not left_out:
+            return entries[2 * low : 2 * high]
+        kept = [at for at in range(low, high) if instants[at] not in left_out]
+        return [item for at in kept for item in entries[2 * at : 2 * at + 2]]
 
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
         return self.kind.facts(self.kind.gather(self.within(state, now_us, calendar), params), params)
@@ -89,5 +114,35 @@ def may_cap(fold: Fold) -> bool:
     return fold.kind == "count" and all(bound.operator in ("$gte", "$gt") for bound in fold.match.bounds)
 
 
-def _instant(entry: Entry) -> int:
-    return int(entry[0])
+def rises_with_now(moment: object) -> bool:
+    """Whether a later now always means a later instant: not so for months, as 30 and 31 March may mean 28 February."""
+    return isinstance(moment, Moment) and all(unit in FIXED for _, unit in moment.steps)
+
+
+def _window_of(length: int, cap: int | None) -> Stepper:
+    """The step of a count over the last so many microseconds: what a busy user's every event takes."""
+    most = None if cap is None else 2 * cap
+
+    def step(state: State | None, event: Event) -> State:
+        now_us = event.occurred_us
+        if not state:
+            return [now_us, event.id]
+        start = now_us - length
+        if state[0] < start:
+            state = _later(state, min(max(start, MIN_US), MAX_US))
+        if most is not None and len(state) >= most:
+            state = state[len(state) + 2 - most :]
+        # Not a display, which would take more memory than it holds.
+        return state + [now_us, event.id]  # noqa: RUF005
+
+    return step
+
+
+def _later(entries: list[Any], start: int) -> list[Any]:
+    """The entries from an instant on."""
+    return entries[2 * bisect_left(entries[::2], start) :] if entries and entries[0] < start else entries
+
+
+def _earliest(moment: Moment, now_us: int, calendar: Calendar) -> int:
+    slack = 0 if moment.at_us is not None else _SLACK * sum(unit not in FIXED for _, unit in moment.steps)
+    return calendar.shift(now_us, moment) - slack

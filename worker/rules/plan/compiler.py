@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from worker.events.instants import format_instant
@@ -216,8 +217,7 @@ class _Compiler:
             behind[gate_key(memory.fold.match, memory.fold.per)].append(memory)
         gates = []
         for group in behind.values():
-            goals = {number for memory in group for number in memory.dependents}
-            goals.update(number for memory in group for ladder in memory.ladders for number in ladder.goals)
+            goals = {number for memory in group for number in memory.goals}
             per = group[0].fold.per
             gates.append(Gate(per, tuple(group), _union({per}, (reach[number] for number in goals))))
         return gates
@@ -231,18 +231,25 @@ class _Compiler:
                 own[name].append(gate)
             if not types:
                 everything.append(gate)
-        shared = self._dispatch(everything)
+        shared = self._ways(everything)
         stars = self.watchers.get("*", [])
         routes = {}
-        other, uncounted = _route((shared,), set(stars), reach), _route((), (), reach)
+        other, uncounted = _route([shared], stars, reach), _route([], (), reach)
         named = {*own, *self.watchers} - {"*"}
         for name in sorted(named):
-            dispatches = (self._dispatch(own[name]), *((shared,) if counted(name) else ()))
+            ways = [self._ways(own[name]), *([shared] if counted(name) else ())]
             watchers = {*self.watchers.get(name, ()), *(stars if counted(name) else ())}
-            routes[name] = _route(dispatches, watchers, reach)
+            routes[name] = _route(ways, watchers, reach)
         for name in self.catalog.dictionary.types:
             routes.setdefault(name, other if counted(name) else uncounted)
         return routes, other, uncounted
+
+    def _ways(self, gates: Sequence[Gate]) -> _Ways:
+        return _Ways(
+            gates=self._dispatch(gates),
+            contexts=self._dispatch([gate for gate in gates if gate.touches - {None}]),
+            touches_user=any(None in gate.touches for gate in gates),
+        )
 
     def _dispatch(self, gates: Iterable[Gate]) -> Dispatch[Gate]:
         filters = [filter_of(gate, gate.memories[0].fold.match) for gate in gates]
@@ -263,11 +270,28 @@ class _Compiler:
         return watch
 
 
-def _route(dispatches: Iterable[Dispatch[Gate]], watchers: Collection[int], reach: Sequence[Touches]) -> Route:
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The gates of some event types: all of them, and those that touch other scopes than the user's own."""
+
+    gates: Dispatch[Gate]
+    contexts: Dispatch[Gate]
+    touches_user: bool
+
+
+def _route(ways: Sequence[_Ways], watchers: Collection[int], reach: Sequence[Touches]) -> Route:
+    own: Touches = frozenset({None} if any(way.touches_user for way in ways) else ())
+    touches = _union(set(own), (reach[number] for number in watchers))
+    dispatches = tuple(way.gates for way in ways if way.gates.size)
+    contexts = tuple(way.contexts for way in ways if way.contexts.size)
+    alike = all(dispatch.alike for dispatch in dispatches)
     return Route(
-        dispatches=tuple(dispatch for dispatch in dispatches if dispatch.size),
+        dispatches=dispatches,
         watchers=tuple(sorted(watchers)),
-        touches=_union(set(), (reach[number] for number in watchers)),
+        touches=touches,
+        contexts=contexts,
+        every=tuple(gate for dispatch in dispatches for gate in dispatch.free) if alike else None,
+        alike=("",) * (None in touches) if not contexts and touches <= {None} else None,
     )
 
 

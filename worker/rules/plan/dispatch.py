@@ -51,10 +51,13 @@ def filter_of(target: T, match: Match) -> Filter[T]:
 class Dispatch(Generic[T]):
     """All filters of one event type, ready to be asked which ones an event passes."""
 
-    __slots__ = ("_always", "_lists", "_spans", "_tables", "_times", "size")
+    __slots__ = ("_always", "_lists", "_spans", "_tables", "_times", "free", "size")
 
     def __init__(self, filters: Sequence[Filter[T]], calendar: Calendar, watch: Watch | None = None) -> None:
-        """`watch` wraps every check, for counting them; a plan that serves events has none."""
+        """`watch` wraps every check, for counting them; a plan that serves events has none.
+
+        `free` are the targets that every event reaches.
+        """
         self.size = len(filters)
         self._tables: list[tuple[Read, dict[Any, Dispatch[T]]]] = []
         self._lists: list[tuple[Read, dict[Any, Dispatch[T]]]] = []
@@ -76,13 +79,21 @@ class Dispatch(Generic[T]):
                 case _:
                     times = [(one.match.start_us, one.match.end_us, one) for one in chosen]
                     self._times = Spans((*time[:2], _entry(time[2], calendar, watch)) for time in times)
-        self._always = [_entry(one, calendar, watch) for one in left]
+        always = [_entry(one, calendar, watch) for one in left]
+        self.free = tuple(target for target, check in always if check is None)
+        self._always = tuple((target, check) for target, check in always if check is not None)
+
+    @property
+    def alike(self) -> bool:
+        """Whether every event passes the same filters."""
+        return len(self.free) == self.size
 
     def passed(self, event: Event, found: list[T]) -> None:
         """Append the targets of the filters that this event passes, each once."""
-        for target, check in self._always:
-            if check is None or check(event):
-                found.append(target)
+        found.extend(self.free)
+        for checked, passes in self._always:
+            if passes(event):
+                found.append(checked)
         payload = event.payload
         for read, table in self._tables:
             if (cell := table.get(json_key(read(payload)))) is not None:
@@ -155,6 +166,8 @@ class Spans(Generic[T]):
 def json_key(value: Any) -> Any:
     """A dictionary key under which exactly the JSON-equal values meet: 1 and 1.0, but not true."""
     kind = type(value)
+    if kind is str or kind is int:
+        return value
     if kind is bool:
         return _TRUE if value else _FALSE
     if kind is list or kind is tuple:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from operator import itemgetter
 
 from worker.errors import AuthorError, Fault
 from worker.events.types import Event
@@ -14,14 +14,15 @@ from worker.rules.ir import Fold, canonical
 from worker.rules.operators import KINDS, params_of
 from worker.rules.operators import memory as keeper_of
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.count import Count
 from worker.rules.operators.moving import Moving
 from worker.rules.plan.formula import Source, Tally, facts_reader
 from worker.rules.plan.identity import fold_key
-from worker.rules.plan.model import FigureLadder, Ladder, Memory, UnitLadder
-from worker.rules.plan.timing import Threshold, exact_number, is_unit, keeps_window, may_be_capped
+from worker.rules.plan.model import FigureLadder, Memory, UnitLadder
+from worker.rules.plan.timing import Threshold, exact_number, is_unit, may_be_capped
 from worker.rules.state import FoldState
 
-Step = Callable[[FoldState, Event, Mapping[str, Any], Calendar], FoldState]
+Step = Callable[[FoldState, Event], FoldState]
 
 
 @dataclass(slots=True)
@@ -82,12 +83,13 @@ class Keeping:
         return tuple(memories.values())
 
     def _memory(self, kept: Kept) -> Memory:
+        unit, figures = _watched(kept, self._calendar)
         return Memory(
             fold=kept.fold,
             id=kept.fold.id,
-            step=_stepper(kept.fold, self._tally),
-            params=params_of(kept.fold),
-            ladders=_ladders(kept, self._calendar),
+            step=_stepper(kept.fold, self._calendar, self._tally),
+            unit=unit,
+            figures=figures,
             dependents=tuple(dict.fromkeys(kept.dependents)),
         )
 
@@ -102,31 +104,40 @@ def _collision(one: Fold, other: Fold) -> AuthorError:
     return AuthorError([Fault("duplicate_key", "", message, "Change one of the two, in the smallest way that suits.")])
 
 
-def _stepper(fold: Fold, tally: Tally | None) -> Step:
-    step = keeper_of(fold).step
+def _stepper(fold: Fold, calendar: Calendar, tally: Tally | None) -> Step:
+    step = keeper_of(fold).stepper(params_of(fold), calendar)
     if tally is None:
         return step
 
-    def counting(state: FoldState, event: Event, params: Mapping[str, Any], calendar: Calendar) -> FoldState:
+    def counting(state: FoldState, event: Event) -> FoldState:
         tally.steps += 1
-        return step(state, event, params, calendar)
+        return step(state, event)
 
     return counting
 
 
-def _ladders(kept: Kept, calendar: Calendar) -> tuple[Ladder, ...]:
+def _watched(kept: Kept, calendar: Calendar) -> tuple[UnitLadder | None, tuple[FigureLadder, ...]]:
+    """The ladder over the fold's unit fact, and those over its other facts."""
     by_fact: dict[str, list[tuple[Threshold, int]]] = defaultdict(list)
     for found, goal in kept.rungs:
         by_fact[found.fact].append((found, goal))
-    return tuple(_ladder(kept.fold, fact, rungs, calendar) for fact, rungs in by_fact.items())
+    unit, figures = None, []
+    for fact, rungs in by_fact.items():
+        if is_unit(kept.fold, fact):
+            unit = _unit_ladder(kept.fold, rungs, calendar)
+        else:
+            figures.append(_figure_ladder(kept.fold, fact, rungs, calendar))
+    return unit, tuple(figures)
 
 
-def _ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]], calendar: Calendar) -> Ladder:
-    if is_unit(fold, fact):
-        goals: dict[int, list[int]] = defaultdict(list)
-        for found, goal in rungs:
-            goals[whole_number(found)].append(goal)
-        return UnitLadder(_unit_level(fold, calendar), {at: tuple(rung) for at, rung in goals.items()})
+def _unit_ladder(fold: Fold, rungs: Sequence[tuple[Threshold, int]], calendar: Calendar) -> UnitLadder:
+    goals: dict[int, list[int]] = defaultdict(list)
+    for found, goal in rungs:
+        goals[whole_number(found)].append(goal)
+    return UnitLadder(_unit_level(fold, calendar), {at: tuple(rung) for at, rung in goals.items()})
+
+
+def _figure_ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]], calendar: Calendar) -> FigureLadder:
     rows = sorted(((found.number, found.strict), goal) for found, goal in rungs)
     read = facts_reader(fold, calendar)
     return FigureLadder(
@@ -137,17 +148,11 @@ def _ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]], calen
 
 
 def _unit_level(fold: Fold, calendar: Calendar) -> Callable[[FoldState], int]:
-    """Reads the unit fact as of the state's own last step."""
+    """Reads the unit fact of a state that holds something, as of its own last step."""
     keeper, kind = keeper_of(fold), KINDS[fold.kind]
     if not isinstance(keeper, Moving):
-        return kind.level
-    if keeps_window(fold):
-        return lambda state: len(state or ())
+        return itemgetter(0) if isinstance(kind, Count) else kind.level
+    if keeper.keeps_window:
+        return lambda state: len(state) // 2
     moving, params = keeper, params_of(fold)
-
-    def in_window(state: FoldState) -> int:
-        if not state:
-            return 0
-        return kind.level(kind.gather(moving.within(state, state[-1][0], calendar), params))
-
-    return in_window
+    return lambda state: kind.level(kind.gather(moving.within(state, state[-2], calendar), params))

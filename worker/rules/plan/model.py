@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
@@ -22,36 +22,16 @@ from worker.rules.state import FoldState
 LONGEST_CONTEXT = 200
 
 
-class Ladder(Protocol):
-    """Goals that are thresholds over one figure of a memory, found by the figure's move.
-
-    Those below the old figure held at the step that brought it there, and were tested then.
-    """
-
-    @property
-    def goals(self) -> Iterable[int]:
-        """All goals on the ladder."""
-
-    def crossed(self, before: FoldState, after: FoldState, now_us: int, due: list[int]) -> None:
-        """Append the goals whose threshold lies above the old figure and not above the new one, perhaps some more."""
-
-
 @dataclass(frozen=True, slots=True)
 class UnitLadder:
-    """A ladder over a count: a step raises it by one at most, so only the rung it stands on can be newly reached."""
+    """A ladder over a count: a step raises it by one at most, so only the rung it stands on can be newly reached.
+
+    `level` reads the count of a memory that holds something, as of its last step. `rungs` are the goals by threshold;
+    those below held at the step that brought the count there, and were tested then.
+    """
 
     level: Callable[[FoldState], int]
     rungs: Mapping[int, tuple[int, ...]]
-
-    @property
-    def goals(self) -> Iterable[int]:
-        """All goals on the ladder."""
-        return (goal for rung in self.rungs.values() for goal in rung)
-
-    def crossed(self, before: FoldState, after: FoldState, now_us: int, due: list[int]) -> None:  # noqa: ARG002
-        """Append the goals of the rung that the new figure stands on."""
-        if (rung := self.rungs.get(self.level(after))) is not None:
-            due.extend(rung)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +62,19 @@ class Memory:
 
     fold: Fold
     id: str
-    step: Callable[[FoldState, Event, Mapping[str, Any], Calendar], FoldState]
-    params: Mapping[str, Any]
-    ladders: tuple[Ladder, ...]
+    step: Callable[[FoldState, Event], FoldState]
+    unit: UnitLadder | None
+    figures: tuple[FigureLadder, ...]
     dependents: tuple[int, ...]
+
+    @property
+    def goals(self) -> Iterator[int]:
+        """The goals that a step may make true, repeats among them."""
+        yield from self.dependents
+        for rung in () if self.unit is None else self.unit.rungs.values():
+            yield from rung
+        for ladder in self.figures:
+            yield from ladder.goals
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +130,38 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where events of one type go: the dispatches that find their gates, and the goals tested at each of them."""
+    """Where events of one type go: the dispatches that find their gates, and the goals tested at each of them.
+
+    `every` are the gates where each event of the type passes the same ones, `alike` the scopes where each touches the
+    same ones. `touches` are the `per` fields that an event may touch whatever gates it passes, None among them where
+    some gate touches the user's own scope; `contexts` find the gates that touch others.
+    """
 
     dispatches: tuple[Dispatch[Gate], ...]
     watchers: tuple[int, ...]
     touches: frozenset[str | None]
+    contexts: tuple[Dispatch[Gate], ...] = ()
+    every: tuple[Gate, ...] | None = None
+    alike: tuple[str, ...] | None = None
 
-    def gates(self, event: Event) -> list[Gate]:
+    def gates(self, event: Event) -> Sequence[Gate]:
         """The gates this event passes."""
+        if self.every is not None:
+            return self.every
         found: list[Gate] = []
         for dispatch in self.dispatches:
             dispatch.passed(event, found)
         return found
+
+    def scopes(self, event: Event) -> tuple[str, ...]:
+        """See `Plan.scopes`."""
+        fields = set(self.touches)
+        found: list[Gate] = []
+        for dispatch in self.contexts:
+            dispatch.passed(event, found)
+        for gate in found:
+            fields |= gate.touches
+        return tuple(scope for per in fields if (scope := scope_of(event.payload, per)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +205,12 @@ class Plan:
         return self.other if counted(event_type) else self.uncounted
 
     def scopes(self, event: Event) -> tuple[str, ...]:
-        """The scopes that applying this event may read or write."""
-        route = self.route(event.type)
-        fields = set(route.touches)
-        for gate in route.gates(event):
-            fields |= gate.touches
-        return tuple(scope for per in fields if (scope := scope_of(event.payload, per)) is not None)
+        """The scopes that applying this event may read or write.
+
+        The user's own, "", is named for every event of a type that may touch it; others only where the event does.
+        """
+        route = self.routes.get(event.type) or self.route(event.type)
+        return route.scopes(event) if route.alike is None else route.alike
 
 
 def context_of(payload: Mapping[str, Any], per: str) -> str | None:

@@ -27,8 +27,7 @@ from worker.rules.ir import (
     Windowed,
 )
 from worker.rules.operators import KINDS
-from worker.rules.operators.calendar import FIXED
-from worker.rules.operators.moving import may_cap
+from worker.rules.operators.moving import may_cap, rises_with_now
 from worker.rules.plan.identity import fold_key
 
 Number = int | Fraction
@@ -105,7 +104,7 @@ def _names_now(check: Check) -> bool:
 
 def _against_rising_bound(check: Check) -> Drift:
     """Between events the fact stands still and the bound rises with now."""
-    return _of_falling_fact(check) if _fixed_length(check.operand) else BOTH
+    return _of_falling_fact(check) if rises_with_now(check.operand) else BOTH
 
 
 def _of_falling_fact(check: Check) -> Drift:
@@ -114,14 +113,9 @@ def _of_falling_fact(check: Check) -> Drift:
     return Drift.UP if check.operator in ("$lte", "$lt") else BOTH
 
 
-def _fixed_length(moment: object) -> bool:
-    """Whether a later now always means a later bound: not so for months, as 30 and 31 March may mean 28 February."""
-    return isinstance(moment, Moment) and all(unit in FIXED for _, unit in moment.steps)
-
-
 def _only_shrinks(bound: Bound) -> bool:
     """Whether events only ever leave the window while time passes."""
-    return bound.operator in ("$gte", "$gt") and _fixed_length(bound.moment)
+    return bound.operator in ("$gte", "$gt") and rises_with_now(bound.moment)
 
 
 def is_unit(fold: Fold, fact: str) -> bool:
@@ -133,13 +127,6 @@ def is_unit(fold: Fold, fact: str) -> bool:
 def may_be_capped(fold: Fold) -> bool:
     """Whether a cap at K leaves `unit fact >= K`, and what is shown when it first holds, as they are."""
     return may_cap(fold) if fold.match.bounds else fold.kind in BOUNDED_SETS
-
-
-def keeps_window(fold: Fold) -> bool:
-    """Whether a moving count's state, right after a step, is the window and nothing else."""
-    return fold.kind == "count" and all(
-        _only_shrinks(bound) and bound.operator == "$gte" for bound in fold.match.bounds
-    )
 
 
 def threshold(node: Node) -> Threshold | None:
