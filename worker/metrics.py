@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 #: A label that follows the catalog takes at most this many values, then `other` (decisions 35).
@@ -34,11 +36,12 @@ class Metrics:
     """The metrics of one process, on a registry of their own.
 
     The modes of the gauges say how the parent of several processes adds theirs up. Use `badge` and `event_type` for
-    every value of a label of that name.
+    every value of a label of that name. `shared`: kept in files that a parent adds up, and that forget nothing.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None, *, shared: bool = False) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
+        self.shared = shared
         self.badge = BoundedLabel()
         self.event_type = BoundedLabel()
         self._declare_stream()
@@ -61,7 +64,11 @@ class Metrics:
         )
         self.rebalances = self._counter("rebalances", "Times that the group dealt its partitions again")
         self.consumer_lag = self._gauge(
-            "consumer_lag", "Records of an own partition that are not applied yet", "mostrecent", "topic", "partition"
+            "consumer_lag",
+            "Records of an own partition that are not applied yet",
+            "livemostrecent",
+            "topic",
+            "partition",
         )
         self.partitions_halted = self._gauge(
             "partitions_halted", "Own partitions that stand still until a person acts", "livesum"
@@ -84,14 +91,21 @@ class Metrics:
         )
         self.catalog_version = self._gauge("catalog_version", "Version of the catalog in use", "livemin")
 
+    def forget_lag(self, topic: str, partition: str) -> None:
+        """The partition is another worker's now. The parent of several processes leaves out what is no number."""
+        if self.shared:
+            self.consumer_lag.labels(topic, partition).set(nan)
+        else:
+            self.consumer_lag.remove(topic, partition)
+
     def _declare_outbox(self) -> None:
         self.published = self._counter("published", "Messages that the broker has acknowledged, by topic", "topic")
         self.outbox_parked = self._counter("outbox_parked", "Rows of the outbox set aside: no producer can send them")
         self.outbox_pending = self._gauge(
-            "outbox_pending", "Rows of the outbox that wait to be published", "mostrecent"
+            "outbox_pending", "Rows of the outbox that wait to be published", "livemostrecent"
         )
         self.outbox_oldest_seconds = self._gauge(
-            "outbox_oldest_seconds", "Age of the oldest row that waits to be published", "mostrecent"
+            "outbox_oldest_seconds", "Age of the oldest row that waits to be published", "livemostrecent"
         )
 
     def _counter(self, name: str, explained: str, *labels: str) -> Counter:
@@ -108,3 +122,17 @@ class Metrics:
 
     def _histogram(self, name: str, explained: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"badges_{name}", explained, registry=self.registry, buckets=buckets)
+
+
+class SupervisorMetrics:
+    """The metrics of the parent of several processes, beside those of its children."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.ready = Gauge(
+            "badges_processes_ready", "Processes that are ready, of those of `--processes`", registry=registry
+        )
+        self.restarts = Counter(
+            "badges_process_restarts",
+            "Times that a process of `--processes` ended and was started again",
+            registry=registry,
+        )

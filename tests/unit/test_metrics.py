@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from worker.metrics import LABEL_VALUES, OTHER, BoundedLabel, Metrics
+from worker.metrics import LABEL_VALUES, OTHER, BoundedLabel, Metrics, SupervisorMetrics
 
 
 def test_names_of_the_interface() -> None:
@@ -77,6 +77,15 @@ def test_bound_of_the_interface() -> None:
 def test_every_metric_is_kept_up() -> None:
     """No metric is declared that nothing sets."""
     code = "".join(file.read_text() for file in (Path(__file__).parents[2] / "worker").rglob("*.py"))
-    declared = [name for name, value in vars(Metrics()).items() if isinstance(value, (Counter, Gauge, Histogram))]
+    every = {**vars(Metrics()), **vars(SupervisorMetrics(CollectorRegistry()))}
+    declared = [name for name, value in every.items() if isinstance(value, (Counter, Gauge, Histogram))]
     assert len(declared) > 15
     assert [name for name in declared if f"metrics.{name}" not in code] == []
+
+
+def test_a_lag_is_forgotten() -> None:
+    """The lag of a partition that is another worker's now is served no longer."""
+    metrics = Metrics()
+    metrics.consumer_lag.labels("t", "0").set(5)
+    metrics.forget_lag("t", "0")
+    assert metrics.registry.get_sample_value("badges_consumer_lag", {"topic": "t", "partition": "0"}) is None

@@ -12,12 +12,12 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 import yaml
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tests.readme import README, ROOT, blocks, commands, needs_services, rows
 from worker.config import Settings, setting_name
 from worker.files import read_sources
-from worker.metrics import Metrics
+from worker.metrics import Metrics, SupervisorMetrics
 from worker.rules.catalog.load import read_catalog
 
 #: The word with which README parts the settings that work from those that do not yet.
@@ -94,7 +94,7 @@ def test_settings_without_effect_are_told_apart() -> None:
 def test_metrics_table() -> None:
     """README has every metric with its labels and its sentence, and nothing else as one."""
     expected = set()
-    for metric in vars(Metrics()).values():
+    for metric in [*vars(Metrics()).values(), *vars(SupervisorMetrics(CollectorRegistry())).values()]:
         if isinstance(metric, (Counter, Gauge, Histogram)):
             name = metric._name + ("_total" if isinstance(metric, Counter) else "")
             labels = f"{{{','.join(metric._labelnames)}}}" if metric._labelnames else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic, time
@@ -25,6 +25,7 @@ from worker.pipeline.partition import Hooks, Pace
 from worker.rules.plan import Plan
 from worker.store.postgres import PostgresStore
 from worker.stream import Consumer, check_topics, open_publisher
+from worker.supervise import STARTING
 
 log = structlog.get_logger(__name__)
 
@@ -45,10 +46,17 @@ HANG_SECONDS = 30.0
 class Worker:
     """One process: a member of the consumer group, a relay, health and metrics.
 
-    `run` returns after `stop` was called and everything ended, or raises what made it end.
+    `run` returns after `stop` was called and everything ended, or raises what made it end. Where `report` is given it
+    is told each second why the worker is not ready (None: it is), and health is served by whoever asked for that.
     """
 
-    def __init__(self, settings: Settings, *, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        metrics: Metrics | None = None,
+        report: Callable[[str | None], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
@@ -58,7 +66,9 @@ class Worker:
         self._relay: Relay | None = None
         self._stop = asyncio.Event()
         self._beat = monotonic()
-        self._unready: str | None = "starting"
+        self._unready: str | None = STARTING
+        self._report = report
+        self._lagging: set[tuple[str, str]] = set()
 
     def stop(self) -> None:
         """Ask for the end; safe to call from a signal handler."""
@@ -80,6 +90,7 @@ class Worker:
             await until_schema(store)
             plan = await first_plan(store, self.settings)
             self._announce(plan)
+            self._unready = "joining the consumer group"
             applier = Applier(store, plan, self._limits())
             self.member = member = self._build_member(store, applier)
             await check_topics(self.settings, (self.settings.award_topic, self.settings.dead_letter_topic))
@@ -187,6 +198,8 @@ class Worker:
     async def _keep_beating(self) -> None:
         while True:
             self._beat = monotonic()
+            if self._report is not None:
+                self._report(self._ready())
             await asyncio.sleep(1.0)
 
     async def _keep_gauges(self, store: PostgresStore) -> None:
@@ -209,14 +222,21 @@ class Worker:
         if self.member is None or self._consumer is None:
             return
         self.metrics.partitions_halted.set(len(self.member.halted()))
-        self.metrics.consumer_lag.clear()
+        lagging: set[tuple[str, str]] = set()
         for (topic, partition), offset in self.member.offsets().items():
             end = self._consumer.highwater((topic, partition))
             if end is not None:
+                lagging.add((topic, str(partition)))
                 self.metrics.consumer_lag.labels(topic, str(partition)).set(max(0, end - offset))
+        for place in self._lagging - lagging:
+            self.metrics.forget_lag(*place)
+        self._lagging = lagging
 
     @contextmanager
     def _health(self) -> Iterator[None]:
+        if self._report is not None:
+            yield
+            return
         server = HealthServer(
             self.settings.metrics_host,
             self.settings.metrics_port,
