@@ -22,7 +22,15 @@ def commands() -> list[str]:
 def needs_services(command: str) -> bool:
     """Whether a command of badges talks to a broker or a database."""
     return command.startswith(
-        ("badges db", "badges topics", "badges catalog apply", "badges doctor", "badges dlq", "badges worker")
+        (
+            "badges bench",
+            "badges catalog apply",
+            "badges db",
+            "badges dlq",
+            "badges doctor",
+            "badges topics",
+            "badges worker",
+        )
     )
 
 

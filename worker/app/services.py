@@ -12,7 +12,7 @@ import structlog
 from worker.config import Settings, Topics, shown_address, transport_refusals
 from worker.errors import OperatorError, TransientError
 from worker.store.migrate import newest_known_version, schema_version
-from worker.store.pool import check_server, close_pool, create_pool
+from worker.store.pool import SCHEMA, check_server, close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -37,10 +37,12 @@ def check_surroundings(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, name: str, connections: int = 2) -> AsyncIterator[PostgresStore]:
+async def open_store(
+    settings: Settings, *, name: str, connections: int = 2, schema: str = SCHEMA
+) -> AsyncIterator[PostgresStore]:
     """A store on a pool of its own, on a server worth trusting; closed within seconds whatever happens."""
     try:
-        pool = await create_pool(settings.dsn, application_name=name, max_size=connections)
+        pool = await create_pool(settings.dsn, application_name=name, schema=schema, max_size=connections)
     except TransientError as error:
         raise OperatorError(
             f"The database {shown_address(settings.dsn)} cannot be used now: {error.message}.",
@@ -49,7 +51,7 @@ async def open_store(settings: Settings, *, name: str, connections: int = 2) -> 
     try:
         for sentence in await check_server(pool, allow_insecure=settings.allow_insecure):
             log.warning("durability_lifted", what=sentence)
-        yield PostgresStore(pool, group_id=settings.group_id)
+        yield PostgresStore(pool, group_id=settings.group_id, schema=schema)
     finally:
         await close_pool(pool)
 

@@ -23,6 +23,7 @@ from worker.pipeline.batch import Applier, BatchFacts, Limits
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
 from worker.rules.plan import Plan
+from worker.store.pool import SCHEMA
 from worker.store.postgres import PostgresStore
 from worker.stream import Consumer, check_topics, open_publisher
 from worker.supervise import STARTING
@@ -46,8 +47,9 @@ HANG_SECONDS = 30.0
 class Worker:
     """One process: a member of the consumer group, a relay, health and metrics.
 
-    `run` returns after `stop` was called and everything ended, or raises what made it end. Where `report` is given it
-    is told each second why the worker is not ready (None: it is), and health is served by whoever asked for that.
+    `run` returns after `stop` was called and everything ended, or raises what made it end. `schema` is where its tables
+    are. Where `report` is given it is told each second why the worker is not ready (None: it is), and health is served
+    by whoever asked for that.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Worker:
         *,
         metrics: Metrics | None = None,
         report: Callable[[str | None], None] | None = None,
+        schema: str = SCHEMA,
     ) -> None:
         self.settings = settings
+        self.schema = schema
         self.metrics = metrics or Metrics()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.health_port = 0
@@ -86,7 +90,8 @@ class Worker:
 
     async def _serve(self) -> None:
         connections = PARALLEL_BATCHES + SPARE_CONNECTIONS
-        async with open_store(self.settings, name=f"badges {self.name}", connections=connections) as store:
+        name = f"badges {self.name}"
+        async with open_store(self.settings, name=name, connections=connections, schema=self.schema) as store:
             await until_schema(store)
             plan = await first_plan(store, self.settings)
             self._announce(plan)

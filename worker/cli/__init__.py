@@ -30,6 +30,7 @@ COMMANDS: dict[str, Entry] = {
     "db": Entry("run", "Create and upgrade the tables in PostgreSQL.", "db:db"),
     "topics": Entry("run", "Create the topics in Kafka.", "topics:topics"),
     "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),
+    "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),
     "doctor": Entry("support", "Check every connection and setting and say what to do.", "doctor:doctor"),
 }
 JOBS = {

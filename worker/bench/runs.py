@@ -1,0 +1,271 @@
+"""One measured run: a topic filled, a child that works through it, its awards held against brute force."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from worker.app import open_store
+from worker.bench.brute import Award
+from worker.bench.child import Moment, Order
+from worker.bench.cpu import postmaster_of
+from worker.bench.ground import Ground
+from worker.bench.load import counts, fill
+from worker.bench.process import Child, child
+from worker.bench.streams import PARTITIONS, Record, Stream
+from worker.config import Settings, load_settings
+from worker.errors import OperatorError
+from worker.events import json_text, parse_instant
+from worker.rules.catalog.load import catalog_from_document
+from worker.stream.connection import client_options, start_client, stop_quietly
+
+#: The broker's clock stamps awards, so that the delay to an award is measured by what a reader could see.
+STAMPED = {"message.timestamp.type": "LogAppendTime"}
+
+#: A worker that stands still while its backlog is sent must not lose its partitions by that.
+_PATIENT_MS = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a stretch of a run took; `postgresql_us` is None where PostgreSQL is on another machine."""
+
+    events: int
+    seconds: float
+    worker_us: int
+    postgresql_us: int | None
+    rss_mb: float
+    peak_mb: float
+    built_seconds: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Events in a second."""
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU per event, of everything that is known, in microseconds."""
+        return (self.worker_us + (self.postgresql_us or 0)) / self.events
+
+
+def between(first: Moment, last: Moment, *, built: float = 0.0) -> Cost:
+    """What happened from one moment to another."""
+    return Cost(
+        events=max(1, last.applied - first.applied),
+        seconds=max(1e-6, last.at - first.at),
+        worker_us=last.worker_us - first.worker_us,
+        postgresql_us=None
+        if last.postgresql_us is None or first.postgresql_us is None
+        else last.postgresql_us - first.postgresql_us,
+        rss_mb=last.rss_mb,
+        peak_mb=last.peak_mb,
+        built_seconds=built,
+    )
+
+
+class Bench:
+    """The ground, the topics of awards, and how many runs there were: everything a measure needs."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.postmaster: int | None = None
+        self.awards_seen = 0
+        self._topics: dict[str, str] = {}
+        self._runs = 0
+
+    async def prepare(self) -> None:
+        """Make the topics that every run shares."""
+        self._topics = {
+            "award_topic": await self.ground.topic("awards", PARTITIONS, config=STAMPED),
+            "dead_letter_topic": await self.ground.topic("dead-letters", 1),
+            "control_topic": await self.ground.topic("control", 1),
+        }
+        self.postmaster = await self._find_postmaster()
+
+    async def _find_postmaster(self) -> int | None:
+        async with (
+            open_store(self.ground.settings, name=self.ground.name, connections=1) as store,
+            store.pool.acquire() as connection,
+        ):
+            row = await connection.fetchrow("SELECT pg_backend_pid(), inet_client_port()")
+            return None if row is None else postmaster_of(row[0], row[1])
+
+    @property
+    def award_topic(self) -> str:
+        """Where every worker of this bench publishes."""
+        return self._topics["award_topic"]
+
+    @asynccontextmanager
+    async def filled(self, records: Sequence[Record]) -> AsyncIterator[str]:
+        """A topic that holds these records; removed on leaving."""
+        self._runs += 1
+        topic = await self.ground.topic(f"events-{self._runs}", PARTITIONS)
+        try:
+            await fill(self.ground.settings, topic, records, PARTITIONS)
+            yield topic
+        finally:
+            await self.ground.remove_topics(topic)
+
+    @asynccontextmanager
+    async def schema(self, stream: Stream) -> AsyncIterator[str]:
+        """A schema whose catalog is the stream's."""
+        self._runs += 1
+        async with self.ground.schema(f"run_{self._runs}") as schema:
+            document = json_text.dumps(stream.catalog)
+            catalog = catalog_from_document(stream.catalog, 1)
+            async with open_store(self.ground.settings, name=self.ground.name, schema=schema) as store:
+                await store.apply_catalog(
+                    document,
+                    hashlib.sha256(document.encode()).hexdigest(),
+                    badges=catalog.badges,
+                    event_types=list(catalog.dictionary.types),
+                    applied_by="bench",
+                )
+            yield schema
+
+    def overrides(self, topic: str, schema: str, **more: Any) -> dict[str, Any]:
+        """The settings of a measured worker that are not the user's."""
+        return {
+            **self._topics,
+            "event_topics": topic,
+            "group_id": schema,
+            "start": "beginning",
+            "catalog_managed": "database",
+            "metrics_host": "127.0.0.1",
+            "metrics_port": 0,
+            "log_format": "json",
+            "log_level": "info",
+            **more,
+        }
+
+    def settings(self, overrides: Mapping[str, Any]) -> Settings:
+        """What a child with these overrides works with."""
+        return load_settings(**overrides)
+
+    @asynccontextmanager
+    async def worker(
+        self, topic: str, schema: str, marks: list[list[int]], *, profile: bool = False, **more: Any
+    ) -> AsyncIterator[Child]:
+        """A worker in a process of its own."""
+        order = Order(
+            "worker", schema, topic, marks, self.overrides(topic, schema, **more), self.postmaster, profile=profile
+        )
+        async with child(self.ground, order) as running:
+            yield running
+
+    async def floor(self, topic: str, stream: Stream) -> Cost:
+        """One run of the floor over a filled topic."""
+        self._runs += 1
+        async with self.ground.schema(f"run_{self._runs}") as schema:
+            ends = counts(stream.records, PARTITIONS)
+            order = Order("floor", schema, topic, [ends], self.overrides(topic, schema), self.postmaster)
+            async with child(self.ground, order) as running:
+                cost = between(await running.expect("claimed"), await running.expect("done"))
+            (stored,) = await self.ground.ask(f'SELECT count(*) FROM "{schema}".events')  # noqa: S608 (our own name)
+            if stored[0] != len(stream.records):
+                raise OperatorError(f"The floor stored {stored[0]:,} events of {len(stream.records):,}.")
+            return cost
+
+    async def whole(
+        self, topic: str, stream: Stream, *, profile: bool = False, **more: Any
+    ) -> tuple[Cost, dict[str, Any] | None]:
+        """One run of the worker over a filled topic: what it cost, awards checked; and its profile."""
+        async with self.schema(stream) as schema:
+            before = await self.award_ends()
+            marks = [counts(stream.records, PARTITIONS)]
+            async with self.worker(topic, schema, marks, profile=profile, **more) as running:
+                first = await running.expect("claimed")
+                last = await running.expect("mark")
+                done = await running.expect("done")
+            await self.check(stream, schema, before)
+        return between(first, last, built=first.seconds), done.profile
+
+    async def warmed(self, stream: Stream) -> Cost:
+        """One run in two parts: the stream's warm records, then the measured rest by the same worker as one backlog."""
+        marks = [counts(stream.records[:size], PARTITIONS) for size in (stream.warm, len(stream.records))]
+        async with self.filled(stream.records[: stream.warm]) as topic, self.schema(stream) as schema:
+            before = await self.award_ends()
+            async with self.worker(topic, schema, marks, session_timeout_ms=_PATIENT_MS) as running:
+                await running.expect("claimed")
+                await running.expect("mark")
+                async with running.frozen():
+                    await fill(self.ground.settings, topic, stream.records[stream.warm :], PARTITIONS)
+                    await self.ground.settle()
+                first = await running.ask()
+                last = await running.expect("mark")
+                await running.expect("done")
+            await self.check(stream, schema, before)
+        return between(first, last)
+
+    # ---- awards -----------------------------------------------------------------------------------------------------
+
+    async def award_ends(self) -> dict[int, int]:
+        """Where the awards topic ends now, by partition."""
+        consumer = await self._reader()
+        try:
+            ends = await consumer.end_offsets([TopicPartition(self.award_topic, n) for n in range(PARTITIONS)])
+            return {at.partition: offset for at, offset in ends.items()}
+        finally:
+            await stop_quietly(consumer)
+
+    async def published(self, since: Mapping[int, int]) -> list[tuple[int, dict[str, Any]]]:
+        """(the broker's timestamp in milliseconds, body) of every message on the awards topic since then."""
+        ends = await self.award_ends()
+        consumer = await self._reader()
+        found = []
+        try:
+            parts = [TopicPartition(self.award_topic, number) for number in ends if ends[number] > since[number]]
+            consumer.assign(parts)
+            for part in parts:
+                consumer.seek(part, since[part.partition])
+            left = sum(ends[part.partition] - since[part.partition] for part in parts)
+            while left > 0:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    left -= len(records)
+                    found += [(record.timestamp, json.loads(record.value)) for record in records]
+        finally:
+            await stop_quietly(consumer)
+        return found
+
+    async def _reader(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **client_options(self.ground.settings), enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        await start_client(consumer, self.ground.settings)
+        return consumer
+
+    async def check(self, stream: Stream, schema: str, before: Mapping[int, int]) -> None:
+        """Hold what is stored and what was published against brute force; OperatorError where they differ."""
+        rows = await self.ground.ask(
+            "SELECT user_id, badge_key, context, "  # noqa: S608 (our own name)
+            f'(extract(epoch FROM awarded_at) * 1000000)::bigint FROM "{schema}".user_badges'
+        )
+        stored = {(row[0], row[1], row[2], int(row[3])) for row in rows}
+        sent = {
+            body["id"]: (body["user_id"], body["badge_key"], body["context"], parse_instant(body["awarded_at"]))
+            for _, body in await self.published(before)
+        }
+        differ(stream, "stored", stored)
+        differ(stream, "published", set(sent.values()))
+        if len(sent) != len(stream.expected):
+            raise OperatorError(f"{len(sent):,} messages, told by their ids, speak of {len(stream.expected):,} awards.")
+        self.awards_seen += len(stored)
+
+
+def differ(stream: Stream, what: str, found: set[Award]) -> None:
+    """Raise OperatorError where these are not the awards that brute force gives, with one example."""
+    missing, surplus = stream.expected - found, found - stream.expected
+    if missing or surplus:
+        example = sorted(missing or surplus)[0]
+        raise OperatorError(
+            f"The awards of {stream.name} are wrong: of the {len(stream.expected):,} of brute force {len(missing):,} "
+            f"are not {what}, and {len(surplus):,} are {what} that it does not find; one is {example}.",
+            help="no figure of this run counts; please report this with the line above",
+        )

@@ -1,0 +1,73 @@
+"""`badges bench`: measure the worker against the durable floor, on the services that are configured."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.output import as_json, notice
+
+if TYPE_CHECKING:
+    from worker.bench.sizes import Sizes
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="Print one JSON object with every figure.")
+@click.option("--quick", is_flag=True, help="A look within 90 s; figures are coarse.")
+@click.option("--full", is_flag=True, help="Also 100,000 badges, 100,000 events a user, a million users.")
+@click.option(
+    "--scenario",
+    type=click.Choice(["ladder", "community"]),
+    default="ladder",
+    show_default=True,
+    help="Zipf-like users and a ladder, or a real community's events.",
+)
+@click.option("--profile", is_flag=True, help="Also say where time goes, by function and by statement.")
+@click.option("--events", type=click.IntRange(1_000, 20_000_000), help="Events of the scenario.")
+@click.option(
+    "--only",
+    type=click.Choice(["speed", "naive", "latency", "repeats", "handover", "catalog", "history", "users"]),
+    multiple=True,
+    help="Measure these besides floor and worker, and leave the others out.",
+)
+def bench(
+    json_: bool, quick: bool, full: bool, scenario: str, profile: bool, events: int | None, only: tuple[str, ...]
+) -> None:
+    """Measure this worker on your Kafka and PostgreSQL, in a schema and topics of its own.
+
+    \b
+    Example:
+      badges bench --quick
+    """
+    if quick and full:
+        raise click.UsageError("--quick and --full do not go together.")
+    from worker import logs
+    from worker.bench.report import Options, run
+    from worker.cli.connections import quiet_clients
+    from worker.config import load_settings
+
+    settings = load_settings()
+    logs.configure(load_settings(log_level="error"))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    options = Options(scenario, _sizes(quick=quick, full=full, events=events), profile=profile, only=frozenset(only))
+    with quiet_clients():
+        figures = asyncio.run(run(settings, options, said=notice))
+    if json_:
+        click.echo(as_json(figures))
+        return
+    from worker.cli.bench_table import lines
+
+    for line in lines(figures):
+        click.echo(line)
+
+
+def _sizes(*, quick: bool, full: bool, events: int | None) -> Sizes:
+    from dataclasses import replace
+
+    from worker.bench.sizes import FULL, NORMAL, QUICK
+
+    sizes = QUICK if quick else FULL if full else NORMAL
+    return sizes if events is None else replace(sizes, events=events)
