@@ -14,8 +14,9 @@ from worker.rules.ir import NEVER_COUNTED, All, Fold, Match, Node, Not, Some, Te
 from worker.rules.normalize import triggers
 from worker.rules.operators import memory, params_of
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.facts import check_fact, figure
 from worker.rules.operators.kind import Kind
-from worker.rules.operators.values import check_fact, compile_clause, figure
+from worker.rules.operators.values import compile_clause
 from worker.rules.parse import parse_flow, parse_milestone
 
 

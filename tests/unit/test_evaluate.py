@@ -66,6 +66,15 @@ def test_the_state_stands_after_the_event() -> None:
     assert state.newest == event("order.paid", 1).order
 
 
+def test_the_state_counts_what_was_tested() -> None:
+    """A badge that is looked at counts as an evaluation, earned or not; one that is held is not looked at."""
+    compiled = plan({"event": "comment.posted", "criteria": {"$eventCount": {"$lt": 0}}}, COMMENT)
+    state = UserState("u")
+    assert [apply(compiled, state, event("comment.posted", day)) != [] for day in range(3)] == [True, False, False]
+    assert state.evaluations == 4
+    assert state == UserState("u", state.scopes, state.held, state.newest, dirty={""})
+
+
 def test_the_later_leaf_wins_a_key_that_a_window_makes_one() -> None:
     """Of three leaves in a window, the middle one in a window of its own, the last gives the figure of their key."""
     inner = last({"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 0}}}, "1d")

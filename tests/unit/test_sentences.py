@@ -14,7 +14,7 @@ from tests.unit.playing import catalog, event, why
 from worker.events import Event, parse_instant
 from worker.rules.ir import Check
 from worker.rules.operators.calendar import Calendar
-from worker.rules.operators.values import check_fact
+from worker.rules.operators.facts import check_fact
 from worker.rules.phrases import moment, number, plural, short_instant
 from worker.rules.plan import compile_plan
 

@@ -14,7 +14,7 @@ from worker.events.types import Event
 from worker.rules.explain import Explanation, explain
 from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
-from worker.rules.state import Award, UserState
+from worker.rules.state import Award, UserState, award_key
 
 __all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "replay"]
 
@@ -26,9 +26,11 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
     asks for, 3 what is earned is held from now on. `state` then stands after the event, its changed scopes in `dirty`.
     `also` are the numbers of goals to test whatever the event changes.
     """
-    route = plan.route(event.type)
+    route = plan.routes.get(event.type) or plan.route(event.type)
     state.newest = (event.occurred_us, event.source, event.id)
-    due = [*_step(route, state, event), *also] if also else _step(route, state, event)
+    due = _step(route, state, event)
+    if also:
+        due += also
     return _test(plan, state, event, due) if due else []
 
 
@@ -93,22 +95,22 @@ def _step(route: Route, state: UserState, event: Event) -> list[int]:
         if states is None:
             states = scopes[scope] = {}
         changed = False
-        for memory in gate.memories:
-            before = states.get(memory.id)
-            after = memory.step(before, event)
+        for fold_id, step, level_of, rungs, ladders, dependents in gate.turns:
+            before = states.get(fold_id)
+            after = step(before, event)
             if after is before:
                 continue
-            states[memory.id] = after
+            states[fold_id] = after
             changed = True
-            if (unit := memory.unit) is not None:
-                level = unit.level(after)
+            if level_of is not None:
+                level = level_of(after)
                 # Where the count has not moved, its rung was tested when it came there.
-                if level in unit.rungs and (before is None or unit.level(before) != level):
-                    due.extend(unit.rungs[level])
-            for ladder in memory.figures:
+                if level in rungs and (before is None or level_of(before) != level):
+                    due += rungs[level]
+            for ladder in ladders:
                 ladder.crossed(before, after, event.occurred_us, due)
-            if memory.dependents:
-                due.extend(memory.dependents)
+            if dependents:
+                due += dependents
         if changed:
             state.dirty.add(scope)
     return due
@@ -116,7 +118,7 @@ def _step(route: Route, state: UserState, event: Event) -> list[int]:
 
 def _test(plan: Plan, state: UserState, event: Event, due: list[int]) -> list[Award]:
     """Test goals in order of their numbers; a grant adds those that ask for it."""
-    waiting = sorted(set(due), reverse=True)
+    waiting = sorted(set(due), reverse=True) if len(due) > 1 else due
     subject: Subject | None = None
     awards: list[Award] = []
     while waiting:
@@ -128,10 +130,11 @@ def _test(plan: Plan, state: UserState, event: Event, due: list[int]) -> list[Aw
         if subject is None:
             subject = Subject(state, event.occurred_us)
         scope = scope_name(badge.per, context)
+        state.evaluations += 1
         if not goal.holds(subject, scope, context):
             continue
         awards.append(_award(goal, subject, scope, context, event))
-        state.held[badge.key, context] = event.occurred_us
+        state.held[award_key(badge.key, context)] = event.occurred_us
         if goal.mark is not None:
             _mark(state, badge.key, event.occurred_us)
         for number in goal.dependents:

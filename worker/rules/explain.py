@@ -11,7 +11,7 @@ from typing import Any
 from worker.events.instants import format_instant
 from worker.rules.catalog.definitions import Badge
 from worker.rules.ir import All, Check, Frozen, Held, Match, Moment, Node, Not, Some, Test, Windowed
-from worker.rules.operators.values import check_fact, figure
+from worker.rules.operators.facts import check_fact, figure
 from worker.rules.plan import Plan, Subject, figures, held_since, scope_name
 from worker.rules.sentences import Words, all_of, none_of, some_of
 from worker.rules.state import UserState

@@ -10,7 +10,7 @@ from typing import Any
 from worker.rules.ir import All, Check, Held, Node, Not, Some, Test, Windowed, tests
 from worker.rules.operators import KINDS, TRAILS
 from worker.rules.operators.calendar import Calendar
-from worker.rules.operators.values import check_fact
+from worker.rules.operators.facts import check_fact
 
 #: Any instant will do where there is no event: the facts of an empty memory are the same at all times.
 _SOME_TIME = 0

@@ -11,7 +11,7 @@ from typing import Any
 from worker.events.instants import format_instant
 from worker.rules.ir import Check, Clause, Days, Frozen, Moment
 from worker.rules.operators.calendar import MAX_US, MIN_US, Calendar
-from worker.rules.operators.values import check_fact
+from worker.rules.operators.facts import check_fact
 
 BOUNDS = {
     "$gte": "at least",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 #: The memory of one fold: JSON-like data (int, str, bool, None, lists or tuples of them); never mutated in place.
 FoldState = Any
+
+#: An award of a user: (badge_key, context), the context "" where the badge has none.
+AwardKey = tuple[str, str]
 
 #: Order of events: (occurred_us, source, id), by code point.
 OrderKey = tuple[int, str, str]
@@ -19,21 +25,24 @@ class UserState:
 
     `scopes` maps a scope ("" for the user, `field=value` for one value of a `per` field) to fold id to state; a scope
     that was loaded but is empty is an empty dict. `held` maps (badge_key, context) to `awarded_at` in microseconds for
-    the contexts loaded. `newest` is the order key of the newest applied event. `dirty` names the scopes changed since.
+    the contexts loaded, its keys best made by `award_key`. `newest` is the order key of the newest applied event.
+    `dirty` names the scopes changed since.
     `built_version` is the catalog version whose folds this state holds; None for a user without a row yet.
+    `evaluations` counts the badges tested since the state was made; it is stored nowhere.
     """
 
     user_id: str
     scopes: dict[str, dict[str, FoldState]] = field(default_factory=dict)
-    held: dict[tuple[str, str], int] = field(default_factory=dict)
+    held: dict[AwardKey, int] = field(default_factory=dict)
     newest: OrderKey | None = None
     award_sequence: int = 0
     built_version: int | None = None
+    evaluations: int = field(default=0, compare=False)
     dirty: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class Award:
+# Not a dataclass: building a frozen one costs as much as finding out that the badge is earned.
+class Award(msgspec.Struct, frozen=True):
     """A badge earned at one event. `metadata` says why; `context` is "" where the badge has no `per`."""
 
     user_id: str
@@ -44,3 +53,13 @@ class Award:
     trigger_type: str
     trigger_source: str
     metadata: Mapping[str, Any]
+
+
+def award_key(badge_key: str, context: str = "") -> AwardKey:
+    """The key of an award among those a user holds: one object for all who hold a badge without contexts."""
+    return (badge_key, context) if context else _of_user(badge_key)
+
+
+@lru_cache(maxsize=100_000)
+def _of_user(badge_key: str) -> AwardKey:
+    return (badge_key, "")

@@ -13,8 +13,8 @@ What is not in these tables is refused. Signatures that plan and evaluation use:
     calendar.Calendar(zone): period · ordinal · local_date · shift(us, moment) · drops(us, days) · anniversary
     calendar.period_name(kind, key) -> "2024-W08"
     values.compile_clause(clause) -> (payload) -> bool · values.lookup(payload, field) -> value | MISSING
-    values.check_fact(check, value, now_us, calendar) -> bool         value: a fact, exactly as facts() gave it
-    values.figure(value) -> JSON number                               a fact as it stands in metadata
+    facts.check_fact(check, value, now_us, calendar) -> bool         value: a fact, exactly as facts() gave it
+    facts.figure(value) -> JSON number                               a fact as it stands in metadata
     tenure.tenure_test(event_type, years, path=…, feb_29=…) -> Test   for the catalog's tenures
 
 `step` returns the same object where the event changes nothing. Facts are exact: int, Decimal or Fraction; instants are

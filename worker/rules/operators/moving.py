@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
+from sys import maxsize
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.ir import Bound, Fold, Moment
@@ -121,19 +122,20 @@ def rises_with_now(moment: object) -> bool:
 
 def _window_of(length: int, cap: int | None) -> Stepper:
     """The step of a count over the last so many microseconds: what a busy user's every event takes."""
-    most = None if cap is None else 2 * cap
+    most = maxsize if cap is None else 2 * cap
 
     def step(state: State | None, event: Event) -> State:
         now_us = event.occurred_us
         if not state:
             return [now_us, event.id]
-        start = now_us - length
-        if state[0] < start:
-            state = _later(state, min(max(start, MIN_US), MAX_US))
-        if most is not None and len(state) >= most:
-            state = state[len(state) + 2 - most :]
+        size = len(state)
+        at = 0 if size < most else size + 2 - most
+        if at < size and state[at] < now_us - length:
+            start = min(max(now_us - length, MIN_US), MAX_US)
+            while at < size and state[at] < start:
+                at += 2
         # Not a display, which would take more memory than it holds.
-        return state + [now_us, event.id]  # noqa: RUF005
+        return (state[at:] if at else state) + [now_us, event.id]
 
     return step
 

@@ -1,4 +1,4 @@
-"""Values as the language compares them: JSON equality, order, the field operators, and checks of facts.
+"""Values as the language compares them: JSON equality, order, the field operators.
 
 The rulings are those of the specification's "Values": no coercion between strings and numbers, a missing field never
 matches, what has no order does not match. Nothing here raises on data.
@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import re2
 
 from worker.events.instants import parse_instant
-from worker.rules.ir import Check, Clause, Frozen, Moment
-from worker.rules.operators.calendar import Calendar
+from worker.rules.ir import Clause, Frozen
 
 MISSING: Any = object()
 
@@ -315,56 +313,3 @@ _COMPILERS: Mapping[str, Callable[[Any], Test]] = {
 FIELD_OPERATORS = (*_COMPILERS, "$neq")
 #: What a number that was counted or added up may be compared with.
 NUMBER_OPERATORS = ("$eq", "$ne", "$neq", "$gt", "$gte", "$lt", "$lte", "$between")
-
-
-# -- checks of facts ---------------------------------------------------------------------------------------------------
-
-
-def check_fact(check: Check, value: Any, now_us: int, calendar: Calendar) -> bool:
-    """Whether a fact passes a check as of `now_us`. A fact that is None passes none.
-
-    `$years` is the check of a tenure: operand (years, "feb_28" | "mar_1"), the fact an instant; it passes from the
-    first moment of the local day on which the years are complete.
-    """
-    if value is None:
-        return False
-    if check.operator == "$years":
-        years, feb_29 = check.operand
-        since = calendar.local_date(value)
-        due = calendar.anniversary(since, years, feb_29=feb_29)
-        return due.year == since.year + years and calendar.local_date(now_us) >= due
-    if check.operator == "$between":
-        low, high = (_bound(item, now_us, calendar) for item in check.operand)
-        return bool(low <= value <= high)
-    operand = _bound(check.operand, now_us, calendar)
-    sign = _sign(value, operand)
-    if check.operator == "$eq":
-        return sign == 0
-    if check.operator == "$ne":
-        return sign != 0
-    return _ORDER[check.operator](sign)
-
-
-def _bound(operand: Any, now_us: int, calendar: Calendar) -> Any:
-    if isinstance(operand, Moment):
-        return calendar.shift(now_us, operand)
-    return Fraction(operand) if isinstance(operand, Decimal) else operand
-
-
-def figure(value: Any) -> Any:
-    """A fact as it stands in metadata: exact numbers as JSON numbers (int where integral, else Decimal)."""
-    if isinstance(value, Fraction):
-        if value.denominator == 1:
-            return figure(value.numerator)
-        return Decimal(repr(float(value))) if _in_double_range(value) else Decimal(value.numerator) / value.denominator
-    if isinstance(value, Decimal):
-        if value == value.to_integral_value() and value.adjusted() < 38:
-            return int(value)
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**38:
-        return Decimal(value)
-    return value
-
-
-def _in_double_range(value: Fraction) -> bool:
-    return Fraction(1, 10**300) < abs(value) < 10**300

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from worker.rules.ir import All, Fold, Held, Node, Not, Some, Test, Windowed
 from worker.rules.operators import memory as keeper_of
 from worker.rules.operators import params_of
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.facts import compile_check, figure
 from worker.rules.operators.kind import Kind
-from worker.rules.operators.values import check_fact, figure
 from worker.rules.state import FoldState, UserState
 
 Facts = Mapping[str, Any]
@@ -108,6 +108,9 @@ def mark_of(badge_key: str) -> str:
     return hashlib.sha256(b"held:" + badge_key.encode()).hexdigest()[:16]
 
 
+#: What one test shows: facts of its source, each under a key.
+Shown = tuple[Source, tuple[tuple[str, str], ...]]
+
 #: A formula compiled: whether it holds for a subject, in a badge's scope and context.
 Judge = Callable[[Subject, str, str], bool]
 
@@ -161,29 +164,26 @@ class Formulas:
                 return lambda subject, scope, context: every(part(subject, scope, context) for part in parts)
 
     def _test(self, test: Test) -> Judge:
-        source, fact, checks, calendar = self._source_of(test), test.fact, test.checks, self._calendar
+        source, fact = self._source_of(test), test.fact
+        checks = [compile_check(check, self._calendar) for check in test.checks]
         if not checks:
             return lambda _subject, _scope, _context: True
         if len(checks) == 1:
-            only = checks[0]
-
-            def one(subject: Subject, scope: str, _context: str) -> bool:
-                return check_fact(only, subject.facts(source, scope)[fact], subject.now_us, calendar)
-
-            return one
+            passes = checks[0]
+            return lambda subject, scope, _context: passes(subject.facts(source, scope)[fact], subject.now_us)
 
         def several(subject: Subject, scope: str, _context: str) -> bool:
             value = subject.facts(source, scope)[fact]
-            return all(check_fact(check, value, subject.now_us, calendar) for check in checks)
+            return all(passes(value, subject.now_us) for passes in checks)
 
         return several
 
-    def shows(self, node: Node, prefix: str = "") -> Iterator[tuple[Source, str, str]]:
-        """What goes into an award's metadata, in order: (source, fact, key); `window_` is written once."""
+    def shows(self, node: Node, prefix: str = "") -> Iterator[Shown]:
+        """What each test puts into an award's metadata, in order; `window_` is written once."""
         match node:
             case Test():
-                for fact, key in node.shows:
-                    yield self._source_of(node), fact, prefix + key
+                if node.shows:
+                    yield self._source_of(node), tuple((fact, prefix + key) for fact, key in node.shows)
             case Windowed(child=child):
                 yield from self.shows(child, "window_")
             case Not(child=child):
@@ -195,16 +195,14 @@ class Formulas:
                 return
 
 
-Shows = tuple[tuple[Source, str, str], ...]
-
-
-def figures(shows: Shows, subject: Subject, scope: str) -> dict[str, Any]:
+def figures(shows: Iterable[Shown], subject: Subject, scope: str) -> dict[str, Any]:
     """Why, in figures: what the tests of all branches show, in order; where two give one key, the later wins."""
     found: dict[str, Any] = {}
-    for source, fact, key in shows:
-        value = subject.facts(source, scope)[fact]
-        if value is not None:
-            found[key] = figure(value)
+    for source, keys in shows:
+        facts = subject.facts(source, scope)
+        for fact, key in keys:
+            if (value := facts[fact]) is not None:
+                found[key] = figure(value)
     return found
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
@@ -14,7 +14,7 @@ from worker.rules.ir import Fold, Test
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.values import lookup
 from worker.rules.plan.dispatch import Dispatch
-from worker.rules.plan.formula import Formulas, Judge, Shows, Source, Subject
+from worker.rules.plan.formula import Formulas, Judge, Shown, Source, Subject
 from worker.rules.plan.timing import counted
 from worker.rules.state import FoldState
 
@@ -22,8 +22,7 @@ from worker.rules.state import FoldState
 LONGEST_CONTEXT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class UnitLadder:
+class UnitLadder(NamedTuple):
     """A ladder over a count: a step raises it by one at most, so only the rung it stands on can be newly reached.
 
     `level` reads the count of a memory that holds something, as of its last step. `rungs` are the goals by threshold;
@@ -32,6 +31,9 @@ class UnitLadder:
 
     level: Callable[[FoldState], int]
     rungs: Mapping[int, tuple[int, ...]]
+
+
+NO_LADDER: tuple[None, Mapping[int, tuple[int, ...]]] = (None, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,17 @@ class Memory:
             yield from ladder.goals
 
 
+#: A memory laid out: its id, its step, the level and rungs of its unit ladder, its other ladders, its dependents.
+Turn = tuple[
+    str,
+    Callable[[FoldState, Event], FoldState],
+    Callable[[FoldState], int] | None,
+    Mapping[int, tuple[int, ...]],
+    tuple[FigureLadder, ...],
+    tuple[int, ...],
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One filter with the memories behind it. `touches` are the `per` fields whose scopes may be read or written."""
@@ -84,6 +97,14 @@ class Gate:
     per: str | None
     memories: tuple[Memory, ...]
     touches: frozenset[str | None]
+    turns: tuple[Turn, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Lay out what each event needs of the memories, to be had in one move."""
+        turns = tuple(
+            (one.id, one.step, *(one.unit or NO_LADDER), one.figures, one.dependents) for one in self.memories
+        )
+        object.__setattr__(self, "turns", turns)
 
 
 class Goal:
@@ -111,7 +132,7 @@ class Goal:
         self.mark = mark
         self._formulas = formulas
         self._judge: Judge | None = None
-        self._shows: Shows | None = None
+        self._shows: tuple[Shown, ...] | None = None
 
     def holds(self, subject: Subject, scope: str, context: str) -> bool:
         """Whether the badge's formula holds for this subject, in the badge's scope and context."""
@@ -121,8 +142,8 @@ class Goal:
         return judge(subject, scope, context)
 
     @property
-    def shows(self) -> Shows:
-        """What its award tells: (source, fact, key) in order."""
+    def shows(self) -> tuple[Shown, ...]:
+        """What its award tells, test by test, in order."""
         if self._shows is None:
             self._shows = tuple(self._formulas.shows(self.badge.formula))
         return self._shows
