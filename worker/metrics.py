@@ -82,21 +82,30 @@ class Metrics:
         self.dead_letters = self._counter(
             "dead_letters", "Records that could not be processed, by reason code", "reason"
         )
+        self.evaluations = self._counter(
+            "evaluations", "Tests run: for each event those that it can change, of a badge or of a ladder's next level"
+        )
+        self.trigger_silent_seconds = self._gauge(
+            "trigger_silent_seconds",
+            "Since an event of a type that badges listen to was last applied by this worker, or since its start",
+            "livemin",
+            "type",
+        )
         self.late_users = self._counter("late_users", "Times that a late event made a user's log be read again")
         self.awards = self._counter("awards", "Awards granted, by badge and origin", "badge", "origin")
         self.event_to_award_seconds = self._histogram(
             "event_to_award_seconds",
-            "From a record's Kafka timestamp to the commit of an award it led to",
+            "From the Kafka timestamp of a batch's oldest record to the commit, where the batch granted awards",
             _DELAY_SECONDS,
         )
         self.catalog_version = self._gauge("catalog_version", "Version of the catalog in use", "livemin")
 
-    def forget_lag(self, topic: str, partition: str) -> None:
-        """The partition is another worker's now. The parent of several processes leaves out what is no number."""
+    def forget(self, gauge: Gauge, *labels: str) -> None:
+        """Serve a series no longer. The parent of several processes leaves out what is no number."""
         if self.shared:
-            self.consumer_lag.labels(topic, partition).set(nan)
+            gauge.labels(*labels).set(nan)
         else:
-            self.consumer_lag.remove(topic, partition)
+            gauge.remove(*labels)
 
     def _declare_outbox(self) -> None:
         self.published = self._counter("published", "Messages that the broker has acknowledged, by topic", "topic")

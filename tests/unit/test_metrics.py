@@ -87,5 +87,5 @@ def test_a_lag_is_forgotten() -> None:
     """The lag of a partition that is another worker's now is served no longer."""
     metrics = Metrics()
     metrics.consumer_lag.labels("t", "0").set(5)
-    metrics.forget_lag("t", "0")
+    metrics.forget(metrics.consumer_lag, "t", "0")
     assert metrics.registry.get_sample_value("badges_consumer_lag", {"topic": "t", "partition": "0"}) is None

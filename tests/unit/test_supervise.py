@@ -285,7 +285,7 @@ def test_lag_of_a_partition_that_moved(metrics_of: Callable[[int], Metrics], tmp
     one, other = metrics_of(1), metrics_of(2)
     place = {"topic": "t", "partition": "0"}
     one.consumer_lag.labels("t", "0").set(5)
-    one.forget_lag("t", "0")
+    one.forget(one.consumer_lag, "t", "0")
     assert registry.get_sample_value("badges_consumer_lag", place) is None
     other.consumer_lag.labels("t", "0").set(9)
     assert registry.get_sample_value("badges_consumer_lag", place) == 9

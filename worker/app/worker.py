@@ -14,10 +14,11 @@ import structlog
 
 from worker.app.catalog import first_plan, head_plan
 from worker.app.services import check_surroundings, open_store, subscription, until_schema
+from worker.app.silence import Silence
 from worker.config import Settings
 from worker.errors import TransientError
 from worker.health import HealthServer
-from worker.metrics import Metrics
+from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier, BatchFacts, Limits
 from worker.pipeline.group import Brake, Member, batch_line
@@ -73,6 +74,7 @@ class Worker:
         self._unready: str | None = STARTING
         self._report = report
         self._lagging: set[tuple[str, str]] = set()
+        self._silence = Silence()
 
     def stop(self) -> None:
         """Ask for the end; safe to call from a signal handler."""
@@ -187,6 +189,8 @@ class Worker:
 
     def _announce(self, plan: Plan) -> None:
         self.metrics.catalog_version.set(plan.version)
+        for gone in self._silence.listen(plan.counts, monotonic()):
+            self.metrics.forget(self.metrics.trigger_silent_seconds, self.metrics.event_type(gone))
         log.info("catalog_loaded", version=plan.version, badges=len(plan.badges), badges_per_trigger=dict(plan.counts))
 
     def _assigned(self, generations: Mapping[tuple[str, int], int]) -> None:
@@ -196,6 +200,7 @@ class Worker:
 
     def _applied(self, facts: BatchFacts) -> None:
         observe_batch(self.metrics, facts, now=time())
+        self._silence.applied(facts.types, monotonic())
         log.info("batch_processed", **batch_line(facts))
         if self._relay is not None and (facts.awards or facts.dead_letters):
             self._relay.wake()
@@ -221,6 +226,7 @@ class Worker:
                 log.info("gauges_missed", reason=error.message)
             self.metrics.db_pool_in_use.set(store.pool.get_size() - store.pool.get_idle_size())
             self._gauge_lag()
+            self._gauge_silence()
             await asyncio.sleep(GAUGE_SECONDS)
 
     def _gauge_lag(self) -> None:
@@ -234,8 +240,13 @@ class Worker:
                 lagging.add((topic, str(partition)))
                 self.metrics.consumer_lag.labels(topic, str(partition)).set(max(0, end - offset))
         for place in self._lagging - lagging:
-            self.metrics.forget_lag(*place)
+            self.metrics.forget(self.metrics.consumer_lag, *place)
         self._lagging = lagging
+
+    def _gauge_silence(self) -> None:
+        for event_type, seconds in self._silence.seconds(monotonic()).items():
+            if (label := self.metrics.event_type(event_type)) != OTHER:
+                self.metrics.trigger_silent_seconds.labels(label).set(seconds)
 
     @contextmanager
     def _health(self) -> Iterator[None]:
@@ -275,6 +286,7 @@ def observe_batch(metrics: Metrics, facts: BatchFacts, *, now: float) -> None:
     metrics.batch_seconds.observe(facts.decode_seconds + facts.transaction_seconds)
     metrics.batch_events.observe(facts.records)
     metrics.late_users.inc(facts.late_users)
+    metrics.evaluations.inc(facts.evaluations)
     for (event_type, outcome), count in facts.types.items():
         metrics.events.labels(metrics.event_type(event_type), outcome).inc(count)
     for reason, count in facts.dead_letters.items():
