@@ -169,51 +169,30 @@ FROM unnest($1::smallint[], $3::bytea[]) WITH ORDINALITY AS m (shard, messages, 
 ORDER BY place;
 
 -- name: unpublished
--- The oldest waiting rows of some shards, by id: never by a cursor, since a lower id may commit later. At most so many
--- rows and about so many bytes of each shard, and one row at least.
-SELECT o.id, o.shard, o.topic, o.messages,
-       extract(epoch FROM clock_timestamp() - o.created_at)::float8 AS age_seconds
-FROM unnest($1::smallint[]) AS wanted (shard)
-CROSS JOIN LATERAL (
-    SELECT oldest.*, sum(octet_length(oldest.messages)) OVER (ORDER BY oldest.id) AS bytes
-    FROM (
-        SELECT id, shard, topic, messages, created_at FROM outbox
-        WHERE shard = wanted.shard AND published_at IS NULL AND parked IS NULL
-        ORDER BY id
-        LIMIT $2
-    ) AS oldest
-) AS o
-WHERE o.bytes - octet_length(o.messages) < $3::bigint
-ORDER BY o.id;
+-- The oldest waiting rows of a shard, by id: never by a cursor, since a lower id may commit later.
+SELECT id, topic, messages, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_seconds
+FROM outbox
+WHERE shard = $1 AND published_at IS NULL AND parked IS NULL
+ORDER BY id
+LIMIT $2;
 
 -- name: mark_published
--- Mark rows as published, each under its lease, where that is still ours; the leases that are.
-WITH held AS (
-    SELECT l.name FROM leases l JOIN unnest($1::text[], $2::uuid[]) AS ours (name, token) USING (name)
-    WHERE l.token = ours.token
-    FOR SHARE OF l
-), marked AS (
-    UPDATE outbox o SET published_at = clock_timestamp()
-    FROM unnest($3::text[], $4::bigint[]) AS sent (lease, id)
-    WHERE o.id = sent.id AND o.published_at IS NULL AND sent.lease IN (SELECT name FROM held)
-)
-SELECT name FROM held;
-
--- name: park
--- Set one message of a row aside in a row of its own, if the lease is still ours; says whether it is. What is left of
--- the row waits on in its place; where nothing is left it goes.
+-- Mark rows as published, if the lease is still ours; says whether it is.
 WITH lease AS (
     SELECT 1 FROM leases WHERE name = $1 AND token = $2 FOR SHARE
-), whole AS (
-    SELECT id, shard, topic, created_at FROM outbox
-    WHERE id = $3 AND published_at IS NULL AND parked IS NULL AND EXISTS (SELECT 1 FROM lease)
-), aside AS (
-    INSERT INTO outbox (shard, topic, messages, created_at, parked)
-    SELECT shard, topic, $5, created_at, $4 FROM whole
-), rest AS (
-    UPDATE outbox SET messages = $6 WHERE $6::bytea IS NOT NULL AND id = (SELECT id FROM whole)
-), gone AS (
-    DELETE FROM outbox WHERE $6::bytea IS NULL AND id = (SELECT id FROM whole)
+), marked AS (
+    UPDATE outbox SET published_at = clock_timestamp()
+    WHERE id = ANY($3::bigint[]) AND published_at IS NULL AND EXISTS (SELECT 1 FROM lease)
+)
+SELECT EXISTS (SELECT 1 FROM lease) AS held;
+
+-- name: park
+-- Set rows aside that no producer can send, if the lease is still ours; says whether it is.
+WITH lease AS (
+    SELECT 1 FROM leases WHERE name = $1 AND token = $2 FOR SHARE
+), parked AS (
+    UPDATE outbox SET parked = $4
+    WHERE id = ANY($3::bigint[]) AND published_at IS NULL AND EXISTS (SELECT 1 FROM lease)
 )
 SELECT EXISTS (SELECT 1 FROM lease) AS held;
 
@@ -270,6 +249,28 @@ SELECT version FROM catalog_head;
 SELECT v.version, v.hash, v.document, coalesce(v.basis, v.version) AS basis
 FROM catalog_head h JOIN catalog_versions v USING (version);
 
+-- name: catalog_stored
+-- One version, with its text.
+SELECT version, hash, document, coalesce(basis, version) AS basis FROM catalog_versions WHERE version = $1;
+
+-- name: catalog_versions
+-- The newest versions before one, without their text.
+SELECT v.version, coalesce(v.basis, v.version) AS basis, v.badges, v.changes, v.note, v.applied_by,
+       v.applied_at AS applied_us, h.version IS NOT NULL AS rules
+FROM catalog_versions v LEFT JOIN catalog_head h USING (version)
+WHERE v.version < $1
+ORDER BY v.version DESC
+LIMIT $2;
+
+-- name: catalog_lock_holders
+-- Who keeps the head of the catalog where it is: connections and for how many seconds.
+SELECT a.application_name, a.pid, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid <> pg_backend_pid()
+  AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY a.xact_start;
+
 -- name: catalog_knows
 -- Whether a catalog with this hash was ever a version.
 SELECT EXISTS (SELECT 1 FROM catalog_versions WHERE hash = $1) AS known;
@@ -315,6 +316,39 @@ INSERT INTO event_types (name, catalog_version)
 SELECT name, $2 FROM unnest($1::text[]) WITH ORDINALITY AS t (name, place)
 WHERE NOT EXISTS (SELECT 1 FROM event_types k WHERE k.name = t.name)
 ORDER BY place;
+
+-- ================================================================ population: what a catalog would give
+
+-- name: begin_reading
+-- Nothing is written from here to the end of the transaction.
+SET TRANSACTION READ ONLY;
+
+-- name: count_users
+-- How many users there are.
+SELECT count(*) AS users FROM users;
+
+-- name: next_users
+-- The next users after one.
+SELECT user_id FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2;
+
+-- name: held_among
+-- The awards of some badges that some users hold.
+SELECT user_id, badge_key, context, awarded_at
+FROM user_badges
+WHERE user_id = ANY($1::text[]) AND badge_key = ANY($2::text[]);
+
+-- name: events_among
+-- The next events of a row of users, user by user and in order, after a key (user, instant, source, id).
+SELECT user_id, source, id, type, occurred_at, payload
+FROM events
+WHERE user_id >= $1 AND user_id <= $5 AND (user_id, occurred_at, source, id) > ($1, $2, $3::text, $4::text)
+  AND ($6::text[] IS NULL OR type = ANY($6))
+ORDER BY user_id, occurred_at, source, id
+LIMIT $7;
+
+-- name: count_awards
+-- How many awards of some badges are held.
+SELECT badge_key, count(*) AS awards FROM user_badges WHERE badge_key = ANY($1::text[]) GROUP BY badge_key;
 
 -- ================================================================ dead letters
 

@@ -25,6 +25,8 @@ def needs_services(command: str) -> bool:
         (
             "badges bench",
             "badges catalog apply",
+            "badges catalog diff",
+            "badges catalog versions",
             "badges db",
             "badges dlq",
             "badges doctor",

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import msgspec
-
 #: Users are spread over so many shards of the outbox; one relay at a time serves each.
 SHARDS: Final = 4
 
@@ -80,8 +78,8 @@ class Grant:
     message: bytes
 
 
-# An array on the wire: it is stored and read again by the thousand, each as [key, value, headers].
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Message:
     """One message to publish: key, value, headers."""
 
     key: bytes | None
@@ -94,9 +92,8 @@ class OutboxRow:
     """Messages of one transaction for one topic and shard, in the order they must be published."""
 
     id: int
-    shard: int
     topic: str
-    messages: Sequence[Message]
+    messages: tuple[Message, ...]
     age_seconds: float = 0.0
 
 

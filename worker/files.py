@@ -26,26 +26,24 @@ def read_sources(path: str | Path) -> list[Source]:
     """The text of a catalog file, or of every `.yaml`, `.yml` and `.json` file below a folder, sorted by path.
 
     Hidden files and folders are left out. Raises OperatorError: missing, unreadable, empty folder, not UTF-8, more
-    than 64 MiB together.
+    than 64 MiB together, changed while it was read: what comes back is what stood there at one moment.
     """
     top = Path(path)
-    with _said(top):
-        if not top.is_dir():
-            names = [top]
-            top.stat()
-        else:
-            names = _files_below(top)
+    names, before = _catalog_files(top)
     if not names:
         raise OperatorError(f"{path} holds no {', '.join(SUFFIXES)} file.", help="name a catalog file or its folder")
-    sources, left = [], _MOST_CATALOG_BYTES
+    read: list[tuple[Path, bytes]] = []
+    left = _MOST_CATALOG_BYTES
     for name in names:
         with _said(name), name.open("rb") as file:
             data = file.read(left + 1)
         left -= len(data)
         if left < 0:
             raise OperatorError(f"The catalog {path} is larger than 64 MiB.", help="check that this is a catalog")
-        sources.append(Source(str(name), _text(name, data)))
-    return sources
+        read.append((name, data))
+    if _catalog_files(top) != (names, before):
+        raise OperatorError(f"{path} was changed while it was read.", help="run it again once the change is complete")
+    return [Source(str(name), _text(name, data)) for name, data in read]
 
 
 def open_lines(path: str | Path) -> Iterator[bytes]:
@@ -62,6 +60,19 @@ def open_lines(path: str | Path) -> Iterator[bytes]:
             raise OperatorError(f"{path} is a folder.", help="name a file of events, one JSON object a line")
         file = cast("BinaryIO", gzip.GzipFile(name) if name.suffix == ".gz" else name.open("rb"))
     return _lines(name, file)
+
+
+def _catalog_files(top: Path) -> tuple[list[Path], list[tuple[int, ...]]]:
+    """The files of a catalog, and what would differ if one of them were written or replaced; nothing for a pipe."""
+    with _said(top):
+        names = _files_below(top) if top.is_dir() else [top]
+    marks: list[tuple[int, ...]] = []
+    for name in names:
+        with _said(name):
+            found = name.stat()
+        regular = stat.S_ISREG(found.st_mode)
+        marks.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) if regular else ())
+    return names, marks
 
 
 def _files_below(top: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import gzip
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,32 @@ def test_wrong_catalogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 LINES = [b'{"a": 1}', b"", b"\xff\x00 not text", b"last"]
+
+
+@pytest.mark.parametrize("act", ["edit", "replace", "add", "take away"])
+def test_a_catalog_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    """A file edited or replaced, or a folder that gains or loses a file, is refused; then it is read."""
+    first, second, other = tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "c.yaml"
+    first.write_text("version: 1\n")
+    second.write_text("badges: []\n")
+    acts = {
+        "edit": lambda: first.write_text("version: 1 \n"),
+        "replace": lambda: (tmp_path / ".new").write_text("version: 1\n") and (tmp_path / ".new").rename(first),
+        "add": lambda: other.write_text("metrics: {}\n"),
+        "take away": second.unlink,
+    }
+    opened = Path.open
+
+    def opening(path: Path, *arguments: Any, **options: Any) -> Any:
+        file = opened(path, *arguments, **options)
+        if path == (first if act == "take away" else second) and act in acts:
+            acts.pop(act)()
+        return file
+
+    monkeypatch.setattr(Path, "open", opening)
+    with pytest.raises(OperatorError, match=r"changed while it was read|no file"):
+        read_sources(tmp_path)
+    assert "version: 1" in read_sources(tmp_path)[0].text
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

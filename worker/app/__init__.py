@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from worker.app.catalog import apply_catalog, first_plan, head_plan, read_catalog
+from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog
+from worker.app.comparing import Difference, against_head, difference, preview, readable
 from worker.app.services import open_store, until_schema
 from worker.app.worker import Worker, observe_batch
 
 __all__ = [
+    "Difference",
     "Worker",
+    "against_head",
     "apply_catalog",
+    "difference",
     "first_plan",
     "head_plan",
     "observe_batch",
     "open_store",
+    "preview",
+    "put_in_force",
     "read_catalog",
+    "readable",
     "until_schema",
 ]

@@ -17,6 +17,7 @@ from worker.files import read_sources
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source, read_document
 from worker.rules.catalog.load import catalog_from_document, load_catalog
+from worker.rules.compare import compare
 from worker.rules.plan import Plan, compile_plan, needs_build
 from worker.store.catalog import HeadMoved, StoredCatalog
 from worker.store.postgres import PostgresStore
@@ -31,27 +32,60 @@ def read_catalog(path: Path) -> tuple[Catalog, str, str]:
     return catalog, document, sha256(document.encode()).hexdigest()
 
 
-async def apply_catalog(store: PostgresStore, path: Path, *, applied_by: str) -> tuple[int, Catalog]:
-    """Make a catalog file the head in the database; an unchanged one gives the version that is there."""
+async def apply_catalog(
+    store: PostgresStore, path: Path, *, applied_by: str, note: str = "", expected: int | None = None
+) -> tuple[int, Catalog]:
+    """Make a catalog file the head in the database; an unchanged one gives the version that is there.
+
+    `expected` is the version it was written against: raises HeadMoved where another one rules.
+    """
     catalog, document, digest = await asyncio.to_thread(read_catalog, path)
+    return await put_in_force(
+        store, catalog, document, digest, applied_by=applied_by, note=note, expected=expected
+    ), catalog
+
+
+async def put_in_force(
+    store: PostgresStore,
+    catalog: Catalog,
+    document: str,
+    digest: str,
+    *,
+    applied_by: str,
+    note: str = "",
+    expected: int | None = None,
+) -> int:
+    """Make a catalog at hand the head; its version. Somebody else's version that comes between is gone on from."""
     while True:
         head = await store.catalog_head()
+        base = 0 if head is None else head.version
+        if expected is not None and expected != base:
+            raise HeadMoved(base)
         if head is not None and head.hash == digest:
-            return head.version, catalog
-        builds = await asyncio.to_thread(must_build, head, catalog)
+            return head.version
+        builds, changes = await asyncio.to_thread(_judged, head, catalog)
         try:
-            version = await store.apply_catalog(
+            return await store.apply_catalog(
                 document,
                 digest,
                 badges=catalog.badges,
                 event_types=list(catalog.dictionary.types),
                 applied_by=applied_by,
-                base=0 if head is None else head.version,
+                base=base,
                 builds=builds,
+                changes=changes,
+                note=note,
             )
         except HeadMoved:
-            continue  # somebody else's version came between: compare with that one
-        return version, catalog
+            continue
+
+
+def _judged(head: StoredCatalog | None, catalog: Catalog) -> tuple[bool, str]:
+    try:
+        old = None if head is None else stored_catalog(head)
+    except AuthorError:
+        return True, "a version that this program no longer reads was replaced"
+    return must_build(head, catalog), compare(old, catalog).summary
 
 
 def must_build(head: StoredCatalog | None, catalog: Catalog) -> bool:

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("try", "Play a community's events through a real worker and watch the awards.", "demo:demo"),
     "simulate": Entry("try", "Evaluate a file of events against a catalog; no services needed.", "simulate:simulate"),
-    "catalog": Entry("author", "Check, show and apply the catalog of badges.", "catalog:catalog"),
+    "catalog": Entry("author", "Check, compare and apply the catalog of badges.", "catalog:catalog"),
     "dry-run": Entry("author", "Say whether and why a user would earn a badge; nothing is written.", "dry_run:dry_run"),
     "worker": Entry("run", "Consume events, evaluate them, store and publish awards.", "worker:worker"),
     "db": Entry("run", "Create and upgrade the tables in PostgreSQL.", "db:db"),

@@ -1,4 +1,4 @@
-"""`badges catalog`: check a catalog, show what it makes of events, put it in force."""
+"""`badges catalog`: check a catalog, show what it makes of events, compare it, put it in force."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.catalog_apply import apply
+from worker.cli.catalog_apply import apply, rollback, versions
+from worker.cli.catalog_diff import diff
+from worker.cli.connections import catalog_store
 from worker.cli.output import Column, Format, emit, format_option
+from worker.errors import OperatorError
 from worker.printable import printable
 
 if TYPE_CHECKING:
     from worker.errors import Fault
+    from worker.rules.catalog.definitions import Catalog
     from worker.rules.catalog.document import Document
     from worker.rules.catalog.load import Reading
 
@@ -30,7 +34,7 @@ _COUNTED = (
 
 @click.group()
 def catalog() -> None:
-    """Check, show and apply the catalog of badges: a YAML or JSON file, or a folder of them.
+    """Check, compare and apply the catalog of badges: a YAML or JSON file, or a folder of them.
 
     \b
     Example:
@@ -76,10 +80,11 @@ def lint(ctx: click.Context, path: str, strict: bool, format: str) -> None:
 
 
 @catalog.command()
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(), required=False)
+@click.option("--version", type=click.IntRange(min=1), metavar="N", help="A version of the database, not a file.")
 @format_option()
-def show(path: str, format: Format) -> None:
-    """List the badges of a catalog: what each takes, which event types make it look.
+def show(path: str | None, version: int | None, format: Format) -> None:
+    """List the badges of a catalog: what each takes, which event types make it look. Without a file, the one in force.
 
     \b
     Example:
@@ -89,7 +94,9 @@ def show(path: str, format: Format) -> None:
     from worker.rules.catalog.load import load_catalog
     from worker.rules.takes import Takes
 
-    found = load_catalog(read_sources(path))
+    if path is not None and version is not None:
+        raise click.UsageError("Name a file or a version, not both.")
+    found = _stored(version) if path is None else load_catalog(read_sources(path))
     takes = Takes(found)
     rows = [
         {
@@ -122,6 +129,24 @@ def show(path: str, format: Format) -> None:
             "table",
         )
         click.echo(f"{_counts(found.document)}.")
+
+
+def _stored(version: int | None) -> Catalog:
+    """A version of the database; the one that rules where none is named."""
+    import asyncio
+
+    from worker.app import readable
+    from worker.config import load_settings
+
+    async def read() -> Catalog:
+        async with catalog_store(load_settings()) as store:
+            found = await (store.catalog_head() if version is None else store.catalog_stored(version))
+        if found is None:
+            missing = "The database holds no catalog." if version is None else f"There is no version {version}."
+            raise OperatorError(missing, help="badges catalog versions lists them; badges catalog apply FILE makes one")
+        return await asyncio.to_thread(readable, found)
+
+    return asyncio.run(read())
 
 
 def _row(fault: Fault) -> dict[str, Any]:
@@ -202,4 +227,5 @@ def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-catalog.add_command(apply)
+for command in (diff, apply, versions, rollback):
+    catalog.add_command(command)

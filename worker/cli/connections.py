@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.config import Settings
+    from worker.store.postgres import PostgresStore
 
 
 @contextmanager
@@ -19,3 +24,15 @@ def quiet_clients() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
+
+
+@asynccontextmanager
+async def catalog_store(settings: Settings) -> AsyncIterator[PostgresStore]:
+    """A store for commands on the catalog's versions; its tables must be this version's. Logs go to standard error."""
+    from worker import logs
+    from worker.app import open_store, until_schema
+
+    logs.configure(settings)
+    async with open_store(settings, name="badges catalog") as store:
+        await until_schema(store, seconds=0)
+        yield store

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from worker.errors import BadgesError
+import asyncpg
+
+from worker.errors import BadgesError, TransientError
 from worker.rules.catalog.definitions import Badge
 from worker.store.pool import Pool
 from worker.store.session import Database, Session
 
 _LOCK_CLASS: Final = 0x6261_6467  # "badg": the first half of the advisory lock's name
+
+_NO_VERSION: Final = 2**31 - 1  # above all versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,20 @@ class StoredCatalog:
     hash: str
     document: str
     basis: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version as a list shows it; `badges` is None where they were not counted, `rules` marks the head."""
+
+    version: int
+    basis: int
+    badges: int | None
+    changes: str
+    note: str
+    applied_by: str
+    applied_us: int
+    rules: bool
 
 
 class HeadMoved(BadgesError):
@@ -52,6 +71,16 @@ class CatalogTables(Database):
         """Whether a catalog with this hash was ever a version."""
         return bool((await self.rows("catalog_knows", digest))[0]["known"])
 
+    async def catalog_stored(self, version: int) -> StoredCatalog | None:
+        """One version; None where there is none of this number."""
+        found = await self.rows("catalog_stored", version)
+        return StoredCatalog(**found[0]) if found else None
+
+    async def catalog_versions(self, *, before: int | None = None, limit: int = 50) -> list[VersionRow]:
+        """The newest versions, newest first; `before` is the last one of the page before."""
+        found = await self.rows("catalog_versions", _NO_VERSION if before is None else before, limit)
+        return [VersionRow(**row) for row in found]
+
     async def apply_catalog(
         self,
         document_json: str,
@@ -70,8 +99,7 @@ class CatalogTables(Database):
         `base` is the version (0: none) it was compared with: where another rules by now, raises HeadMoved. `builds`
         says whether users must be built for it; else it takes over the basis of `base`, which must be given.
         """
-        async with self.work() as session:
-            await session.rows("lock_catalog", *self.catalog_lock)
+        async with self._whole_catalog() as session:
             found = await session.rows("catalog_head")
             head = StoredCatalog(**found[0]) if found else None
             if head is not None and head.hash == digest:
@@ -85,6 +113,34 @@ class CatalogTables(Database):
             await _fill_badges(session, badges, version)
             await session.execute("insert_event_types", list(event_types), version)
         return version
+
+    @asynccontextmanager
+    async def _whole_catalog(self) -> AsyncIterator[Session]:
+        """A transaction that has the catalog alone. Where it waits too long, TransientError says who holds it."""
+        waiting = False
+        try:
+            async with self.work() as session:
+                waiting = True
+                await session.rows("lock_catalog", *self.catalog_lock)
+                waiting = False
+                yield session
+        except TransientError:
+            holders = (
+                await self.rows("catalog_lock_holders", *(half % 2**32 for half in self.catalog_lock))
+                if waiting
+                else []
+            )
+            if not holders:
+                raise
+            listed = ", ".join(map(_held_by, holders[:3]))
+            raise TransientError(
+                f"The catalog is in use and was not free in time; nothing was changed. Held by {listed}.",
+                help="try again; where it stays so, look at what these processes do",
+            ) from None
+
+
+def _held_by(row: asyncpg.Record) -> str:
+    return f"{row['application_name'] or 'a client'} (process {row['pid']}, for {row['seconds']:.0f} s)"
 
 
 def basis_of(head: StoredCatalog | None, *, base: int | None, builds: bool) -> int | None:

@@ -13,10 +13,10 @@ from worker.store.session import Database
 
 _PAGE: Final = 2_000
 #: The year 0001, before any event.
-_BEFORE_ALL: Final = -62_135_596_800_000_000
+BEFORE_ALL: Final = -62_135_596_800_000_000
 
 #: What the log holds was read strictly once; PostgreSQL writes its numbers out in full, beyond the bounds of input.
-_read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
 class HistoryTable(Database):
@@ -25,11 +25,11 @@ class HistoryTable(Database):
     async def history(self, user_id: str) -> list[Event]:
         """The user's events in order, as far as they were committed when each page was read; none where unknown."""
         events: list[Event] = []
-        after: OrderKey = (_BEFORE_ALL, "", "")
+        after: OrderKey = (BEFORE_ALL, "", "")
         while True:
             page = await self.rows("log_page", user_id, *after, _PAGE)
             for source, event_id, kind, occurred_us, payload in page:
-                events.append(Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload))
+                events.append(Event(user_id, kind, occurred_us, source, event_id, read_payload(payload), payload))
             if len(page) < _PAGE:
                 return events
             after = events[-1].order

@@ -7,9 +7,10 @@ together; `model` holds what comes out, `builds` says whether one plan can go on
 
 from __future__ import annotations
 
-from worker.rules.plan.builds import needs_build
+from worker.rules.plan.builds import meaning, needs_build
 from worker.rules.plan.compiler import EVALUATED, compile_plan
-from worker.rules.plan.formula import Source, Subject, Tally, figures, held_since, mark_of
+from worker.rules.plan.formula import Source, Subject, Tally, figures, held_since, mark_of, prerequisites
+from worker.rules.plan.identity import fold_key
 from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, context_of, scope_name, scope_of
 from worker.rules.plan.timing import counted
 
@@ -27,9 +28,12 @@ __all__ = [
     "context_of",
     "counted",
     "figures",
+    "fold_key",
     "held_since",
     "mark_of",
+    "meaning",
     "needs_build",
+    "prerequisites",
     "scope_name",
     "scope_of",
 ]

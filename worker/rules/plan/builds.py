@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed
 from worker.rules.normalize import normalize
@@ -33,19 +33,20 @@ def _asked(plan: Plan, goal: Goal) -> Hashable:
     """
     badge = goal.badge
     needs = tuple((key, key in plan.numbers, plan.badges[key].per) for key in prerequisites(badge.formula))
-    return (badge.per, badge.triggers, badge.ever, needs, _meaning(plan, normalize(badge.formula)))
+    kept = meaning(normalize(badge.formula), lambda test: plan.sources(test).id)
+    return (badge.per, badge.triggers, badge.ever, needs, kept)
 
 
-def _meaning(plan: Plan, node: Node) -> Hashable:
+def meaning(node: Node, fold_of: Callable[[Test], Hashable]) -> Hashable:
     """A formula with its folds by identity, and without where and with which word it was written."""
     match node:
         case Test():
             checks = tuple((check.operator, json_key(check.operand)) for check in node.checks)
-            return ("test", plan.sources(node).id, node.fact, checks, node.shows)
+            return ("test", fold_of(node), node.fact, checks, node.shows)
         case Held(badge_key=key):
             return ("held", key)
         case Not(child=child) | Windowed(child=child):
-            return (type(node).__name__, _meaning(plan, child))
+            return (type(node).__name__, meaning(child, fold_of))
         case All(children=children) | Some(children=children):
-            parts = [_meaning(plan, child) for child in children]
+            parts = [meaning(child, fold_of) for child in children]
             return parts[0] if len(parts) == 1 else (type(node).__name__, *parts)

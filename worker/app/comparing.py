@@ -1,0 +1,106 @@
+"""Holds a catalog file against the one that rules: what it changes, what must be built, what users would gain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.app.catalog import must_build, read_catalog, stored_catalog
+from worker.errors import AuthorError, OperatorError, TimedOut
+from worker.rules.catalog.definitions import Catalog
+from worker.rules.compare import Comparison, compare, may_gain
+from worker.rules.preview import Preview
+from worker.store.catalog import StoredCatalog
+from worker.store.population import PopulationTable
+from worker.store.postgres import PostgresStore
+
+#: Told on the way: how many users of all, and how many events were read.
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A catalog against the version that rules (None: there is none yet, all of it is new).
+
+    `builds` says whether users must be built for it; `given` how many awards are held of badges whose test changes, as
+    far as that could be counted in time.
+    """
+
+    head: StoredCatalog | None
+    old: Catalog | None
+    new: Catalog
+    document: str
+    digest: str
+    changed: Comparison
+    builds: bool
+    given: Mapping[str, int]
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the catalog that rules, to the letter."""
+        return self.head is not None and self.head.hash == self.digest
+
+
+async def difference(store: PostgresStore, path: Path) -> Difference:
+    """A catalog file against the head. Raises AuthorError with all its faults, OperatorError where unreadable."""
+    return await against_head(store, *await asyncio.to_thread(read_catalog, path))
+
+
+async def against_head(store: PostgresStore, new: Catalog, document: str, digest: str) -> Difference:
+    """A catalog at hand against the head."""
+    head = await store.catalog_head()
+
+    def compared() -> tuple[Catalog | None, Comparison, bool]:
+        old = None if head is None else readable(head)
+        same = head is not None and head.hash == digest
+        return old, compare(old, new), not same and must_build(head, new)
+
+    old, changed, builds = await asyncio.to_thread(compared)
+    touched = [one.key for one in changed.badges if one.test or one.kind == "deprecated"]
+    try:
+        given = await PopulationTable(store.pool).awards(touched) if touched else {}
+    except TimedOut:
+        given = {}
+    return Difference(head, old, new, document, digest, changed, builds, given)
+
+
+def readable(stored: StoredCatalog) -> Catalog:
+    """The catalog of a version. Raises OperatorError where this program does not read what an older one wrote."""
+    try:
+        return stored_catalog(stored)
+    except AuthorError as error:
+        raise OperatorError(
+            f"Version {stored.version} of the catalog cannot be read by this version of badgestream: {error.message}",
+            help="compare with the badgestream that wrote it, or apply a catalog anew",
+        ) from None
+
+
+async def preview(
+    store: PostgresStore, found: Difference, *, samples: int | None = 10, progress: Progress | None = None
+) -> tuple[Preview, int]:
+    """What users would gain, from all logs in the database, and how many users there are. Nothing is written.
+
+    What is in memory is bounded by a page of the log, one user, and the samples.
+    """
+    table = PopulationTable(store.pool)
+    keys = may_gain(found.changed, found.new)
+    playing = await asyncio.to_thread(Preview, found.new, keys, samples=samples)
+    total = await table.count()
+    if not keys:
+        return playing, total
+    types, done = playing.types, 0
+    async for users, held in table.users(playing.keys):
+        current = None
+        async for page in table.events(users[0], users[-1], types):
+            for event in page:
+                if event.user_id != current:
+                    current = event.user_id
+                    playing.begin(current, held.get(current, {}))
+                playing.take(event)
+            if progress is not None:
+                progress(done, total, playing.events)
+        done += len(users)
+    playing.close()
+    return playing, max(total, done)
