@@ -103,8 +103,8 @@ def test_healthcheck_is_python() -> None:
 
 
 def test_services() -> None:
-    """Kafka 4, PostgreSQL, the tables, the topics and two workers are there."""
-    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", "worker"}
+    """Kafka 4, PostgreSQL, the tables, the topics, two workers, and what shows their figures are there."""
+    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", "worker", "prometheus", "grafana"}
     assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
     assert int(re.findall(r"postgres:(\d+)", SERVICES["postgres"]["image"])[0]) >= 15
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
@@ -133,6 +133,7 @@ def test_order_of_the_start() -> None:
         ("worker", "postgres"): "service_healthy",
         ("worker", "migrate"): "service_completed_successfully",
         ("worker", "topics"): "service_completed_successfully",
+        ("grafana", "prometheus"): "service_started",
     }
     assert {name for name, service in SERVICES.items() if "test" in service.get("healthcheck", {})} == {
         "kafka",

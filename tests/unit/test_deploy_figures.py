@@ -1,0 +1,247 @@
+"""What Prometheus and Grafana are told: every query is one, asks for what workers serve, and shows it once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from worker.config import Settings
+from worker.metrics import Metrics, SupervisorMetrics
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+SCRAPE: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "prometheus-rules.yaml").read_text())["groups"]
+    for rule in group["rules"]
+]
+BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "pipeline.json").read_text())
+#: What Prometheus itself adds to a series.
+ADDED = {"job", "instance"}
+
+
+def served() -> dict[str, set[str]]:
+    """Every series that workers serve, with its labels, and the one that Prometheus makes for each of them."""
+    found: dict[str, set[str]] = {"up": set(ADDED)}
+    for metric in [*vars(Metrics()).values(), *vars(SupervisorMetrics(CollectorRegistry())).values()]:
+        if isinstance(metric, Counter):
+            found[f"{metric._name}_total"] = {*ADDED, *metric._labelnames}
+        elif isinstance(metric, Gauge):
+            found[metric._name] = {*ADDED, *metric._labelnames}
+        elif isinstance(metric, Histogram):
+            for part, more in (("bucket", {"le"}), ("sum", set()), ("count", set())):
+                found[f"{metric._name}_{part}"] = {*ADDED, *more, *metric._labelnames}
+    return found
+
+
+def queries() -> list[tuple[str, str, str]]:
+    """(where, query, what stands beside it) of every rule and every panel."""
+    found = [
+        (rule["alert"], rule["expr"], " ".join(rule["annotations"].values()).replace("$labels.", "")) for rule in RULES
+    ]
+    for panel in BOARD["panels"]:
+        for target in panel["targets"]:
+            found.append((panel["title"], target["expr"], target["legendFormat"]))
+    return [(where, text.replace("$__rate_interval", "1m"), beside) for where, text, beside in found]
+
+
+def selectors(query: str) -> Iterator[tuple[str, set[str], set[str]]]:
+    """Each series asked for: its name, the labels matched, the labels that the sums around it keep."""
+
+    def walk(node: Any, kept: set[str]) -> Iterator[tuple[str, set[str], set[str]]]:
+        match node:
+            case promql.AggregateExpr():
+                by = set(node.modifier.labels) if node.modifier is not None else set()
+                yield from walk(node.expr, by)
+            case promql.VectorSelector():
+                yield node.name, {matcher.name for matcher in node.matchers.matchers}, kept
+            case promql.MatrixSelector():
+                yield from walk(node.vector_selector, kept)
+            case promql.BinaryExpr():
+                yield from walk(node.lhs, kept)
+                yield from walk(node.rhs, kept)
+            case promql.Call():
+                for argument in node.args:
+                    yield from walk(argument, kept)
+            case promql.SubqueryExpr() | promql.ParenExpr() | promql.UnaryExpr():
+                yield from walk(node.expr, kept)
+            case promql.NumberLiteral() | promql.StringLiteral():
+                return
+            case _:
+                raise AssertionError(f"this test does not know {type(node)}")
+
+    yield from walk(promql.parse(query), set())
+
+
+@pytest.mark.parametrize(("where", "query", "beside"), queries())
+def test_a_query_asks_for_what_is_served(where: str, query: str, beside: str) -> None:
+    """A query of a rule or a panel is PromQL, and asks for series and labels that workers serve."""
+    known = served()
+    asked = list(selectors(query))
+    assert asked
+    for name, matched, kept in asked:
+        assert name in known, name
+        assert matched | kept <= known[name], name
+    labels = set(re.findall(r"{{ ?(\w+) ?}}", beside))
+    assert labels <= {label for name, _, kept in asked for label in kept or known[name]}
+
+
+def test_the_parser_bites() -> None:
+    """A query that is none is refused, and a name that nobody serves is seen."""
+    with pytest.raises(ValueError):
+        list(selectors("sum(rate("))
+    assert [name for name, _, _ in selectors('sum by (a) (rate(badges_event_total{b="c"}[5m]))')] == [
+        "badges_event_total"
+    ]
+
+
+def test_every_alert_says_what_to_do() -> None:
+    """Alerts have one name each, a severity, what is wrong and what to do."""
+    names = [rule["alert"] for rule in RULES]
+    assert len(set(names)) == len(names)
+    for rule in RULES:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert all(text.endswith((".", "?")) for text in rule["annotations"].values())
+
+
+def test_log_lines_of_alerts_exist() -> None:
+    """A log line that an alert sends its reader to is written somewhere."""
+    code = "".join(file.read_text() for file in (ROOT / "worker").rglob("*.py"))
+    lines = {name for rule in RULES for name in re.findall(r"`(\w+_\w+)`", rule["annotations"]["description"])}
+    assert len(lines) > 5
+    assert [name for name in sorted(lines) if f'"{name}"' not in code] == []
+
+
+def test_workers_are_scraped() -> None:
+    """Prometheus finds every worker of the stack at the port it serves, and reads rules that lie beside its file."""
+    (job,) = SCRAPE["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert job["job_name"] == "badges"
+    assert set(found["names"]) <= set(SERVICES)
+    assert found["port"] == Settings.model_fields["metrics_port"].default
+    assert all((DEPLOY / name).is_file() for name in SCRAPE["rule_files"])
+
+
+def test_mounted_files_are_there() -> None:
+    """Each file that compose.yaml mounts is in deploy/, read-only, and lies where its reader looks."""
+    mounted = {
+        target: source
+        for name in ("prometheus", "grafana")
+        for source, target, mode in (volume.split(":") for volume in SERVICES[name]["volumes"] if volume[0] == ".")
+        if mode == "ro"
+    }
+    assert all((DEPLOY / source).is_file() for source in mounted.values())
+    config = next(item for item in SERVICES["prometheus"]["command"] if item.startswith("--config.file="))
+    folder = Path(config.partition("=")[2]).parent
+    assert config.partition("=")[2] in mounted
+    assert all(str(folder / name) in mounted for name in SCRAPE["rule_files"])
+    provider = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text())["providers"][0]
+    boards = {target for target in mounted if target.startswith(provider["options"]["path"] + "/")}
+    assert boards == {SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]}
+
+
+def test_watchers_are_held_short() -> None:
+    """Prometheus and Grafana write nowhere but into their volume, and gain no rights."""
+    for name in ("prometheus", "grafana"):
+        service = SERVICES[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", service["image"])
+
+
+def test_grafana_asks_this_prometheus() -> None:
+    """Every panel uses the data source that is provisioned, and that is the stack's Prometheus."""
+    (source,) = yaml.safe_load((DEPLOY / "grafana" / "datasource.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    for item in [*BOARD["panels"], *BOARD["templating"]["list"]]:
+        assert item["datasource"] == {"type": source["type"], "uid": source["uid"]}
+
+
+def test_panels_have_their_place() -> None:
+    """Panels have names and explanations, ids and places of their own, within the width."""
+    panels = BOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        assert panel["title"]
+        assert panel["description"].endswith((".", "list"))
+        place = panel["gridPos"]
+        cells = {(place["x"] + column, place["y"] + row) for column in range(place["w"]) for row in range(place["h"])}
+        assert not cells & taken
+        assert max(column for column, _ in cells) < 24
+        taken |= cells
+
+
+def test_the_dashboard_shows_the_pipeline() -> None:
+    """The figures that tell how the pipeline fares are on the dashboard."""
+    shown = {
+        name
+        for panel in BOARD["panels"]
+        for target in panel["targets"]
+        for name, _, _ in selectors(target["expr"].replace("$__rate_interval", "1m"))
+    }
+    assert shown >= {
+        "badges_events_total",
+        "badges_consumer_lag",
+        "badges_batch_seconds_bucket",
+        "badges_event_to_award_seconds_bucket",
+        "badges_awards_total",
+        "badges_dead_letters_total",
+        "badges_outbox_pending",
+        "badges_outbox_oldest_seconds",
+        "badges_rebalances_total",
+        "badges_fenced_batches_total",
+        "badges_db_pool_in_use",
+        "badges_evaluations_total",
+        "badges_catalog_version",
+        "badges_late_users_total",
+        "badges_trigger_silent_seconds",
+    }
+
+
+def test_the_dashboard_is_what_its_program_writes() -> None:
+    """pipeline.json is the output of build.py."""
+    build = runpy.run_path(str(DEPLOY / "grafana" / "build.py"))
+    assert (DEPLOY / "grafana" / "pipeline.json").read_text() == build["text"]()
+
+
+def promtool(*arguments: str) -> str:
+    """What promtool says when it is content; skipped where it is missing and nothing requires it."""
+    program = shutil.which("promtool")
+    if program is None:
+        if "promtool" in os.environ.get("BADGES_TEST_REQUIRE", "").split(","):
+            pytest.fail("BADGES_TEST_REQUIRE asks for promtool (Debian: prometheus)")
+        pytest.skip("promtool is not here; queries were parsed, rules not played")
+    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_prometheus_takes_its_files() -> None:
+    """Prometheus' own tool takes the configuration and all rules."""
+    assert f"{len(RULES)} rules found" in promtool("check", "config", "deploy/prometheus.yaml")
+
+
+def test_alerts_fire_for_what_they_are_about() -> None:
+    """Each alert fires on figures that are wrong and stays silent on figures that are well."""
+    played = yaml.safe_load((ROOT / "tests" / "unit" / "prometheus" / "alerts.yaml").read_text())
+    for test in played["tests"]:
+        assert {case["alertname"] for case in test["alert_rule_test"]} == {rule["alert"] for rule in RULES}
+    assert "SUCCESS" in promtool("test", "rules", "tests/unit/prometheus/alerts.yaml")
