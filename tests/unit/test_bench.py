@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from worker.bench.awards import differ
 from worker.bench.brute import CountRule, WindowRule, awards_of
 from worker.bench.community import community
 from worker.bench.floor import rows_of
 from worker.bench.load import counts, partition_of
-from worker.bench.runs import differ
 from worker.bench.streams import EVENT_BYTES, PARTITIONS, Stream, even, ladder, ladder_catalog, repeated, silent_badges
 from worker.cli.bench_table import lines
 from worker.errors import OperatorError

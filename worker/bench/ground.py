@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-import asyncpg
 from aiokafka.admin import NewTopic
 
 from worker.app import open_store
+from worker.app.services import check_surroundings
+from worker.bench.cpu import postmaster_of
 from worker.config import Settings
 from worker.errors import BadgesError, OperatorError
+from worker.store.failures import FOREIGN, translate
 from worker.store.migrate import migrate
 from worker.store.pool import open_connection, quote
 from worker.stream.connection import admin_client
@@ -40,6 +42,7 @@ class Ground:
 
         Returns what other benches have left behind, or still use.
         """
+        check_surroundings(self.settings)
         async with open_store(self.settings, name=f"{self.name} inspects"):
             pass
         async with admin_client(self.settings) as admin:
@@ -66,10 +69,21 @@ class Ground:
         connection = await self._connect()
         try:
             return list(await connection.fetch(statement, *arguments))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise OperatorError(f"PostgreSQL refused what the bench asked for: {error}") from None
+        except FOREIGN as error:
+            raise translate(error, during="a statement of the bench", closed=connection.is_closed()) from None
         finally:
-            await connection.close(timeout=5.0)
+            await _close(connection)
+
+    async def postmaster(self) -> int | None:
+        """The process that serves PostgreSQL; None where it is on another machine."""
+        connection = await self._connect()
+        try:
+            row = await connection.fetchrow("SELECT pg_backend_pid(), inet_client_port()")
+            return postmaster_of(row[0], row[1])
+        except FOREIGN as error:
+            raise translate(error, during="a statement of the bench", closed=connection.is_closed()) from None
+        finally:
+            await _close(connection)
 
     async def _connect(self) -> Any:
         return await open_connection(self.settings.dsn, {"application_name": self.name}, command_seconds=120.0)
@@ -84,14 +98,14 @@ class Ground:
         try:
             yield name
         finally:
-            await asyncio.shield(self._drop(name))
+            # What cannot be dropped now is tried again, and named, by `clear`; what went wrong before is what counts.
+            with suppress(BadgesError):
+                await asyncio.shield(self._drop(name))
 
     async def settle(self) -> None:
         """Ask for a checkpoint, where the role may: what one run wrote shall not be written out during the next."""
-        try:
+        with suppress(BadgesError):
             await self.ask("CHECKPOINT")
-        except OperatorError:
-            return
 
     async def _drop(self, schema: str) -> None:
         await self.ask(f"DROP SCHEMA IF EXISTS {quote(schema)} CASCADE")
@@ -127,12 +141,18 @@ class Ground:
 
     async def clear(self) -> list[str]:
         """Remove everything that was made; what could not be removed comes back by name."""
-        for schema in list(self.schemas):
-            try:
+        with suppress(BadgesError):
+            for schema in list(self.schemas):
                 await self._drop(schema)
-            except BadgesError:
-                break
         if self.topics:
             with suppress(BadgesError):
                 await self.remove_topics(*self.topics)
         return [*(f"schema {name}" for name in self.schemas), *(f"topic {name}" for name in self.topics)]
+
+
+async def _close(connection: Any) -> None:
+    """Close politely, or at once where the server does not answer."""
+    try:
+        await connection.close(timeout=5.0)
+    except FOREIGN:
+        connection.terminate()

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from worker.bench.streams import Record
 from worker.config import Settings
+from worker.errors import TransientError
 from worker.stream.connection import client_options, start_client, stop_quietly, translate
 
 #: Filled batches that may wait for the broker at a time.
@@ -42,6 +43,8 @@ async def producer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafka
     await start_client(client, settings)
     try:
         yield client
+    except TimeoutError:
+        raise TransientError(f"Kafka at {settings.kafka_bootstrap_servers} did not take events in time.") from None
     except KafkaError as error:
         raise translate(error) from None
     finally:

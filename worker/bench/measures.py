@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -88,7 +89,7 @@ async def profiled(bench: Bench, stream: Stream, said: Said) -> dict[str, Any]:
 
 
 async def repeats(bench: Bench, stream: Stream, rounds: int, said: Said) -> dict[str, Any]:
-    """What 7 % repeated events cost, against the same stream without, in turn. CPU per distinct event."""
+    """What a record costs where 7 % of them are repeats, against the same stream without, in turn."""
     twice = repeated(stream, REPEATED_SHARE)
     plain: list[float] = []
     mixed: list[float] = []
@@ -111,13 +112,13 @@ async def repeats(bench: Bench, stream: Stream, rounds: int, said: Said) -> dict
 async def latency(bench: Bench, stream: Stream, said: Said) -> dict[str, Any]:
     """From a record's timestamp to the broker's timestamp on the message of the award it led to."""
     stamps: dict[str, int] = {}
-    ids = [value[7:39].decode() for _, value in stream.records] if _plain_ids(stream) else _ids(stream)
+    ids = [json.loads(value)["id"] for _, value in stream.records]
 
     def sent(index: int, stamp: int) -> None:
         stamps[ids[index]] = stamp
 
     async with bench.filled(()) as topic, bench.schema(stream) as schema:
-        before = await bench.award_ends()
+        before = await bench.award_topic.ends()
         ends = counts(stream.records, PARTITIONS)
         async with bench.worker(topic, schema, [ends]) as running:
             await running.expect("claimed")
@@ -131,8 +132,7 @@ async def latency(bench: Bench, stream: Stream, said: Said) -> dict[str, Any]:
                 sent=sent,
             )
             await done
-        await bench.check(stream, schema, before)
-        messages = await bench.published(before)
+        messages = await bench.check(stream, schema, before)
     late = set(ids[: _WARM_SECONDS * LATENCY_PER_SECOND])
     delays = sorted(at - stamps[body["trigger"]["id"]] for at, body in messages if body["trigger"]["id"] not in late)
     if not delays:
@@ -153,16 +153,6 @@ def share(ordered: list[int], part: float) -> int:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def _plain_ids(stream: Stream) -> bool:
-    return stream.name.startswith("ladder")
-
-
-def _ids(stream: Stream) -> list[str]:
-    import json
-
-    return [json.loads(value)["id"] for _, value in stream.records]
-
-
 async def handover(bench: Bench, stream: Stream, sizes: Sizes, said: Said) -> dict[str, Any]:
     """Two workers, one killed: until everything it owned is the other's and all that was sent before is applied."""
     head = len(stream.records) - round(_HANDOVER_SECONDS * _HANDOVER_PER_SECOND)
@@ -171,7 +161,7 @@ async def handover(bench: Bench, stream: Stream, sizes: Sizes, said: Said) -> di
     timeout = timeout_ms / 1000
     async with bench.filled(()) as topic, bench.schema(stream) as schema:
         await fill(bench.ground.settings, topic, warm, PARTITIONS)
-        before = await bench.award_ends()
+        before = await bench.award_topic.ends()
         ends = counts(stream.records, PARTITIONS)
         async with (
             bench.worker(topic, schema, [ends], session_timeout_ms=timeout_ms) as victim,

@@ -25,6 +25,7 @@ _QUIET_SECONDS: Final = 5.0
 #: Nothing moved for so long although they are: the run is given up, seconds.
 _STUCK_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
+_AGAIN: Final = "no figure of this run counts; see to the service and start again"
 #: Settings of the surroundings that would make the measured worker another one than asked for.
 _NOT_HANDED_ON: Final = ("BADGES_CATALOG", "BADGES_CATALOG_MANAGED", "BADGES_LOG_FORMAT")
 
@@ -145,8 +146,8 @@ async def vanished(ground: Ground) -> None:
     try:
         await ground.ask("SELECT 1")
     except BadgesError as error:
-        raise OperatorError(f"PostgreSQL went away during the run: {error.message}", help=error.help) from None
+        raise OperatorError(f"PostgreSQL went away during the bench: {error.message}.", help=_AGAIN) from None
     try:
         await look(ground.settings, (), seconds=10.0)
     except BadgesError as error:
-        raise OperatorError(f"Kafka went away during the run: {error.message}", help=error.help) from None
+        raise OperatorError(f"Kafka went away during the bench: {error.message}", help=_AGAIN) from None

@@ -12,6 +12,7 @@ from worker.bench.cpu import machine
 from worker.bench.ground import Ground
 from worker.bench.growth import by_catalog, by_history, by_users
 from worker.bench.measures import LATENCY_PER_SECOND, Said, handover, latency, naive, profiled, repeats, speed
+from worker.bench.process import vanished
 from worker.bench.runs import Bench, Cost
 from worker.bench.sizes import Sizes
 from worker.bench.streams import Stream, ladder
@@ -50,20 +51,19 @@ async def run(settings: Settings, options: Options, *, said: Said, name: str | N
     others = await ground.inspect()
     if others:
         said(f"note: of another bench, running or killed, there are {', '.join(others)}")
-    failure: BadgesError | None = None
-    figures: dict[str, Any] = {}
+    left: list[str] = []
     try:
         figures = await _measure(Bench(ground), options, said)
-    except BadgesError as error:
-        failure = error
+    except BadgesError:
+        # Whatever failed first: that a service is away says more.
+        await vanished(ground)
+        raise
     finally:
-        left = await ground.clear()
+        left += await ground.clear()
         if left:
-            said(f"left behind, to be removed by hand: {', '.join(left)}")
-    if failure is not None:
-        raise OperatorError(failure.message, help=failure.help)
+            said(f"left behind: {', '.join(left)}; remove them once the services are back")
     if left:
-        raise OperatorError(f"Everything was measured, but this was left behind: {', '.join(left)}.")
+        raise OperatorError("Everything was measured, but not everything could be removed.")
     return figures
 
 

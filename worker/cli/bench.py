@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,7 +56,10 @@ def bench(
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     options = Options(scenario, _sizes(quick=quick, full=full, events=events), profile=profile, only=frozenset(only))
     with quiet_clients():
-        figures = asyncio.run(run(settings, options, said=notice))
+        try:
+            figures = asyncio.run(_until_told(run(settings, options, said=notice)))
+        except asyncio.CancelledError:
+            raise click.Abort from None
     if json_:
         click.echo(as_json(figures))
         return
@@ -62,6 +67,13 @@ def bench(
 
     for line in lines(figures):
         click.echo(line)
+
+
+async def _until_told(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """SIGTERM ends the bench as Ctrl-C does: what it made is removed first."""
+    task = asyncio.ensure_future(measuring)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _sizes(*, quick: bool, full: bool, events: int | None) -> Sizes:
