@@ -4,8 +4,11 @@ says of itself: what it answers on an empty history, which events it reads."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from worker.rules.ir import All, Check, Held, Node, Not, Some, Test, Windowed, tests
 from worker.rules.operators import KINDS, TRAILS
@@ -14,6 +17,7 @@ from worker.rules.operators.facts import check_fact
 
 #: Any instant will do where there is no event: the facts of an empty memory are the same at all times.
 _SOME_TIME = 0
+_ANYWHERE = Calendar()
 
 
 def normalize(node: Node) -> Node:
@@ -90,8 +94,8 @@ CHECKERS: tuple[Callable[[Node], bool], ...] = (is_flat, has_no_double_not, has_
 
 def without_paths(value: Any) -> Any:
     """A hashable form of a node in which only its meaning counts, not where it was written."""
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = (without_paths(getattr(value, part.name)) for part in fields(value) if part.name != "path")
+    if isinstance(value, Struct):
+        parts = (without_paths(getattr(value, name)) for name in value.__struct_fields__ if name != "path")
         return (type(value).__name__, *parts)
     if isinstance(value, tuple):
         return tuple(without_paths(item) for item in value)
@@ -101,31 +105,30 @@ def without_paths(value: Any) -> Any:
 def true_on_empty(node: Node) -> bool:
     """Whether the formula holds for a user without any event and without any badge."""
     match node:
-        case Test():
-            facts = empty_facts(node)
-            return all(_holds_on_empty(check, facts[node.fact]) for check in node.checks)
+        case Test(checks=checks):
+            return not checks or _holds_on_empty(node.fold.kind, node.fold.params, node.fact, checks)
         case Held():
             return False
         case All(children=children):
-            return all(true_on_empty(child) for child in children)
+            return all(map(true_on_empty, children))
         case Some(children=children):
-            return any(true_on_empty(child) for child in children)
+            return any(map(true_on_empty, children))
         case Not(child=child):
             return not true_on_empty(child)
         case Windowed(child=child):
             return true_on_empty(child)
 
 
-def empty_facts(test: Test) -> dict[str, Any]:
-    """What a test's fold states of a user without events."""
-    params = dict(test.fold.params)
-    if (kind := KINDS.get(test.fold.kind)) is not None:
-        return kind.facts(None, params)
-    return TRAILS[test.fold.kind].facts(None, _SOME_TIME, params, Calendar())
+@lru_cache(maxsize=4096)
+def _holds_on_empty(kind: str, params: tuple[tuple[str, Any], ...], fact: str, checks: tuple[Check, ...]) -> bool:
+    value = _empty_facts(kind, dict(params))[fact]
+    return all(check_fact(check, value, _SOME_TIME, _ANYWHERE) for check in checks)
 
 
-def _holds_on_empty(check: Check, fact: Any) -> bool:
-    return check_fact(check, fact, _SOME_TIME, Calendar())
+def _empty_facts(kind: str, params: dict[str, Any]) -> dict[str, Any]:
+    if (counter := KINDS.get(kind)) is not None:
+        return counter.facts(None, params)
+    return TRAILS[kind].facts(None, _SOME_TIME, params, _ANYWHERE)
 
 
 def triggers(node: Node) -> frozenset[str]:

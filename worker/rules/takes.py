@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+
+from msgspec.structs import replace
 
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import All, Check, Held, Match, Node, Not, Some, Test, Windowed

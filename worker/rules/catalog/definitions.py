@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from worker.events import Dictionary
 from worker.rules.ir import Fold, Node
 
 Status = Literal["draft", "active", "hidden", "locked", "deprecated"]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(msgspec.Struct, frozen=True):
     """A named figure per user (or per payload value): the fold that keeps it and the fact to read.
 
     `instant` is true where the fact is a point in time (`first`, `last`).
@@ -25,8 +26,7 @@ class Metric:
     instant: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Badge:
+class Badge(msgspec.Struct, frozen=True):
     """One badge, however it was authored. `flow` is what the author wrote (JSON), `path` the pointer to its entry.
 
     `triggers` are canonical event types ("*" stands for every event the flow's "all events" takes). `tier` is 1-based
@@ -49,7 +49,7 @@ class Badge:
     revocable: str = "never"
     animation: Mapping[str, Any] | None = None
     breaker: Mapping[str, Any] | str | None = None
-    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    translations: Mapping[str, Mapping[str, str]] = {}
     kind: Literal["badge", "ladder", "tenure", "milestone"] = "badge"
     ever: bool = False
     flow: Any = None

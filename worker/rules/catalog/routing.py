@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from worker.errors import Fault
 from worker.rules.catalog.definitions import Badge
@@ -18,8 +19,9 @@ def route(badges: list[Badge], data: Mapping[str, Any], names: CatalogNames) -> 
     required = {badge.key: keys for badge in badges if (keys := tuple(dict.fromkeys(held(badge.formula))))}
     stated = {at: types for at, badge in enumerate(badges) if (types := _stated(badge, data, names)) is not None}
     if required:
-        _refuse_circles(badges, required, names.faults)
-        badges = _with_prerequisites(badges, required)
+        order, circular = _in_order(required)
+        _refuse_circles(badges, circular, names.faults)
+        badges = _with_prerequisites(badges, required, order)
     return [replace(badge, triggers=stated[at]) if at in stated else badge for at, badge in enumerate(badges)]
 
 
@@ -76,29 +78,26 @@ def _reads(derived: frozenset[str], kind: str) -> bool:
     return kind in derived or ("*" in derived and not kind.startswith(NEVER_COUNTED))
 
 
-def _with_prerequisites(badges: list[Badge], required: Mapping[str, tuple[str, ...]]) -> list[Badge]:
-    """Adds the triggers of what a badge requires, however far down; a badge may be earned when its last one is."""
-    known = {badge.key: badge.triggers for badge in badges}
-    found = []
-    for badge in badges:
-        if badge.key not in required or badge.kind != "badge":
-            found.append(badge)
-            continue
-        reached, waiting = {badge.key}, list(required[badge.key])
-        while waiting:
-            key = waiting.pop()
-            if key not in reached:
-                reached.add(key)
-                waiting += required.get(key, ())
-        types = frozenset().union(*(known.get(key, frozenset()) for key in reached))
-        found.append(replace(badge, triggers=types))
-    return found
+def _with_prerequisites(
+    badges: list[Badge], required: Mapping[str, tuple[str, ...]], order: Sequence[str]
+) -> list[Badge]:
+    """Adds the triggers of what a badge requires, however far down; a badge may be earned when its last one is.
+
+    `order` has each badge that requires some after those it requires; badges of a circle are not in it and stay.
+    """
+    reached = {badge.key: badge.triggers for badge in badges}
+    for key in order:
+        own = reached[key]
+        types = own.union(*(reached.get(one, own) for one in required[key]))
+        reached[key] = own if types == own else types
+    return [
+        replace(badge, triggers=reached[badge.key]) if badge.key in required and badge.kind == "badge" else badge
+        for badge in badges
+    ]
 
 
-def _refuse_circles(badges: list[Badge], required: Mapping[str, tuple[str, ...]], faults: list[Fault]) -> None:
-    """One `cyclic_prerequisite` for each circle, at the badge that was written first."""
-    places = {badge.key: badge.path for badge in badges}
-    order = {key: index for index, key in enumerate(places)}
+def _in_order(required: Mapping[str, tuple[str, ...]]) -> tuple[list[str], dict[str, list[str]]]:
+    """The badges that need others, each after those it needs; and those for which there is no such place, with them."""
     left = {key: [one for one in keys if one in required] for key, keys in required.items()}
     free = [key for key, keys in left.items() if not keys]
     needed_by: dict[str, list[str]] = {}
@@ -106,13 +105,22 @@ def _refuse_circles(badges: list[Badge], required: Mapping[str, tuple[str, ...]]
         for one in keys:
             needed_by.setdefault(one, []).append(key)
     waiting = {key: len(keys) for key, keys in left.items()}
+    order = []
     while free:
         done = free.pop()
+        order.append(done)
         del left[done]
         for key in needed_by.get(done, ()):
             waiting[key] -= 1
             if waiting[key] == 0:
                 free.append(key)
+    return order, left
+
+
+def _refuse_circles(badges: list[Badge], left: Mapping[str, list[str]], faults: list[Fault]) -> None:
+    """One `cyclic_prerequisite` for each circle, at the badge that was written first."""
+    places = {badge.key: badge.path for badge in badges}
+    order = {key: index for index, key in enumerate(places)}
     seen: set[str] = set()
     for start in left:
         walk: dict[str, int] = {}

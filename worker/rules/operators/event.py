@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.rules.ir import All, Check, Match, Node, Test
+from worker.rules.ir import All, Check, Node, Test
 from worker.rules.operators.checks import AT_LEAST_ONE
 from worker.rules.operators.filters import intersect, of_types, read_fields, read_timestamp
 from worker.rules.operators.place import UNKNOWN, Operator, Place, described, offer
@@ -61,6 +61,8 @@ def read_leaf(
 
 def _filtered(criteria: Mapping[str, Any], place: Place) -> Place:
     """The same place with only the events that pass the filter in view."""
+    if not criteria:
+        return place
     here = place.at("criteria")
     match = place.match
     fields = {key: value for key, value in criteria.items() if key not in ("payload", "timestamp") and key[:1] != "$"}
@@ -70,7 +72,7 @@ def _filtered(criteria: Mapping[str, Any], place: Place) -> Place:
     if "payload" in criteria:
         payload = here.at("payload").object(criteria["payload"], '"payload": {"status": "fixed"}')
         clauses += read_fields(payload or {}, here.at("payload"))
-    return place.seeing(intersect(match, Match(clauses=clauses)))
+    return place if match is place.match and not clauses else place.seeing(of_types(match, match.types, clauses))
 
 
 def _operator(

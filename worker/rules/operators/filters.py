@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from worker.rules.ir import Bound, Check, Clause, Match, Moment, canonical
 from worker.rules.operators.checks import read_instant_checks
 from worker.rules.operators.moments import read_instant
-from worker.rules.operators.place import Place, described, listed, offer, shown
+from worker.rules.operators.place import EVERYTHING, Place, described, listed, offer, shown
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
     NUMBER_OPERATORS,
@@ -163,18 +162,18 @@ def _bounds(operand: Any, place: Place) -> Any:
 def read_timestamp(condition: Any, place: Place) -> Match:
     """What `timestamp` asks of `occurred_at`, as a match of its own; faults are filed."""
     if not place.counts():
-        return Match()
+        return EVERYTHING
     if isinstance(condition, str):
         at = read_instant(condition, place)
-        return Match() if at is None else _within(Check("$eq", at))
+        return EVERYTHING if at is None else _within(Check("$eq", at))
     for word in condition if isinstance(condition, Mapping) else ():
         if word in FIELD_OPERATORS and word not in NUMBER_OPERATORS:
             place.at(word).fault(
                 "unknown_operator", f"An instant cannot be compared with {word}.", f"Write {listed(NUMBER_OPERATORS)}."
             )
-            return Match()
+            return EVERYTHING
     checks = read_instant_checks(condition, place)
-    match = Match()
+    match = EVERYTHING
     for check in checks or ():
         match = intersect(match, _within(check))
     return match
@@ -203,6 +202,10 @@ def _within(check: Check) -> Match:
 
 def intersect(a: Match, b: Match) -> Match:
     """The events that belong to both; at most one of the two names types. Equal filters give equal matches."""
+    if a is EVERYTHING:
+        return b
+    if b is EVERYTHING:
+        return a
     starts = [us for us in (a.start_us, b.start_us) if us is not None]
     ends = [us for us in (a.end_us, b.end_us) if us is not None]
     return Match(
@@ -219,9 +222,16 @@ def _sorted(parts: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each part once, in one order whatever the author's."""
     if len(parts) < 2:
         return parts
-    return tuple({str(canonical(part)): part for part in sorted(parts, key=lambda part: str(canonical(part)))}.values())
+    return tuple({canonical(part): part for part in sorted(parts, key=canonical)}.values())
 
 
-def of_types(match: Match, types: tuple[str, ...]) -> Match:
-    """The match with these types."""
-    return replace(match, types=tuple(sorted(types)))
+def of_types(match: Match, types: tuple[str, ...], clauses: tuple[Clause, ...] = ()) -> Match:
+    """The match with these types, and only events that satisfy these clauses as well."""
+    return Match(
+        types if len(types) < 2 else tuple(sorted(types)),
+        _sorted((*match.clauses, *clauses)),
+        match.start_us,
+        match.end_us,
+        match.days,
+        match.bounds,
+    )

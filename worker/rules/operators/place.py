@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
+
+import msgspec
 
 from worker.errors import Fault
 from worker.rules.ir import Fold, Match, Node
@@ -16,24 +18,29 @@ MAX_NODES = 1_000
 MAX_TEXT = 65_536
 #: The types in view where the author's event type is unknown: the rest is read for its other faults only.
 UNKNOWN = ("?",)
+#: No window and no filter around it.
+EVERYTHING = Match()
 
 
 @dataclass(slots=True)
 class Reading:
-    """What one flow's reading shares: the names it may use, how to read a flow within it, and how much it has read."""
+    """What one flow's reading shares: the names it may use, how to read a flow within it, and how much it has read.
+
+    `folds` are those made so far: over one filter the parts of a leaf share theirs, by kind, parameters and match.
+    """
 
     names: Names
     flow: Callable[[Any, Place], Node | None]
     nodes: int = 0
+    folds: dict[tuple[str, tuple[tuple[str, Any], ...], int], Fold] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """One place in a flow. `match` is which events are in view here: the windows and the filter around it."""
 
     reading: Reading
     path: str
-    match: Match = field(default_factory=Match)
+    match: Match = EVERYTHING
     depth: int = 0
 
     @property
@@ -45,7 +52,7 @@ class Place:
         """The place of a member or an element."""
         path = self.path
         for key in keys:
-            path = f"{path}/{escape(key)}"
+            path = f"{path}/{key}" if key.__class__ is int else f"{path}/{escape(key)}"
         return Place(self.reading, path, self.match, self.depth)
 
     def seeing(self, match: Match) -> Place:
@@ -60,9 +67,14 @@ class Place:
         """Read a flow that stands here, one level deeper."""
         return self.reading.flow(value, Place(self.reading, self.path, self.match, self.depth + 1))
 
-    def fold(self, kind: str, params: Iterable[tuple[str, Any]] = (), *, match: Match | None = None) -> Fold:
+    def fold(self, kind: str, params: tuple[tuple[str, Any], ...] = (), *, match: Match | None = None) -> Fold:
         """What to remember of the events in view, per context of the badge."""
-        return Fold(kind, self.match if match is None else match, tuple(params), self.names.per)
+        match = self.match if match is None else match
+        key = (kind, params, id(match))
+        fold = self.reading.folds.get(key)
+        if fold is None:
+            fold = self.reading.folds[key] = Fold(kind, match, params, self.names.per)
+        return fold
 
     def counts(self) -> bool:
         """Count one more node; False, with one fault, where the flow has too many."""
@@ -141,7 +153,8 @@ class Operator:
 
 def escape(key: str | int) -> str:
     """A key as a part of a JSON pointer (RFC 6901)."""
-    return str(key).replace("~", "~0").replace("/", "~1")
+    text = str(key)
+    return text.replace("~", "~0").replace("/", "~1") if "~" in text or "/" in text else text
 
 
 def described(value: Any) -> str:

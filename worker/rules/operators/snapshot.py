@@ -6,8 +6,9 @@ what each metric remembers. Inside a window a metric is of the window's events. 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from worker.rules.ir import All, Check, Node, Test
 from worker.rules.operators.checks import read_instant_checks, read_number_checks

@@ -19,7 +19,7 @@ from worker.rules.plan.identity import gate_key
 from worker.rules.plan.keeping import Keeping, Kept
 from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route
 from worker.rules.plan.timing import (
-    Drift,
+    UP,
     Threshold,
     counted,
     covers,
@@ -69,6 +69,7 @@ class _Compiler:
         self.fixed_sources: dict[tuple[str, int], Source] = {}
         self.needs: dict[str, tuple[str, ...]] = {}
         self.touches: dict[str, Touches] = {}
+        self.one_field: dict[str | None, Touches] = {}
         self.watchers: dict[str, list[int]] = defaultdict(list)
         self.asked: dict[str, list[int]] = defaultdict(list)
         self.marked: set[str] = set()
@@ -127,44 +128,51 @@ class _Compiler:
     def _arrange(self, number: int, badge: Badge) -> None:
         """Decide where the badge hangs: on the rungs of ladders, on changes of its folds, or on its triggers."""
         found = list(tests(badge.formula))
-        self.touches[badge.key] = frozenset({badge.per, *(test.fold.per for test in found)})
+        kept = [self.keeping.of(test.fold) for test in found]
+        self.touches[badge.key] = self._touched(badge.per, found)
         watched = self._is_watched(badge, found)
         rungs = thresholds(badge.formula) if watched else None
-        self._keep(found, rungs)
-        if not watched or Drift.UP in drift(badge.formula):
+        self._keep(kept, rungs)
+        if not watched or drift(badge.formula) & UP:
             for trigger in badge.triggers:
                 self.watchers[trigger].append(number)
         elif rungs is not None:
             for rung in rungs:
                 self.keeping.of(rung.fold).rungs.append((rung, number))
         else:
-            for test in found:
-                self.keeping.of(test.fold).dependents.append(number)
+            for each in kept:
+                each.dependents.append(number)
+
+    def _touched(self, per: str | None, found: Sequence[Test]) -> Touches:
+        """The `per` fields of a badge and its folds: one object for all badges that have the same."""
+        for test in found:
+            if test.fold.per != per:
+                break
+        else:
+            return self.one_field.setdefault(per, frozenset({per}))
+        return frozenset({per, *(test.fold.per for test in found)})
 
     def _is_watched(self, badge: Badge, found: Sequence[Test]) -> bool:
         """Whether the badge is false at first and every step of one of its folds is one of its triggers."""
-        return (
-            all(test.fold.per == badge.per for test in found)
-            and all(self._is_granted_here(badge, key) for key in self.needs.get(badge.key, ()))
-            and not any(self._is_fixed(test) for test in found)
-            and covers(badge.triggers, found)
-            and not true_on_empty(badge.formula)
-        )
+        per = badge.per
+        for test in found:
+            if test.fold.per != per or (self.overrides and self._is_fixed(test)):
+                return False
+        for key in self.needs.get(badge.key, ()):
+            if not self._is_granted_here(badge, key):
+                return False
+        return covers(badge.triggers, found) and not true_on_empty(badge.formula)
 
     def _is_granted_here(self, badge: Badge, key: str) -> bool:
         """Whether the grant of what a badge asks for is an occasion to test it in each context that it changes."""
         return badge.per is None or self.badges[key].per == badge.per
 
-    def _keep(self, found: Sequence[Test], rungs: Sequence[Threshold] | None) -> None:
+    def _keep(self, kept: Sequence[Kept], rungs: Sequence[Threshold] | None) -> None:
         """Say how much of each fold the badge needs: up to its thresholds, or all of what it asks and merely shows."""
-        bounded = set()
-        for rung in rungs or ():
-            bounded.add(id(self.keeping.of(rung.fold)))
-            self.keeping.need(rung)
-        for test in found:
-            kept = self.keeping.of(test.fold)
-            if id(kept) not in bounded:
-                kept.whole = True
+        bounded = [self.keeping.need(rung) for rung in rungs or ()]
+        for each in kept:
+            if each not in bounded:
+                each.whole = True
 
     # -- goals
 

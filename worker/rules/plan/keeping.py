@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import itemgetter
+
+from msgspec.structs import replace
 
 from worker.errors import AuthorError, Fault
 from worker.events.types import Event
@@ -25,7 +27,7 @@ from worker.rules.state import FoldState
 Step = Callable[[FoldState, Event], FoldState]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Kept:
     """A fold while the plan is made. `whole` is set where some badge needs more of it than a threshold does.
 
@@ -61,13 +63,14 @@ class Keeping:
             self._by_object[id(fold)] = kept
         return kept
 
-    def need(self, found: Threshold) -> None:
-        """A badge needs the fold of a threshold as far as that threshold."""
+    def need(self, found: Threshold) -> Kept:
+        """A badge needs the fold of a threshold as far as that threshold; returns what is kept of it."""
         kept = self.of(found.fold)
         if is_unit(found.fold, found.fact):
             kept.enough = max(kept.enough, whole_number(found))
         else:
             kept.whole = True
+        return kept
 
     def settle(self) -> tuple[Memory, ...]:
         """Caps what may be capped and gives every fold its memory; no fold is used for the first time afterwards."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Flag, auto
 from fractions import Fraction
 
 from worker.rules.ir import (
@@ -38,15 +37,9 @@ GROWING = frozenset({"count", "distinct", "periods"})
 BOUNDED_SETS = frozenset({"distinct", "periods"})
 
 
-class Drift(Flag):
-    """Ways in which time alone, between two events, can change a verdict."""
-
-    NONE = 0
-    UP = auto()
-    DOWN = auto()
-
-
-BOTH = Drift.UP | Drift.DOWN
+#: Ways in which time alone, between two events, can change a verdict: a sum of these. (A Flag takes ten times as long.)
+UP, DOWN = 1, 2
+BOTH = UP | DOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +57,31 @@ def counted(event_type: str) -> bool:
     return not any(event_type == name or (name[-1] == "." and event_type.startswith(name)) for name in NEVER_COUNTED)
 
 
-def drift(node: Node) -> Drift:
+def drift(node: Node) -> int:
     """What the passing of time alone can do to a formula's verdict."""
     match node:
         case Test():
             return _test_drift(node)
         case All(children=children) | Some(children=children):
-            found = Drift.NONE
+            found = 0
             for child in children:
                 found |= drift(child)
             return found
         case Not(child=child):
             below = drift(child)
-            return (Drift.DOWN if Drift.UP in below else Drift.NONE) | (Drift.UP if Drift.DOWN in below else Drift.NONE)
+            return (DOWN if below & UP else 0) | (UP if below & DOWN else 0)
         case Windowed(child=child):
             return drift(child)
         case Held():
-            return Drift.NONE
+            return 0
 
 
-def _test_drift(test: Test) -> Drift:
-    found = Drift.NONE
+def _test_drift(test: Test) -> int:
+    found = 0
     moving = [bound for bound in test.fold.match.bounds if bound.moment.at_us is None]
     for check in test.checks:
         if check.operator == "$years":
-            found |= Drift.UP if not moving else BOTH
+            found |= UP if not moving else BOTH
         elif _names_now(check):
             found |= _against_rising_bound(check) if not moving else BOTH
         elif moving:
@@ -102,15 +95,15 @@ def _names_now(check: Check) -> bool:
     return any(isinstance(operand, Moment) and operand.at_us is None for operand in operands)
 
 
-def _against_rising_bound(check: Check) -> Drift:
+def _against_rising_bound(check: Check) -> int:
     """Between events the fact stands still and the bound rises with now."""
     return _of_falling_fact(check) if rises_with_now(check.operand) else BOTH
 
 
-def _of_falling_fact(check: Check) -> Drift:
+def _of_falling_fact(check: Check) -> int:
     if check.operator in ("$gte", "$gt"):
-        return Drift.DOWN
-    return Drift.UP if check.operator in ("$lte", "$lt") else BOTH
+        return DOWN
+    return UP if check.operator in ("$lte", "$lt") else BOTH
 
 
 def _only_shrinks(bound: Bound) -> bool:
@@ -184,10 +177,10 @@ def thresholds(node: Node) -> list[Threshold] | None:
 
 def covers(triggers: frozenset[str], found: Iterable[Test]) -> bool:
     """Whether every event that can change a fold of these tests is a trigger."""
-    return all(_covered(triggers, test.fold) for test in found)
+    return all(_covered(triggers, test.fold.match.types) for test in found)
 
 
-def _covered(triggers: frozenset[str], fold: Fold) -> bool:
-    if not fold.match.types:
+def _covered(triggers: frozenset[str], types: tuple[str, ...]) -> bool:
+    if not types:
         return "*" in triggers
-    return all(name in triggers or ("*" in triggers and counted(name)) for name in fold.match.types)
+    return triggers.issuperset(types) or ("*" in triggers and all(name in triggers or counted(name) for name in types))
