@@ -103,17 +103,28 @@ async def verify(dsn: str, bootstrap_servers: str, *, poison: list[bytes]) -> Ve
 
 
 async def _awards_stored(connection: Any, verdict: Verdict) -> None:
-    rows = await connection.fetch("SELECT user_id, badge_key, context, awarded_at FROM user_badges")
-    stored = [
-        (row["user_id"], row["badge_key"], row["context"], row["awarded_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-        for row in rows
-    ]
+    stored = await stored_awards(connection)
     verdict.counts["awards"] = len(stored)
     verdict.expect("user_badges", set(stored), expected_awards())
     verdict.expect("rows of user_badges", len(stored), len(expected_awards()))
 
 
+async def stored_awards(connection: Any) -> list[Award]:
+    """Every row of user_badges."""
+    rows = await connection.fetch("SELECT user_id, badge_key, context, awarded_at FROM badges.user_badges")
+    return [
+        (row["user_id"], row["badge_key"], row["context"], row["awarded_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+        for row in rows
+    ]
+
+
 async def _awards_published(bootstrap_servers: str, verdict: Verdict) -> None:
+    first = await published(bootstrap_servers, verdict)
+    verdict.expect("awards topic", {award_key(body) for body in first.values()}, expected_awards())
+
+
+async def published(bootstrap_servers: str, verdict: Verdict) -> dict[str, Any]:
+    """The messages on the awards topic by id; notes a wrong id or key, two that differ, a sequence out of order."""
     records = await messages(bootstrap_servers, "badges.awards")
     first: dict[str, Any] = {}
     orders: dict[str, list[int]] = {}
@@ -132,11 +143,10 @@ async def _awards_published(bootstrap_servers: str, verdict: Verdict) -> None:
             orders.setdefault(body["user_id"], []).append(body["sequence"])
         if first.setdefault(body["id"], body) != body:
             verdict.deviations.append(f"two messages with id {body['id']} differ")
-    published = {award_key(body) for body in first.values()}
     verdict.counts["messages"] = len(records)
-    verdict.expect("awards topic", published, expected_awards())
     for user_id, sequences in orders.items():
         verdict.expect(f"sequence of {user_id}", sequences, list(range(1, len(sequences) + 1)))
+    return first
 
 
 async def _log_and_state(connection: Any, verdict: Verdict) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.samples import AnyStore, badge
+from tests.contracts.samples import NOON, AnyStore, badge
 from worker.store.catalog import HeadMoved
 from worker.store.memory import MemoryStore
 from worker.store.postgres import PostgresStore
@@ -147,3 +147,29 @@ async def test_a_version_that_was_compared_with_another_head_is_refused(store: A
     assert head is not None
     assert (head.version, head.hash) == (1, "h1")
     assert (await _ids(store))[0].keys() == {"a"}
+
+
+async def test_versions_are_listed_and_kept(store: AnyStore) -> None:
+    """Every version stays with its text; the list goes from new to old, in pages, and marks the one that rules."""
+    assert await store.catalog_versions() == []
+    for number in range(1, 4):
+        await store.apply_catalog(
+            json.dumps({"a": number}),
+            f"h{number}",
+            badges=[badge(f"b{one}") for one in range(number)],
+            event_types=[],
+            applied_by="anna",
+            changes=f"change {number}",
+            note=f"note {number}",
+        )
+    found = await store.catalog_versions(limit=2)
+    assert [(one.version, one.badges, one.changes, one.note, one.applied_by, one.rules) for one in found] == [
+        (3, 3, "change 3", "note 3", "anna", True),
+        (2, 2, "change 2", "note 2", "anna", False),
+    ]
+    assert found[0].applied_us >= found[1].applied_us > NOON
+    assert [one.version for one in await store.catalog_versions(before=2)] == [1]
+    first = await store.catalog_stored(1)
+    assert first is not None
+    assert (first.version, first.hash, first.document, first.basis) == (1, "h1", '{"a": 1}', 1)
+    assert [await store.catalog_stored(number) for number in (0, 4)] == [None, None]

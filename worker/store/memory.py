@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from worker.exchange import Claim, DeadLetter, OutboxRow
 from worker.rules.catalog.definitions import Badge
 from worker.store.blobs import storable
-from worker.store.catalog import StoredCatalog, basis_of
+from worker.store.catalog import StoredCatalog, VersionRow, basis_of
 from worker.store.dead_letters import BuriedLetter, ReasonCount
 from worker.store.memory_tables import CatalogRow, Holder, LeaseRow, Locks, OutboxEntry, PartitionRow, Tables
 from worker.store.memory_transaction import MemoryTransaction
@@ -178,6 +178,25 @@ class MemoryStore:
         row = self.tables.catalogs[-1]
         return StoredCatalog(len(self.tables.catalogs), row.hash, row.document, row.basis)
 
+    async def catalog_stored(self, version: int) -> StoredCatalog | None:
+        """One version; None where there is none of this number."""
+        if not 0 < version <= len(self.tables.catalogs):
+            return None
+        row = self.tables.catalogs[version - 1]
+        return StoredCatalog(version, row.hash, row.document, row.basis)
+
+    async def catalog_versions(self, *, before: int | None = None, limit: int = 50) -> list[VersionRow]:
+        """The newest versions, newest first; `before` is the last one of the page before."""
+        newest = len(self.tables.catalogs)
+        rows = [
+            VersionRow(
+                number, row.basis, row.badges, row.changes, row.note, row.applied_by, row.applied_us, number == newest
+            )
+            for number, row in enumerate(self.tables.catalogs, 1)
+            if before is None or number < before
+        ]
+        return rows[::-1][:limit]
+
     async def catalog_knows(self, digest: str) -> bool:
         """Whether a catalog with this hash was ever a version."""
         return any(row.hash == digest for row in self.tables.catalogs)
@@ -199,14 +218,16 @@ class MemoryStore:
 
         `base` and `builds` are as the real store takes them. Raises HeadMoved.
         """
-        del applied_by, changes, note
         holder = Holder()
         try:
             await self._locks.take_catalog(holder)
             head = await self.catalog_head()
             if head is None or head.hash != digest:
                 basis = basis_of(head, base=base, builds=builds) or len(self.tables.catalogs) + 1
-                self.tables.catalogs.append(CatalogRow(digest, document_json, basis))
+                at_us = round(self._clock() * 1_000_000)
+                self.tables.catalogs.append(
+                    CatalogRow(digest, document_json, basis, len(badges), changes, note, applied_by, at_us)
+                )
                 for ids, names in (
                     (self.tables.badge_ids, [badge.key for badge in badges]),
                     (self.tables.event_type_ids, event_types),

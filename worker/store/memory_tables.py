@@ -71,6 +71,11 @@ class CatalogRow:
     hash: str
     document: str
     basis: int
+    badges: int
+    changes: str
+    note: str
+    applied_by: str
+    applied_us: int
 
 
 @dataclass(slots=True)
