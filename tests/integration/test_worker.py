@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from structlog.testing import capture_logs
 
 from tests.rig.kafka import KafkaService
 from tests.rig.waiting import until
@@ -209,6 +210,16 @@ async def test_a_stop_is_quick_and_clean(rig: Rig) -> None:
     await rig.produce(line(event(2)))
     async with rig.working():
         await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 2, "the second award")
+
+
+async def test_a_stop_while_waiting_for_the_tables(empty_dsn: str) -> None:
+    """A worker that waits for its tables ends at once when it is asked to stop."""
+    worker = Worker(load_settings(database_url=empty_dsn, metrics_port=0, allow_insecure="fsync"))
+    task = asyncio.create_task(worker.run())
+    with capture_logs() as lines:
+        await until(lambda: any(found["event"] == "schema_awaited" for found in lines), "waiting")
+    worker.stop()
+    await asyncio.wait_for(task, 5)
 
 
 async def test_a_new_catalog_is_taken_up_while_events_flow(rig: Rig) -> None:

@@ -336,10 +336,15 @@ def supervised(folder: Path, program: str, *, processes: int = 2) -> Supervisor:
     return Supervisor(command, processes=processes, host="127.0.0.1", port=0)
 
 
+def lines(folder: Path, name: str) -> list[str]:
+    """What children wrote into a file."""
+    file = folder / name
+    return file.read_text().split() if file.exists() else []
+
+
 def starts(folder: Path) -> list[str]:
     """The numbers of the children in the order of their starts."""
-    file = folder / "starts"
-    return file.read_text().split() if file.exists() else []
+    return lines(folder, "starts")
 
 
 async def test_a_killed_child_is_replaced(tmp_path: Path) -> None:
@@ -432,6 +437,54 @@ async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch:
     supervisor.stop()
     assert await running is False
     assert [child.process.returncode for child in supervisor.children if child.process] == [-signal.SIGKILL] * 2
+
+
+TWICE = """
+import asyncio, sys
+from worker.cli.worker import _on_signals
+from worker.supervise import Supervisor
+
+async def serve():
+    def command(number, handle):
+        return [sys.executable, "-S", "-c", sys.argv[1], str(number), str(handle), sys.argv[2]]
+    parent = Supervisor(command, processes=2, host="127.0.0.1", port=0)
+    _on_signals(parent.stop, parent.kill)
+    await parent.run()
+
+asyncio.run(serve())
+"""
+STUBBORN = """
+def note(*_):
+    open(f"{folder}/asked", "a").write(f"{os.getpid()}\\n")
+signal.signal(signal.SIGTERM, note)
+say('{"unready": null}')
+open(f"{folder}/up", "a").write(f"{number}\\n")
+for _ in range(300):
+    time.sleep(0.2)
+"""
+
+
+async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    """A parent that is told twice kills its children and ends with 1, however little they want to stop."""
+    program = CHILD + STUBBORN
+    nowhere = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TWICE, program, str(tmp_path), stdout=nowhere, stderr=nowhere
+    )
+    await until(lambda: lines(tmp_path, "up") == ["1", "2"], "both being up")
+    process.terminate()
+    await until(lambda: len(lines(tmp_path, "asked")) == 2, "both being asked")
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 1
+    await until(lambda: not any(alive(int(pid)) for pid in lines(tmp_path, "asked")), "the children's end")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that only waits to be reaped does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
 
 
 async def test_a_child_that_fails_to_stop_well_is_told(tmp_path: Path) -> None:

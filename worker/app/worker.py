@@ -94,8 +94,9 @@ class Worker:
         connections = PARALLEL_BATCHES + SPARE_CONNECTIONS
         name = f"badges {self.name}"
         async with open_store(self.settings, name=name, connections=connections, schema=self.schema) as store:
-            await until_schema(store)
-            plan = await first_plan(store, self.settings)
+            plan = await self._prepared(store)
+            if plan is None:
+                return
             self._announce(plan)
             self._unready = "joining the consumer group"
             applier = Applier(store, plan, self._limits())
@@ -113,6 +114,22 @@ class Worker:
             member.use_stream(consumer)
             await consumer.start()
             await self._until_end(store, consumer, member)
+
+    async def _prepared(self, store: PostgresStore) -> Plan | None:
+        """The plan to start with; None where the end was asked for first: a schema is awaited for a minute."""
+
+        async def prepare() -> Plan:
+            await until_schema(store)
+            return await first_plan(store, self.settings)
+
+        preparing, stopping = asyncio.create_task(prepare()), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return preparing.result() if preparing.done() else None
+        finally:
+            for task in (preparing, stopping):
+                task.cancel()
+            await asyncio.wait({preparing, stopping})
 
     async def _until_end(self, store: PostgresStore, consumer: Consumer, member: Member) -> None:
         assert self._relay is not None  # noqa: S101 (made just before)
