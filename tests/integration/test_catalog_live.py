@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from worker.app import put_in_force
 from worker.app.catalog import read_catalog
 from worker.errors import TransientError
 from worker.store import pool as pool_room
+from worker.store import population
 from worker.store.catalog import HeadMoved
 from worker.store.pool import close_pool, create_pool, open_connection
+from worker.store.population import PopulationTable
 from worker.store.postgres import PostgresStore
 from worker.store.session import Session
 
@@ -121,6 +123,36 @@ def test_diff_for_programs(run: Run) -> None:
     assert (gain["key"], gain["would_gain"], gain["samples"]) == ("commentator_25", 12, ["u40", "u5"])
     status, out, _ = run("diff", "catalog.yaml", "--no-preview", "--format", "json")
     assert (status, json.loads(out)["population"]) == (0, None)
+
+
+def test_a_preview_is_read_in_pages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a page of users or of a user's events ends, the figures are the same, and no page is larger."""
+    run("apply", "catalog.yaml")
+    write(CHANGED)
+    whole = run("diff", "catalog.yaml", "--format", "json")[1]
+    monkeypatch.setattr(population, "_USERS", 7)
+    monkeypatch.setattr(population, "_EVENTS", 11)
+    pages: list[int] = []
+    take = PopulationTable.events
+
+    async def counted(self: PopulationTable, *arguments: Any) -> AsyncIterator[list[Any]]:
+        async for page in take(self, *arguments):
+            pages.append(len(page))
+            yield page
+
+    monkeypatch.setattr(PopulationTable, "events", counted)
+    assert run("diff", "catalog.yaml", "--format", "json")[1] == whole
+    assert (max(pages), sum(pages)) == (11, 3_563)
+
+
+async def test_a_preview_writes_nothing(community: str) -> None:
+    """What a preview asks of the database is asked in transactions that may not write."""
+    store = await store_of(community)
+    try:
+        with pytest.raises(TransientError, match="25006"):
+            await PopulationTable(store.pool)._read("move_head", 1)
+    finally:
+        await close_pool(store.pool)
 
 
 def test_diff_names_all_who_gain(run: Run) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.evaluate import Asking, apply, begin_again
@@ -134,7 +136,7 @@ def _matters(route: Route) -> bool:
 def _nearly(badge: Badge) -> Badge | None:
     """The badge with its lower bounds at 80 %; None where that is the same."""
     formula = _lowered(badge.formula)
-    return None if formula == badge.formula else replace(badge, key=badge.key + _NEARLY, formula=formula)
+    return None if formula == badge.formula else structs.replace(badge, key=badge.key + _NEARLY, formula=formula)
 
 
 def _lowered(node: Node) -> Node:
@@ -144,11 +146,13 @@ def _lowered(node: Node) -> Node:
             checks = tuple(_lowered_bound(check) for check in node.checks)
             if clauses == fold.match.clauses and checks == node.checks:
                 return node
-            return replace(node, fold=replace(fold, match=replace(fold.match, clauses=clauses)), checks=checks)
+            return structs.replace(
+                node, fold=structs.replace(fold, match=structs.replace(fold.match, clauses=clauses)), checks=checks
+            )
         case All(children=children) | Some(children=children):
-            return replace(node, children=tuple(_lowered(child) for child in children))
+            return structs.replace(node, children=tuple(_lowered(child) for child in children))
         case Windowed(child=child):
-            return replace(node, child=_lowered(child))
+            return structs.replace(node, child=_lowered(child))
     return node
 
 
@@ -157,4 +161,4 @@ def _lowered_bound(bound: Any) -> Any:
     operand = bound.operand
     if bound.operator not in _LOWER or isinstance(operand, bool) or not isinstance(operand, int | Decimal):
         return bound
-    return replace(bound, operand=operand * CLOSE) if operand > 1 else bound
+    return structs.replace(bound, operand=operand * CLOSE) if operand > 1 else bound
