@@ -17,6 +17,7 @@ from worker.exchange import Claim
 from worker.pipeline.batch import BatchFacts, CatalogMoved, record_sha
 from worker.pipeline.group import Brake, Member
 from worker.pipeline.partition import Hooks, Pace, PartitionOwner
+from worker.pipeline.turns import Turns
 
 PARTITION = ("events", 0)
 
@@ -127,6 +128,18 @@ class Rig:
     fenced: list[int]
     moved: list[int]
 
+    def sizes(self) -> list[int]:
+        """The sizes of the batches that are applied from now on."""
+        found: list[int] = []
+        apply = self.applier.apply
+
+        async def measured(claim: Claim, records: Sequence[Record], **more: Any) -> BatchFacts:
+            found.append(len(records))
+            return await apply(claim, records, **more)
+
+        self.applier.apply = measured  # type: ignore[method-assign]
+        return found
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Feed what a fetch would give until the condition holds."""
         async with asyncio.timeout(5):
@@ -161,7 +174,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> Any:
         store=store,  # type: ignore[arg-type]
         stream=stream,  # type: ignore[arg-type]
         applier=applier,  # type: ignore[arg-type]
-        slots=asyncio.Semaphore(1),
+        slots=Turns(1),
         pace=Pace(max_events=4, max_seconds=0.0),
         hooks=hooks,
     )
@@ -354,6 +367,73 @@ async def test_a_member_that_ended_knows_how_far_it_came(rig: Rig) -> None:
     await member.finish(5.0)
     assert rig.store.released == 1
     assert member.offsets() == {PARTITION: 11}
+
+
+async def test_a_lone_record_waits_for_nobody(rig: Rig) -> None:
+    """While no other batch runs, what has come is applied at once, however long batches may wait to fill."""
+    rig.owner.pace = replace(rig.owner.pace, max_seconds=60.0)
+    rig.stream.records = {0: record(0)}
+    await rig.until(lambda: rig.store.next_offset == 1)
+    rig.stream.records[1] = record(1)
+    await rig.until(lambda: rig.store.next_offset == 2)
+
+
+async def test_records_gather_while_another_batch_runs(rig: Rig) -> None:
+    """A batch that is not full waits for the one that runs to end, and then takes all that has come."""
+    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=60.0), Turns(2)
+    sizes = rig.sizes()
+    async with rig.owner.slots:
+        for offset in range(3):
+            rig.stream.records = {at: record(at) for at in range(offset + 1)}
+            await rig.until(lambda wanted=offset + 1: rig.owner.read_offset == wanted)  # type: ignore[misc]
+        assert rig.applier.applied == []
+    await rig.until(lambda: rig.store.next_offset == 3)
+    assert sizes == [3]
+
+
+async def test_a_full_batch_waits_for_no_turn(rig: Rig) -> None:
+    """A batch that became full while it waited goes at once, beside the one that runs."""
+    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=60.0), Turns(2)
+    sizes = rig.sizes()
+    async with rig.owner.slots:
+        rig.stream.records = {at: record(at) for at in range(3)}
+        await rig.until(lambda: rig.owner.read_offset == 3)
+        rig.stream.records = {at: record(at) for at in range(5)}
+        await rig.until(lambda: rig.store.next_offset == 4)
+    assert sizes[0] == 4
+
+
+async def test_no_batch_waits_longer_than_it_may(rig: Rig) -> None:
+    """Once its time is over a batch runs beside the others, full or not."""
+    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=0.01), Turns(2)
+    async with rig.owner.slots:
+        rig.stream.records = {0: record(0)}
+        await rig.until(lambda: rig.store.next_offset == 1)
+
+
+async def test_turns_go_by_arrival() -> None:
+    """One at a time of those in the line gets its turn, the first that still waits; no more run than may."""
+    turns, order = Turns(2), list[str]()
+    async with turns:
+        first, second, third = (turns.line_up() for _ in range(3))
+        first.cancel()
+        async with turns:
+            assert not second.done()
+        assert not second.done()
+    assert second.done()
+    assert not third.done()
+
+    async def take(name: str) -> None:
+        async with turns:
+            order.append(name)
+
+    async with turns, turns:
+        waiting = asyncio.create_task(take("late"))
+        await asyncio.sleep(0)
+        assert order == []
+    await waiting
+    assert order == ["late"]
+    assert third.done()
 
 
 def test_the_sha_of_a_record_names_its_content() -> None:

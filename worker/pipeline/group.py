@@ -15,6 +15,7 @@ from worker.errors import OperatorError, TransientError
 from worker.pipeline.batch import Applier, BatchFacts
 from worker.pipeline.partition import Hooks, Pace, PartitionOwner
 from worker.pipeline.protocols import Store, Stream
+from worker.pipeline.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ class Member:
         self.owners: dict[tuple[str, int], PartitionOwner] = {}
         self._hooks = replace(hooks, applied=self._applied)
         self._told = hooks.applied
-        self._slots = asyncio.Semaphore(parallel)
+        self._slots = Turns(parallel)
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stream: Stream | None = None
         self._stop = asyncio.Event()

@@ -23,6 +23,7 @@ from worker.events import Record, Rejected
 from worker.exchange import Claim
 from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, record_sha
 from worker.pipeline.protocols import Store, Stream
+from worker.pipeline.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ LONG_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How large batches grow and how long they wait to fill; how many records, and bytes, may wait for their batch."""
+    """How large batches grow and how long they may wait to; how many records, and bytes, may wait for their batch."""
 
     max_events: int = 5000
     max_seconds: float = 0.05
@@ -65,7 +66,7 @@ class PartitionOwner:
         store: Store,
         stream: Stream,
         applier: Applier,
-        slots: asyncio.Semaphore,
+        slots: Turns,
         pace: Pace,
         hooks: Hooks,
     ) -> None:
@@ -91,7 +92,8 @@ class PartitionOwner:
         self._hole: int | None = None
         self._hole_at: int | None = None
         self._limit = pace.max_events
-        self._first_at = 0.0
+        self._first_at = self._taken_at = 0.0
+        self._turn: asyncio.Future[None] | None = None
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=partition[0], partition=partition[1])
@@ -135,6 +137,8 @@ class PartitionOwner:
         self._queued_bytes += _bytes_of(records)
         self.read_offset = records[-1].offset + 1
         self._arrived.set()
+        if len(self._queue) >= self._limit:
+            self._hurry()
 
     def seek_again(self) -> None:
         """Read on from where this owner is; called when the client may have lost its place."""
@@ -147,6 +151,7 @@ class PartitionOwner:
         """Finish the running transaction and end; synchronous, so that a revocation takes effect at once."""
         self._stopping.set()
         self._arrived.set()
+        self._hurry()
 
     # ---- the task ---------------------------------------------------------------------------------------------------
 
@@ -283,8 +288,23 @@ class PartitionOwner:
         if self._stopping.is_set() or not self._queue:
             return []
         if len(self._queue) < self._limit:
-            await self._pause(self._first_at + self.pace.max_seconds - monotonic())
+            await self._gather(self._first_at + self.pace.max_seconds - monotonic())
+        self._taken_at = monotonic()
         return self._queue[: self._limit]
+
+    async def _gather(self, seconds: float) -> None:
+        """Let records gather while other batches run, until it is this partition's turn or the batch is full."""
+        if seconds <= 0:
+            return
+        self._turn = self.slots.line_up()
+        try:
+            await asyncio.wait({self._turn}, timeout=seconds)
+        finally:
+            self._turn.cancel()
+
+    def _hurry(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
     async def _apply(self, records: list[Record]) -> None:
         async with self.slots:
@@ -307,8 +327,7 @@ class PartitionOwner:
                 facts = await self._refuse(records[0], poison)
         del self._queue[: len(records)]
         self._queued_bytes -= _bytes_of(records)
-        if self._queue:
-            self._first_at = monotonic()
+        self._first_at = self._taken_at  # what is left came later, or had to wait then
         self.next_offset = facts.next_offset
         self.progressed_at = monotonic()
         self._limit = min(self.pace.max_events, self._limit * 2)

@@ -1,0 +1,44 @@
+"""Which of a worker's partitions may apply a batch now, and which let more records gather first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Turns:
+    """At most `parallel` batches at a time (`async with`), and a line for those that are not full yet.
+
+    A transaction costs much the same for one record as for a hundred. While none runs, waiting for company gains
+    nothing, and the first in the line goes at once; while one runs, records gather.
+    """
+
+    def __init__(self, parallel: int) -> None:
+        self._slots = asyncio.Semaphore(parallel)
+        self._running = 0
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    def line_up(self) -> asyncio.Future[None]:
+        """Done once no batch runs and those who came before had their turn.
+
+        Whoever does not wait for it any longer sets or cancels it.
+        """
+        turn = asyncio.get_running_loop().create_future()
+        if self._running:
+            self._line.append(turn)
+        else:
+            turn.set_result(None)
+        return turn
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        self._running += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running -= 1
+        self._slots.release()
+        while self._line and not self._running:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
