@@ -411,6 +411,19 @@ async def test_no_batch_waits_longer_than_it_may(rig: Rig) -> None:
         await rig.until(lambda: rig.store.next_offset == 1)
 
 
+async def test_a_batch_takes_what_came_while_it_waited_for_a_slot(rig: Rig) -> None:
+    """Records that come after a batch was due, but before it could begin, are part of it."""
+    rig.owner.slots = Turns(1)
+    sizes = rig.sizes()
+    async with rig.owner.slots:
+        for offset in range(3):
+            rig.stream.records = {at: record(at) for at in range(offset + 1)}
+            await rig.until(lambda wanted=offset + 1: rig.owner.read_offset == wanted)  # type: ignore[misc]
+            await asyncio.sleep(0)
+    await rig.until(lambda: rig.store.next_offset == 3)
+    assert sizes == [3]
+
+
 async def test_turns_go_by_arrival() -> None:
     """One at a time of those in the line gets its turn, the first that still waits; no more run than may."""
     turns, order = Turns(2), list[str]()

@@ -196,9 +196,8 @@ class PartitionOwner:
         self._log.info("partition_claimed", epoch=self.claim.epoch, next_offset=self.claim.next_offset)
         self.stream.resume(self.partition)
         while not self._stopping.is_set():
-            records = await self._next_batch()
-            if records:
-                await self._apply(records)
+            if await self._batch_is_due():
+                await self._apply()
 
     async def _take(self) -> Claim | None:
         beginning, end = await self.stream.bounds(self.partition)
@@ -275,7 +274,7 @@ class PartitionOwner:
         self._hole = self._hole_at = None
         self.stream.seek(self.partition, hole)
 
-    async def _next_batch(self) -> list[Record]:
+    async def _batch_is_due(self) -> bool:
         if not self._queue:
             self._arrived.clear()
             if self._hole is None and not self._stopping.is_set() and self._failure is None:
@@ -284,13 +283,12 @@ class PartitionOwner:
             raise self._failure
         if self._hole is not None and not self._queue:
             await self._settle_hole()
-            return []
+            return False
         if self._stopping.is_set() or not self._queue:
-            return []
+            return False
         if len(self._queue) < self._limit:
             await self._gather(self._first_at + self.pace.max_seconds - monotonic())
-        self._taken_at = monotonic()
-        return self._queue[: self._limit]
+        return True
 
     async def _gather(self, seconds: float) -> None:
         """Let records gather while other batches run, until it is this partition's turn or the batch is full."""
@@ -306,11 +304,12 @@ class PartitionOwner:
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
 
-    async def _apply(self, records: list[Record]) -> None:
+    async def _apply(self) -> None:
         async with self.slots:
             if self._stopping.is_set() or self.claim is None:
                 return
-            started = monotonic()
+            started = self._taken_at = monotonic()
+            records = self._queue[: self._limit]  # only now: more may have come while all slots were taken
             try:
                 facts = await self.applier.apply(self.claim, records, from_offset=self.next_offset)
             except TransientError:
