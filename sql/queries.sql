@@ -78,18 +78,43 @@ LIMIT $5;
 -- ================================================================ users
 
 -- name: lock_users
--- Lock users in sorted order and read what their row holds.
+-- Lock users in sorted order. Rows come back of those not known, and of those known that others changed meanwhile; one
+-- more row, without a user, says in `award_sequence` how many were locked.
+WITH locked AS MATERIALIZED (
+    SELECT u.user_id, u.award_sequence, u.built_version, u.newest_at, u.newest_source, u.newest_id, u.state,
+           w.known AND u.home IS NOT DISTINCT FROM $3 AS at_home
+    FROM unnest($1::text[], $2::boolean[]) AS w (user_id, known)
+    JOIN users u ON u.user_id = w.user_id
+    ORDER BY u.user_id
+    FOR UPDATE OF u
+)
 SELECT user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state
-FROM users WHERE user_id = ANY($1::text[])
-ORDER BY user_id
-FOR UPDATE;
+FROM locked WHERE NOT at_home
+UNION ALL
+SELECT NULL, count(*), NULL, NULL, NULL, NULL, NULL FROM locked;
 
 -- name: insert_users
 -- Make the rows of new users, in sorted order; those that somebody else made meanwhile do not come back.
-INSERT INTO users (user_id)
-SELECT user_id FROM unnest($1::text[]) AS u (user_id) ORDER BY user_id COLLATE "C"
+INSERT INTO users (user_id, home, built_version)
+SELECT user_id, $2, $3 FROM unnest($1::text[]) AS u (user_id) ORDER BY user_id COLLATE "C"
 ON CONFLICT DO NOTHING
 RETURNING user_id;
+
+-- name: log_tails
+-- The logged events of users after an instant, source and id each.
+SELECT e.user_id, e.source, e.id, e.type, e.occurred_at, e.payload
+FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS w (user_id, newest_at, source, id)
+JOIN events e ON e.user_id = w.user_id AND e.occurred_at >= w.newest_at
+WHERE (e.occurred_at, e.source, e.id) > (w.newest_at, w.source, w.id)
+ORDER BY e.user_id, e.occurred_at, e.source, e.id;
+
+-- name: last_sequences
+-- The number of the last award of each user that has any.
+SELECT w.user_id, l.sequence
+FROM unnest($1::text[]) AS w (user_id)
+CROSS JOIN LATERAL (
+    SELECT sequence FROM badge_awards_log WHERE user_id = w.user_id ORDER BY sequence DESC LIMIT 1
+) AS l;
 
 -- name: load_scopes
 -- The memory of (user, scope) pairs.
@@ -108,9 +133,10 @@ JOIN user_badges b ON b.user_id = w.user_id AND b.context = w.context;
 SELECT badge_key, context, awarded_at FROM user_badges WHERE user_id = $1;
 
 -- name: save_users
--- Write newest event, award sequence and, where it is not null, memory of locked users.
+-- Write newest event, award sequence and, where it is not null, memory of locked users; who has them in memory.
 UPDATE users u
 SET revision = u.revision + 1,
+    home = $8,
     award_sequence = s.award_sequence,
     built_version = coalesce(s.built_version, u.built_version),
     newest_at = s.newest_at,
@@ -130,32 +156,12 @@ ON CONFLICT (user_id, scope) DO UPDATE SET state = excluded.state;
 
 -- ================================================================ awards
 
--- name: grant
--- Store awards and their log entries; the keys refuse a second one.
-WITH given AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[],
-                         $8::uuid[], $9::integer[], $10::text[], $11::text[], $12::text[])
-        AS g (user_id, badge_key, context, awarded_at, source, origin, sequence,
-              award_id, catalog_version, trigger_id, trigger_type, metadata)
-), current AS (
-    INSERT INTO user_badges (user_id, badge_key, context, awarded_at, source, origin, sequence,
-                             award_id, catalog_version, trigger_id, trigger_type, metadata)
-    SELECT user_id, badge_key, context, awarded_at, source, origin, sequence,
-           award_id, catalog_version, trigger_id, trigger_type, metadata::jsonb
-    FROM given ORDER BY user_id COLLATE "C", sequence
-)
-INSERT INTO badge_awards_log (user_id, badge_key, context, awarded_at, source, origin, sequence,
-                              award_id, catalog_version, trigger_id, trigger_type, metadata)
-SELECT user_id, badge_key, context, awarded_at, source, origin, sequence,
-       award_id, catalog_version, trigger_id, trigger_type, metadata::jsonb
-FROM given ORDER BY user_id COLLATE "C", sequence;
-
 -- name: grant_counts
--- How often each award was granted before, in the order asked.
-SELECT count(l.award_id)::integer AS granted
+-- How often each award was granted and taken back, in the order asked.
+SELECT count(l.user_id)::integer AS granted
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w (user_id, badge_key, context, place)
 LEFT JOIN badge_awards_log l
-    ON l.user_id = w.user_id AND l.badge_key = w.badge_key AND l.context = w.context AND l.kind = 'awarded'
+    ON l.user_id = w.user_id AND l.badge_key = w.badge_key AND l.context = w.context AND l.kind = 'revoked'
 GROUP BY w.place
 ORDER BY w.place;
 
@@ -285,6 +291,29 @@ RETURNING version;
 -- name: move_head
 -- Let a version rule.
 INSERT INTO catalog_head (version) VALUES ($1) ON CONFLICT (single) DO UPDATE SET version = excluded.version;
+
+-- name: begin_build
+-- Make the row of a version's build, where it is missing.
+INSERT INTO catalog_builds (version) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- name: take_build
+-- How far the build of a version is, locked to the end of the transaction; nothing where another transaction has it.
+SELECT after, done_at IS NOT NULL AS done FROM catalog_builds WHERE version = $1 FOR UPDATE SKIP LOCKED;
+
+-- name: users_behind
+-- Of the next users those who are not built for a version, and the last one in any case.
+WITH page AS (
+    SELECT user_id, built_version IS DISTINCT FROM $2 AS behind FROM users
+    WHERE user_id > $1 ORDER BY user_id LIMIT $3
+)
+SELECT user_id, behind FROM page WHERE behind OR user_id = (SELECT max(user_id) FROM page) ORDER BY user_id;
+
+-- name: move_build
+-- Users up to one are at the version; without one all are.
+UPDATE catalog_builds
+SET after = coalesce($2, after), users = users + $3, awards = awards + $4, moved_at = clock_timestamp(),
+    done_at = CASE WHEN $2 IS NULL THEN clock_timestamp() END
+WHERE version = $1;
 
 -- name: insert_badges
 -- Give ids to badges that have none, in order of their place in the catalog.

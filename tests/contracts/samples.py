@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from time import monotonic
 from typing import Any, TypeAlias
@@ -24,6 +25,8 @@ from worker.store.postgres import PostgresStore
 from worker.store.transaction import PostgresTransaction
 
 AnyStore: TypeAlias = MemoryStore | PostgresStore
+
+_SEQUENCES = itertools.count(1)
 
 NOON = 1_772_366_400_000_000
 
@@ -58,7 +61,7 @@ def grant(user_id: str = "u1", badge_key: str = "first", /, **changes: Any) -> G
         "source": "auto",
         "origin": "live",
         "award_id": uuid5(NAMESPACE_URL, f"{user_id}|{badge_key}|{changes.get('context', '')}"),
-        "sequence": 1,
+        "sequence": next(_SEQUENCES),
         "catalog_version": 1,
         "trigger_id": "e1",
         "trigger_type": "question.scored",
@@ -121,17 +124,26 @@ def identity(of: Event) -> tuple[str, str, str]:
     return (of.user_id, of.source, of.id)
 
 
+async def load(transaction: Transaction, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
+    """Lock users and read what their rows hold, with the memory and awards of the scopes named and of the user."""
+    found = await transaction.lock(wants, version=1)
+    await transaction.read(
+        found, sorted({(user_id, scope) for user_id, scopes in wants.items() for scope in (*scopes, "")})
+    )
+    return found
+
+
 async def log_of(store: AnyStore, user_id: str) -> list[Event]:
     """The user's log as the store has it."""
     async with store.transaction() as transaction:
-        await transaction.load({user_id: ()})
+        await load(transaction, {user_id: ()})
         return [logged async for logged in transaction.log_of(user_id)]
 
 
 async def state_of(store: AnyStore, user_id: str, *scopes: str) -> UserState:
     """The user's state as the store has it."""
     async with store.transaction() as transaction:
-        return (await transaction.load({user_id: scopes}))[user_id]
+        return (await load(transaction, {user_id: scopes}))[user_id]
 
 
 async def waiting(store: AnyStore) -> list[str]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from decimal import Decimal
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from tests.contracts.samples import (
     event,
     grant,
     letter,
+    load,
     log_of,
     message,
     remember,
@@ -25,8 +27,9 @@ from tests.contracts.samples import (
     waiting,
 )
 from worker.errors import Fenced, PoisonBatch, TransientError
-from worker.exchange import Remembered
+from worker.exchange import Claim, Remembered
 from worker.rules.state import UserState
+from worker.store.memory import MemoryStore
 
 
 class Broken(Exception):
@@ -116,7 +119,7 @@ async def test_exception_undoes_everything(store: AnyStore) -> None:
         async with store.transaction() as transaction:
             await transaction.fence(owner, step(0, 1))
             await transaction.remember([event()])
-            states = await transaction.load({"u1": ["post=5"]})
+            states = await load(transaction, {"u1": ["post=5"]})
             states["u1"].scopes["post=5"]["fold"] = 1
             states["u1"].dirty = {"post=5"}
             states["u1"].award_sequence = 1
@@ -126,8 +129,8 @@ async def test_exception_undoes_everything(store: AnyStore) -> None:
             await transaction.bury([letter()])
             raise Broken
     assert (await claim(store)).next_offset == 0
-    assert await log_of(store, "u1") == []
     assert await state_of(store, "u1", "post=5") == UserState("u1", scopes={"": {}, "post=5": {}})
+    assert await log_of(store, "u1") == []
     assert await waiting(store) == []
     assert await store.dead_letter_counts() == []
 
@@ -136,7 +139,7 @@ async def test_refused_statement_spoils_its_transaction(store: AnyStore) -> None
     """A transaction in which a statement was refused cannot be committed, even by who swallows the refusal."""
     with pytest.raises(TransientError):
         async with store.transaction() as transaction:
-            await transaction.load({"u1": ()})
+            await load(transaction, {"u1": ()})
             await transaction.grant([grant()])
             with pytest.raises(PoisonBatch):
                 await transaction.grant([grant()])
@@ -252,7 +255,7 @@ async def test_own_events_are_in_the_log_before_the_commit(store: AnyStore) -> N
     async with store.transaction() as transaction:
         await transaction.remember([event("u1", "e1")])
         assert await log_of(store, "u1") == []
-        await transaction.load({"u1": ()})
+        await load(transaction, {"u1": ()})
         assert [logged.id async for logged in transaction.log_of("u1")] == ["e1"]
 
 
@@ -297,7 +300,7 @@ async def test_odd_names_are_kept(store: AnyStore, name: str) -> None:
     assert (logged.user_id, logged.id, logged.source, logged.payload) == (name, name, name, {name: name})
     scope = f"post={name}"
     async with store.transaction() as transaction:
-        state = (await transaction.load({name: [scope]}))[name]
+        state = (await load(transaction, {name: [scope]}))[name]
         state.scopes[scope] = {"fold": name}
         state.dirty = {scope}
         await transaction.save([state])
@@ -324,7 +327,7 @@ async def test_state_comes_back(store: AnyStore) -> None:
         "empty": [],
     }
     async with store.transaction() as transaction:
-        state = (await transaction.load({"u1": ["post=5"]}))["u1"]
+        state = (await load(transaction, {"u1": ["post=5"]}))["u1"]
         state.scopes[""] = memory
         state.scopes["post=5"] = {"fold": [1, 2]}
         state.dirty = {"", "post=5"}
@@ -341,12 +344,12 @@ async def test_state_comes_back(store: AnyStore) -> None:
 async def test_only_dirty_scopes_are_written(store: AnyStore) -> None:
     """What is not marked dirty stays as it was, while the user's row moves on."""
     async with store.transaction() as transaction:
-        state = (await transaction.load({"u1": ["a=1"]}))["u1"]
+        state = (await load(transaction, {"u1": ["a=1"]}))["u1"]
         state.scopes = {"": {"f": 1}, "a=1": {"f": 1}}
         state.dirty = {"", "a=1"}
         await transaction.save([state])
     async with store.transaction() as transaction:
-        state = (await transaction.load({"u1": ["a=1"]}))["u1"]
+        state = (await load(transaction, {"u1": ["a=1"]}))["u1"]
         state.scopes = {"": {"f": 2}, "a=1": {"f": 2}}
         state.dirty = {"a=1"}
         state.award_sequence = 4
@@ -358,7 +361,7 @@ async def test_only_dirty_scopes_are_written(store: AnyStore) -> None:
 async def test_held_awards_are_those_of_the_contexts_loaded(store: AnyStore) -> None:
     """Loading gives the awards of the user as a whole and of the values named; `held_by` gives all."""
     async with store.transaction() as transaction:
-        await transaction.load({"u1": ()})
+        await load(transaction, {"u1": ()})
         await transaction.grant(
             [grant("u1", "a"), grant("u1", "b", context="5"), grant("u1", "b", context="6", awarded_us=NOON + 1)]
         )
@@ -366,7 +369,7 @@ async def test_held_awards_are_those_of_the_contexts_loaded(store: AnyStore) -> 
     assert (await state_of(store, "u1", "post=6")).held == {("a", ""): NOON, ("b", "6"): NOON + 1}
     assert (await state_of(store, "u1", "x=a=6")).held == {("a", ""): NOON}
     async with store.transaction() as transaction:
-        await transaction.load({"u1": ()})
+        await load(transaction, {"u1": ()})
         assert len(await transaction.held_by("u1")) == 3
 
 
@@ -374,7 +377,7 @@ async def test_users_are_locked_to_the_end(store: AnyStore) -> None:
     """A second transaction waits for a user's first, and then reads what that one saved."""
     await state_of(store, "u1")
     async with store.transaction() as transaction:
-        state = (await transaction.load({"u1": ()}))["u1"]
+        state = (await load(transaction, {"u1": ()}))["u1"]
         second = asyncio.create_task(state_of(store, "u1"))
         done, _ = await asyncio.wait([second], timeout=0.2)
         assert not done
@@ -390,7 +393,7 @@ async def test_users_are_locked_to_the_end(store: AnyStore) -> None:
 async def test_new_users_of_two_batches_are_one_user(store: AnyStore) -> None:
     """Two transactions that meet a user nobody knew wait for each other; the second reads what the first saved."""
     async with store.transaction() as transaction:
-        state = (await transaction.load({"u1": (), "u2": ()}))["u1"]
+        state = (await load(transaction, {"u1": (), "u2": ()}))["u1"]
         second = asyncio.create_task(state_of(store, "u1"))
         done, _ = await asyncio.wait([second], timeout=0.2)
         assert not done
@@ -403,11 +406,11 @@ async def test_crossing_user_sets_do_not_deadlock(store: AnyStore) -> None:
     """Many transactions over the same users, asked for in any order, all finish: locks are taken in sorted order."""
     users = [f"u{number}" for number in range(8)]
     async with store.transaction() as transaction:
-        await transaction.load(dict.fromkeys(users, ()))
+        await load(transaction, dict.fromkeys(users, ()))
 
     async def bump(order: list[str]) -> None:
         async with store.transaction() as transaction:
-            states = await transaction.load(dict.fromkeys(order, ()))
+            states = await load(transaction, dict.fromkeys(order, ()))
             for state in states.values():
                 state.award_sequence += 1
             await transaction.save(list(states.values()))
@@ -435,25 +438,127 @@ async def test_a_user_is_not_touched_without_the_lock(store: AnyStore) -> None:
 async def test_award_is_granted_once(store: AnyStore) -> None:
     """The key (user, badge, context) refuses a second award as poison; another context or user is another award."""
     async with store.transaction() as transaction:
-        await transaction.load({"u1": (), "u2": ()})
+        await load(transaction, {"u1": (), "u2": ()})
         await transaction.grant([grant("u1", "a"), grant("u2", "a"), grant("u1", "a", context="5")])
     with pytest.raises(PoisonBatch) as refused:
         async with store.transaction() as transaction:
-            await transaction.load({"u1": ()})
+            await load(transaction, {"u1": ()})
             await transaction.grant([grant("u1", "b"), grant("u1", "a", award_id=uuid4())])
     assert "user_badges_pkey" in refused.value.message
     assert (await state_of(store, "u1")).held == {("a", ""): NOON}
 
 
-async def test_grants_are_counted(store: AnyStore) -> None:
-    """How often an award was granted before is told for each asked, in the order asked, repeats included."""
+async def test_taken_back_awards_are_counted(store: AnyStore) -> None:
+    """How often an award was granted and taken back is told for each asked, in the order asked, repeats included."""
     async with store.transaction() as transaction:
-        await transaction.load({"u1": ()})
-        await transaction.grant([grant("u1", "a"), grant("u1", "b", context="5")])
+        await load(transaction, {"u1": ()})
+        await transaction.grant([grant("u1", "a", sequence=1), grant("u1", "b", context="5", sequence=2)])
+    await take_back(store, "u1", "b", "5", sequence=3)
     async with store.transaction() as transaction:
-        asked = [("u1", "b", "5"), ("u1", "b", ""), ("u1", "a", ""), ("u2", "a", ""), ("u1", "a", "")]
-        assert await transaction.grant_counts(asked) == [1, 0, 1, 0, 1]
+        asked = [("u1", "b", "5"), ("u1", "b", ""), ("u1", "a", ""), ("u2", "a", ""), ("u1", "b", "5")]
+        assert await transaction.grant_counts(asked) == [1, 0, 0, 0, 1]
         assert await transaction.grant_counts([]) == []
+
+
+async def take_back(store: AnyStore, user_id: str, badge_key: str, context: str, *, sequence: int) -> None:
+    """Log that an award was taken back."""
+    if isinstance(store, MemoryStore):
+        store.tables.revoked.append((user_id, badge_key, context))
+        return
+    async with store.pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO badge_awards_log (user_id, badge_key, context, award_id, kind, awarded_at, source, origin, "
+            "sequence, catalog_version) VALUES ($1, $2, $3, $4, 'revoked', $5, 'manual', 'manual', $6, 1)",
+            user_id,
+            badge_key,
+            context,
+            uuid4(),
+            NOON,
+            sequence,
+        )
+
+
+# ---------------------------------------------------------------- memory between batches
+
+
+async def batch_of(store: AnyStore, owner: Claim, start: int, known: Collection[str]) -> dict[str, UserState]:
+    """What a batch of this claim reads of `u1`, which it then saves."""
+    async with store.transaction() as transaction:
+        await transaction.fence(owner, step(start, start + 1))
+        found = await transaction.lock(["u1"], version=1, known=known)
+        await transaction.save(list(found.values()))
+    return found
+
+
+async def test_known_users_are_not_read_again(store: AnyStore) -> None:
+    """A user whom nobody else changed since this claim did is locked, but not read; one who is not known is read."""
+    owner = await claim(store)
+    assert set(await batch_of(store, owner, 0, known=())) == {"u1"}
+    assert await batch_of(store, owner, 1, known={"u1"}) == {}
+    assert set(await batch_of(store, owner, 2, known=())) == {"u1"}
+
+
+@pytest.mark.parametrize("other", ["claim again", "partition", "nobody"])
+async def test_users_changed_by_others_are_read_again(store: AnyStore, other: str) -> None:
+    """What is known of a user counts no more once another claim, of any partition, or a job saves the user."""
+    owner = await claim(store)
+    await batch_of(store, owner, 0, known=())
+    if other == "claim again":
+        owner = await claim(store)
+        assert set(await batch_of(store, owner, 1, known={"u1"})) == {"u1"}
+        return
+    if other == "partition":
+        await batch_of(store, await claim(store, 1), 0, known=())
+    else:
+        async with store.transaction() as transaction:
+            await transaction.save(list((await transaction.lock(["u1"], version=1)).values()))
+    assert set(await batch_of(store, owner, 1, known={"u1"})) == {"u1"}
+    assert await batch_of(store, owner, 2, known={"u1"}) == {}
+
+
+async def test_known_user_who_was_removed_begins_anew(store: AnyStore) -> None:
+    """A user whose row is gone is a new one, whatever the caller has in memory; those beside stay known."""
+    owner = await claim(store)
+    async with store.transaction() as transaction:
+        await transaction.fence(owner, step(0, 1))
+        await transaction.lock(["u1", "u2", "u3"], version=1)
+    if isinstance(store, MemoryStore):
+        del store.tables.users["u2"]
+    else:
+        async with store.pool.acquire() as connection:
+            await connection.execute("DELETE FROM users WHERE user_id = 'u2'")
+    async with store.transaction() as transaction:
+        await transaction.fence(owner, step(1, 2))
+        found = await transaction.lock(["u1", "u2", "u3", "u4"], version=1, known={"u1", "u2", "u3"})
+    assert found == {name: UserState(name, scopes={"": {}}) for name in ("u2", "u4")}
+
+
+async def test_tail_is_what_the_state_does_not_hold(store: AnyStore) -> None:
+    """The events after a state's newest one come back in order, those of the open transaction among them."""
+    await remember(store, event("u1", "a"), event("u1", "b", occurred_us=NOON + 2), event("u2", "c"))
+    async with store.transaction() as transaction:
+        await transaction.remember([event("u1", "d", occurred_us=NOON + 1), event("u3", "e")])
+        states = await transaction.lock(["u1", "u2", "u3", "u4"], version=1)
+        assert {
+            name: [one.id for one in tail] for name, tail in (await transaction.tails(states.values())).items()
+        } == {
+            "u1": ["a", "d", "b"],
+            "u2": ["c"],
+            "u3": ["e"],
+        }
+        states["u1"].newest = (NOON, "", "a")
+        states["u2"].newest = (NOON, "", "c")
+        found = await transaction.tails([states["u1"], states["u2"]])
+        assert {name: [one.id for one in tail] for name, tail in found.items()} == {"u1": ["d", "b"]}
+        assert await transaction.tails([]) == {}
+
+
+async def test_last_award_numbers_the_next(store: AnyStore) -> None:
+    """The number of a user's last award is read from the awards, whatever an old state says."""
+    async with store.transaction() as transaction:
+        await transaction.lock(["u1"], version=1)
+        await transaction.grant([grant("u1", "a", sequence=1), grant("u1", "b", sequence=2)])
+    assert (await state_of(store, "u1")).award_sequence == 2
 
 
 async def test_nothing_to_do_is_done(store: AnyStore) -> None:
@@ -461,7 +566,8 @@ async def test_nothing_to_do_is_done(store: AnyStore) -> None:
     async with store.transaction() as transaction:
         found = await transaction.remember([])
         assert (list(found.new), list(found.conflicts)) == ([], [])
-        assert await transaction.load({}) == {}
+        assert await transaction.lock([], version=1) == {}
+        await transaction.read({}, [])
         await transaction.save([])
         await transaction.grant([])
         await transaction.publish("awards", [])

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.contracts.samples import NOON, AnyStore, claim, grant, letter, message, step, until, waiting
+from tests.contracts.samples import NOON, AnyStore, claim, grant, letter, load, message, step, until, waiting
 from worker.exchange import SHARDS, Message
 from worker.store.blobs import ROW_BYTES, outbox_rows, shard_of, unpack_messages
 
@@ -64,11 +64,11 @@ async def test_row_that_commits_late_is_not_passed_over(store: AnyStore) -> None
 async def test_users_lock_orders_their_messages(store: AnyStore) -> None:
     """Of two transactions for one user the second publishes after the first, whichever began earlier."""
     async with store.transaction() as first:
-        await first.load({"u1": ()})
+        await load(first, {"u1": ()})
 
         async def second() -> None:
             async with store.transaction() as transaction:
-                await transaction.load({"u1": ()})
+                await load(transaction, {"u1": ()})
                 await transaction.publish("awards", [("u1", message("second"))])
 
         task = asyncio.create_task(second())
@@ -241,7 +241,7 @@ async def test_letters_and_offsets_are_committed_together(store: AnyStore) -> No
 async def test_awards_and_messages_are_committed_together(store: AnyStore) -> None:
     """Nobody reads a message of a batch that has not committed."""
     async with store.transaction() as transaction:
-        await transaction.load({"u1": ()})
+        await load(transaction, {"u1": ()})
         await transaction.grant([grant()])
         await transaction.publish("awards", [("u1", message("award"))])
         assert await waiting(store) == []

@@ -22,6 +22,7 @@ from tests.contracts.samples import (
     grant,
     identity,
     letter,
+    load,
     log_of,
     remember,
     state_of,
@@ -70,7 +71,7 @@ async def test_zombie_is_cut_off_by_the_idle_timeout(database: PostgresStore) ->
             async with asyncio.timeout(5):
                 taken = await claim(database, owner="next")
             assert taken.next_offset == 0
-            await zombie.load({"u1": ()})
+            await load(zombie, {"u1": ()})
     assert await log_of(database, "u1") == []
     assert (await claim(database)).next_offset == 0
 
@@ -110,7 +111,7 @@ async def test_cancelled_work_ends_its_session(database: PostgresStore) -> None:
     """Cancelling a batch in the middle of a statement throws its connection away, and its locks are free."""
     await state_of(database, "u1")
     async with database.transaction() as holder:
-        await holder.load({"u1": ()})
+        await load(holder, {"u1": ()})
         blocked = asyncio.create_task(state_of(database, "u1"))
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -127,12 +128,12 @@ async def test_statement_cut_by_a_deadline_ends_its_session(database: PostgresSt
     """A statement that a deadline inside the batch cut off may still run: its connection is not used again."""
     await state_of(database, "u1")
     async with database.transaction() as holder:
-        await holder.load({"u1": ()})
+        await load(holder, {"u1": ()})
         with pytest.raises(TimeoutError):
             async with database.transaction() as transaction:
                 pid = transaction._session.connection.get_server_pid()
                 async with asyncio.timeout(0.1):
-                    await transaction.load({"u1": ()})
+                    await load(transaction, {"u1": ()})
     gone = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)"
     await until(lambda: scalar(database, gone, pid))
 
@@ -144,7 +145,7 @@ async def test_cancelled_between_statements_rolls_back(database: PostgresStore) 
     async def batch() -> None:
         async with database.transaction() as transaction:
             await transaction.remember([event()])
-            await transaction.load({"u1": ()})
+            await load(transaction, {"u1": ()})
             inside.set()
             await asyncio.Event().wait()
 
@@ -325,7 +326,7 @@ async def test_logs_are_append_only(database: PostgresStore, statement: str) -> 
     """Neither log can be changed or emptied, but by who says that it removes."""
     await remember(database, event())
     async with database.transaction() as transaction:
-        await transaction.load({"u1": ()})
+        await load(transaction, {"u1": ()})
         await transaction.grant([grant()])
     async with database.pool.acquire() as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
@@ -338,7 +339,7 @@ async def test_logs_are_append_only(database: PostgresStore, statement: str) -> 
 async def test_every_award_is_logged_whole(database: PostgresStore) -> None:
     """The awards log holds what a row of user_badges is restored from."""
     async with database.transaction() as transaction:
-        await transaction.load({"u1": ()})
+        await load(transaction, {"u1": ()})
         await transaction.grant([grant("u1", "a", context="5", sequence=3, origin="late")])
     columns = "user_id, badge_key, context, award_id, awarded_at, source, origin, sequence, catalog_version, metadata"
     async with database.pool.acquire() as connection:
@@ -352,7 +353,7 @@ async def test_saving_bumps_the_revision(database: PostgresStore) -> None:
     """Every transaction that saves a user changes the number a cache is held against."""
     for _ in range(2):
         async with database.transaction() as transaction:
-            states = await transaction.load({"u1": ()})
+            states = await load(transaction, {"u1": ()})
             await transaction.save(states.values())
     await state_of(database, "u1")
     assert await scalar(database, "SELECT revision FROM users") == 2
@@ -362,13 +363,13 @@ async def test_error_texts_hold_no_values(database: PostgresStore) -> None:
     """What the database refuses is named by state and constraint, never by what stood in the row."""
     secret = "secret-value"
     async with database.transaction() as transaction:
-        await transaction.load({secret: ()})
+        await load(transaction, {secret: ()})
         await transaction.grant([grant(secret)])
     errors: list[BadgesError] = []
     for bad in (grant(secret), grant(secret, "b", source=secret), grant(secret, "c", metadata_json=f"{{{secret}")):
         with pytest.raises(PoisonBatch) as refused:
             async with database.transaction() as transaction:
-                await transaction.load({secret: ()})
+                await load(transaction, {secret: ()})
                 await transaction.grant([bad])
         errors.append(refused.value)
     with pytest.raises(PoisonBatch) as refused:
@@ -414,10 +415,11 @@ HOT = [
     "insert_users",
     "load_scopes",
     "load_held",
+    "log_tails",
+    "last_sequences",
     "held_by",
     "save_users",
     "save_scopes",
-    "grant",
     "grant_counts",
     "unpublished",
     "mark_published",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,8 @@ import pytest
 from worker.errors import Fenced
 from worker.events import Record, Rejected, parse_instant
 from worker.exchange import Claim
-from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, Limits, dead_letter
+from worker.pipeline.batch import Applier, CatalogMoved, dead_letter
+from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import award_id, dead_letter_message
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
@@ -178,16 +178,6 @@ async def test_a_late_event_is_counted_where_it_belongs(rig: Rig) -> None:
     assert busy["sequence"] == 3
     facts = await rig.put(comment(4, at="13:00"))
     assert ("commentator_4", "live") in facts.awards
-
-
-async def test_state_is_the_fold_of_the_log_after_late_events(rig: Rig) -> None:
-    """After late events the stored memory equals that of the same events in order."""
-    order: Sequence[int] = (5, 1, 4, 2, 3)
-    for number in order:
-        await rig.put(comment(number))
-    other = Rig()
-    await other.put(*(comment(number) for number in sorted(order)))
-    assert rig.store.tables.users["u1"].state == other.store.tables.users["u1"].state
 
 
 async def test_a_fenced_batch_leaves_nothing(rig: Rig) -> None:

@@ -14,7 +14,8 @@ from msgspec import structs
 from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
-from worker.pipeline.batch import BatchFacts, CatalogMoved, record_sha
+from worker.pipeline.batch import CatalogMoved, record_sha
+from worker.pipeline.facts import BatchFacts
 from worker.pipeline.group import Brake, Member
 from worker.pipeline.partition import Hooks, Pace, PartitionOwner
 from worker.pipeline.turns import Turns
@@ -98,6 +99,9 @@ class FakeApplier:
     refused: list[int] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
     poison: set[int] = field(default_factory=set)
+
+    def forget(self, claim: Claim) -> None:
+        assert claim.token
 
     async def apply(
         self,

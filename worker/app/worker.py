@@ -20,7 +20,9 @@ from worker.errors import TransientError
 from worker.health import HealthServer
 from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
-from worker.pipeline.batch import Applier, BatchFacts, Limits
+from worker.pipeline.batch import Applier
+from worker.pipeline.cache import Cache
+from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
 from worker.rules.plan import Plan
@@ -99,7 +101,7 @@ class Worker:
                 return
             self._announce(plan)
             self._unready = "joining the consumer group"
-            applier = Applier(store, plan, self._limits())
+            applier = Applier(store, plan, self._limits(), cache=Cache(self.settings.cache_bytes))
             self.member = member = self._build_member(store, applier)
             await check_topics(self.settings, (self.settings.award_topic, self.settings.dead_letter_topic))
             self._relay = Relay(

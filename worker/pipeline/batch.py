@@ -11,22 +11,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from time import monotonic
 
 from worker.errors import BadgesError
 from worker.events import Event, Record, Rejected, decode, json_text
-from worker.exchange import Claim, DeadLetter, Grant, Message, Step
-from worker.pipeline.messages import award_id, award_message, dead_letter_message
+from worker.exchange import Claim, DeadLetter, Step
+from worker.pipeline.cache import CACHE_BYTES, Cache
+from worker.pipeline.facts import BatchFacts, Limits
+from worker.pipeline.messages import dead_letter_message
 from worker.pipeline.protocols import Store, Transaction
-from worker.rules import evaluate
+from worker.pipeline.users import TURN_EVENTS, Advance
 from worker.rules.plan import Plan
-from worker.rules.state import Award, OrderKey, UserState
 
 #: How much of a dead letter is kept; the rest is read again by its coordinates (decisions 29).
 RAW_LIMIT = 64 * 1024
-#: Other partitions' transactions get the event loop after so many events: else each of their round trips would wait for
-#: a whole batch (costs.md).
-TURN_EVENTS = 250
+
+_type_of = attrgetter("type")
 
 
 class CatalogMoved(BadgesError):
@@ -37,44 +38,17 @@ class CatalogMoved(BadgesError):
         super().__init__(f"the catalog is at version {head}")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a batch takes from the settings."""
-
-    award_topic: str
-    dead_letter_topic: str
-    control_topic: str
-    max_future_us: int
-
-
-@dataclass(slots=True)
-class BatchFacts:
-    """What one batch did, for its log line and for the metrics. Times are seconds."""
-
-    topic: str
-    partition: int
-    next_offset: int
-    records: int = 0
-    tombstones: int = 0
-    duplicates: int = 0
-    late_users: int = 0
-    users: int = 0
-    evaluations: int = 0
-    types: Counter[tuple[str, str]] = field(default_factory=Counter)
-    dead_letters: Counter[str] = field(default_factory=Counter)
-    awards: Counter[tuple[str, str]] = field(default_factory=Counter)
-    oldest_record_ms: int = 0
-    decode_seconds: float = 0.0
-    transaction_seconds: float = 0.0
-
-
 @dataclass(slots=True)
 class Decoded:
-    """A batch after step 1: distinct events sorted by (user, source, id), where each came from, what is no event."""
+    """A batch after step 1: distinct events sorted by (user, source, id), where each came from, what is no event.
+
+    `rivals` have the identity of one of the events and other content: only the log can say which of them was first.
+    """
 
     events: list[Event]
     sources: list[Record]
     letters: list[DeadLetter]
+    rivals: list[tuple[Event, Record]] = field(default_factory=list)
 
 
 def record_sha(record: Record) -> bytes:
@@ -135,6 +109,28 @@ def without_effect(event: Event) -> Rejected:
     )
 
 
+def _distinct(read: list[tuple[Event, Record]], letters: list[DeadLetter], facts: BatchFacts) -> Decoded:
+    """Sort by identity, for the log, the locks and the folds at once; of equal identities the first read stands."""
+    read.sort(key=_identity)
+    decoded = Decoded([], [], letters)
+    last: Event | None = None
+    for event, record in read:
+        if last is None or event.id != last.id or event.user_id != last.user_id or event.source != last.source:
+            last = event
+            decoded.events.append(event)
+            decoded.sources.append(record)
+        elif same_content(last, event):
+            facts.duplicate(event.type)
+        else:
+            decoded.rivals.append((event, record))
+    return decoded
+
+
+def _identity(pair: tuple[Event, Record]) -> tuple[str, str, str]:
+    event = pair[0]
+    return (event.user_id, event.source, event.id)
+
+
 def removal(code: str, event: Event) -> Rejected:
     """The rejection of an event that must not come back."""
     messages = {
@@ -147,15 +143,28 @@ def removal(code: str, event: Event) -> Rejected:
 class Applier:
     """Applies batches with one plan; the plan is swapped whole, between batches, by `use`."""
 
-    def __init__(self, store: Store, plan: Plan, limits: Limits, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        limits: Limits,
+        *,
+        cache: Cache | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.store = store
         self.plan = plan
         self.limits = limits
+        self.cache = cache if cache is not None else Cache(CACHE_BYTES)
         self.clock = clock
 
     def use(self, plan: Plan) -> None:
         """Evaluate with this plan from the next batch on."""
         self.plan = plan
+
+    def forget(self, claim: Claim) -> None:
+        """Let go of what was kept in memory for a claim that has ended."""
+        self.cache.drop(claim.token)
 
     async def apply(
         self,
@@ -170,9 +179,9 @@ class Applier:
         1 decode; what is no event becomes a dead letter. Then, in one transaction:
         2 fence: token and offset must match; the catalog's head must be the plan's version
         3 remember the events; duplicates vanish; conflicts, and what was erased or is too old, become dead letters
-        4 lock the users in sorted order and load their state
+        4 lock the users in sorted order, take their state from memory or read it
         5 apply, event by event; a user with an event older than the newest applied one is folded again from the log
-        6 save what changed; grant; put awards and dead letters into the outbox
+        6 grant; write the states that are due; put awards and dead letters into the outbox
 
         `refused` are records (by offset) that the database itself could not take. Raises Fenced, TransientError,
         PoisonBatch or CatalogMoved; then nothing has happened, or (TransientError) nobody knows: claim again.
@@ -184,6 +193,7 @@ class Applier:
         decoded = await self._decode(claim, records, plan, refused or {}, facts)
         facts.decode_seconds = self.clock() - started
         step = Step(from_offset, last.offset + 1, last.offset, record_sha(last))
+        advance: Advance | None = None
         async with self.store.transaction() as transaction:
             await transaction.fence(claim, step)
             head = await transaction.catalog_version()
@@ -192,9 +202,12 @@ class Applier:
             await self._screen(transaction, claim, decoded)
             new = await self._remember(transaction, claim, decoded, facts)
             if new:
-                await self._advance(transaction, plan, new, facts)
+                advance = Advance(transaction, plan, award_topic=self.limits.award_topic, facts=facts)
+                await advance.run(new, self.cache, claim.token)
             if decoded.letters:
                 await self._bury(transaction, decoded.letters)
+        if advance is not None:
+            self.cache.put(advance.states.values(), claim.token)
         facts.transaction_seconds = self.clock() - started - facts.decode_seconds
         for letter in decoded.letters:
             facts.dead_letters[letter.reason] += 1
@@ -208,7 +221,7 @@ class Applier:
         refused: Mapping[int, Rejected],
         facts: BatchFacts,
     ) -> Decoded:
-        seen: dict[tuple[str, str, str], tuple[Event, Record]] = {}
+        read: list[tuple[Event, Record]] = []
         letters: list[DeadLetter] = []
         control = claim.topic == self.limits.control_topic
         for number, record in enumerate(records, 1):
@@ -224,116 +237,69 @@ class Applier:
             if control and isinstance(outcome, Event) and not outcome.type.startswith("cron."):
                 outcome = without_effect(outcome)
             if isinstance(outcome, Event):
-                identity = (outcome.user_id, outcome.source, outcome.id)
-                first = seen.setdefault(identity, (outcome, record))
-                if first[1] is record:
-                    continue
-                if same_content(first[0], outcome):
-                    facts.duplicates += 1
-                    facts.types[outcome.type, "duplicate"] += 1
-                    continue
-                outcome = conflict(outcome)
-            if outcome is None:
+                read.append((outcome, record))
+            elif outcome is None:
                 facts.tombstones += 1
             else:
                 letters.append(dead_letter(record, outcome, incarnation=claim.incarnation))
-        ordered = [seen[identity] for identity in sorted(seen)]
-        return Decoded([event for event, _ in ordered], [record for _, record in ordered], letters)
+        return _distinct(read, letters, facts)
 
     async def _screen(self, transaction: Transaction, claim: Claim, decoded: Decoded) -> None:
         """Take out what must not come back (decisions 27, 28)."""
-        refused = await transaction.screen(decoded.events) if decoded.events else {}
+        pairs = [*zip(decoded.events, decoded.sources, strict=True), *decoded.rivals]
+        refused = await transaction.screen([event for event, _ in pairs]) if pairs else {}
+        if not refused:
+            return
         for index, code in refused.items():
-            rejected = removal(code, decoded.events[index])
-            decoded.letters.append(dead_letter(decoded.sources[index], rejected, incarnation=claim.incarnation))
-        if refused:
-            kept = [index for index in range(len(decoded.events)) if index not in refused]
-            decoded.events = [decoded.events[index] for index in kept]
-            decoded.sources = [decoded.sources[index] for index in kept]
+            event, record = pairs[index]
+            decoded.letters.append(dead_letter(record, removal(code, event), incarnation=claim.incarnation))
+        first = len(decoded.events)
+        kept = [pair for index, pair in enumerate(pairs[:first]) if index not in refused]
+        decoded.events, decoded.sources = [event for event, _ in kept], [record for _, record in kept]
+        decoded.rivals = [pair for index, pair in enumerate(pairs[first:], first) if index not in refused]
 
     async def _remember(
         self, transaction: Transaction, claim: Claim, decoded: Decoded, facts: BatchFacts
     ) -> list[Event]:
-        if not decoded.events:
-            return []
-        remembered = await transaction.remember(decoded.events)
-        for index in remembered.conflicts:
-            record, event = decoded.sources[index], decoded.events[index]
-            decoded.letters.append(dead_letter(record, conflict(event), incarnation=claim.incarnation))
-        new = [decoded.events[index] for index in remembered.new]
-        for event in new:
-            facts.types[event.type, "applied"] += 1
-        kept = {*remembered.new, *remembered.conflicts}
-        for index, event in enumerate(decoded.events):
-            if index not in kept:
-                facts.duplicates += 1
-                facts.types[event.type, "duplicate"] += 1
+        """Log the events; returns the new ones, sorted by user."""
+        new = await self._log(
+            transaction, claim, list(zip(decoded.events, decoded.sources, strict=True)), decoded, facts
+        )
+        # What shares its identity with an event of the batch is compared with what is logged by now.
+        rivals = decoded.rivals
+        while rivals:
+            asked = {_identity(rival): rival for rival in reversed(rivals)}
+            chosen = [asked[identity] for identity in sorted(asked)]
+            rivals = [rival for rival in rivals if asked[_identity(rival)] is not rival]
+            new += await self._log(transaction, claim, chosen, decoded, facts)
+        if decoded.rivals:
+            new.sort(key=lambda event: (event.user_id, event.source, event.id))
+        for event_type, count in Counter(map(_type_of, new)).items():
+            facts.types[event_type, "applied"] += count
         return new
 
-    async def _advance(self, transaction: Transaction, plan: Plan, new: Sequence[Event], facts: BatchFacts) -> None:
-        by_user: dict[str, list[Event]] = {}
-        for event in new:
-            by_user.setdefault(event.user_id, []).append(event)
-        wants: dict[str, set[str]] = {}
-        for user_id, events in by_user.items():
-            events.sort(key=lambda event: event.order)
-            wants[user_id] = {scope for event in events for scope in plan.scopes(event)}
-        states = await transaction.load(wants)
-        facts.users = len(states)
-        granted: list[tuple[Award, str]] = []
-        turn = 0
-        for user_id, events in by_user.items():
-            turn += len(events)
-            if turn >= TURN_EVENTS:
-                turn = 0
-                await asyncio.sleep(0)
-            state = states[user_id]
-            newest = state.newest
-            behind = state.built_version not in (None, plan.version)
-            if behind or (newest is not None and events[0].order <= newest):
-                facts.late_users += not behind
-                states[user_id], awards = await self._rebuild(transaction, plan, state)
-            else:
-                awards = [award for event in events for award in evaluate.apply(plan, state, event)]
-                state.built_version = plan.version
-            fresh = {(event.source, event.id) for event in events}
-            granted += [(award, origin(award, newest, fresh=fresh, behind=behind)) for award in awards]
-        if granted:
-            await self._grant(transaction, plan, states, granted, facts)
-        await transaction.save(list(states.values()))
-
-    async def _rebuild(self, transaction: Transaction, plan: Plan, state: UserState) -> tuple[UserState, list[Award]]:
-        """Fold a locked user's whole log again, in order; what is held stays held (decisions 19, 20, 24)."""
-        held = await transaction.held_by(state.user_id)
-        rebuilt, asking = evaluate.begin_again(plan, state.user_id, held)
-        rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.version
-        awards: list[Award] = []
-        async for event in transaction.log_of(state.user_id):
-            awards += evaluate.apply(plan, rebuilt, event, also=asking.at(event))
-        return rebuilt, awards
-
-    async def _grant(
+    async def _log(
         self,
         transaction: Transaction,
-        plan: Plan,
-        states: Mapping[str, UserState],
-        granted: Sequence[tuple[Award, str]],
+        claim: Claim,
+        pairs: list[tuple[Event, Record]],
+        decoded: Decoded,
         facts: BatchFacts,
-    ) -> None:
-        earlier = await transaction.grant_counts(
-            [(award.user_id, award.badge_key, award.context) for award, _ in granted]
-        )
-        grants: list[Grant] = []
-        for (award, source), count in zip(granted, earlier, strict=True):
-            state = states[award.user_id]
-            state.award_sequence += 1
-            grants.append(make_grant(award, plan, origin=source, sequence=state.award_sequence, earlier_grants=count))
-            facts.awards[award.badge_key, source] += 1
-        await transaction.grant(grants)
-        await transaction.publish(
-            self.limits.award_topic,
-            [(grant.user_id, Message(key=grant.user_id.encode(), value=grant.message)) for grant in grants],
-        )
+    ) -> list[Event]:
+        events = [event for event, _ in pairs]
+        if not events:
+            return []
+        remembered = await transaction.remember(events)
+        if len(remembered.new) == len(events):
+            return events
+        for index in remembered.conflicts:
+            event, record = pairs[index]
+            decoded.letters.append(dead_letter(record, conflict(event), incarnation=claim.incarnation))
+        known = {*remembered.new, *remembered.conflicts}
+        for index, event in enumerate(events):
+            if index not in known:
+                facts.duplicate(event.type)
+        return [events[index] for index in remembered.new]
 
     async def _bury(self, transaction: Transaction, letters: list[DeadLetter]) -> None:
         letters.sort(key=lambda letter: letter.offset)
@@ -342,46 +308,3 @@ class Applier:
             self.limits.dead_letter_topic,
             [(f"{letter.topic}-{letter.partition}", dead_letter_message(letter)) for letter in letters],
         )
-
-
-def origin(award: Award, newest: OrderKey | None, *, fresh: set[tuple[str, str]], behind: bool) -> str:
-    """Where an award came from, the first that fits (decisions 16).
-
-    `newest` is the user's newest event before the batch, `fresh` the (source, id) of the batch's own events, `behind`
-    whether the user was folded again because the catalog changed.
-    """
-    if award.trigger_type.startswith("cron."):
-        return "cron"
-    if behind and (award.trigger_source, award.trigger_id) not in fresh:
-        return "backfill"
-    if newest is None or (award.awarded_us, award.trigger_source, award.trigger_id) > newest:
-        return "live"
-    return "late"
-
-
-def make_grant(award: Award, plan: Plan, *, origin: str, sequence: int, earlier_grants: int) -> Grant:
-    """The row and the message of one award."""
-    message_id = award_id(award.user_id, award.badge_key, award.context, earlier_grants=earlier_grants)
-    return Grant(
-        user_id=award.user_id,
-        badge_key=award.badge_key,
-        context=award.context,
-        awarded_us=award.awarded_us,
-        source="auto",
-        origin=origin,
-        award_id=message_id,
-        sequence=sequence,
-        catalog_version=plan.version,
-        trigger_id=award.trigger_id,
-        trigger_type=award.trigger_type,
-        metadata_json=json_text.dumps(award.metadata),
-        message=award_message(
-            award,
-            plan.badges[award.badge_key],
-            message_id=message_id,
-            origin=origin,
-            notify=origin != "backfill",
-            sequence=sequence,
-            catalog_version=plan.version,
-        ),
-    )

@@ -12,7 +12,8 @@ from typing import Protocol
 import structlog
 
 from worker.errors import OperatorError, TransientError
-from worker.pipeline.batch import Applier, BatchFacts
+from worker.pipeline.batch import Applier
+from worker.pipeline.facts import BatchFacts
 from worker.pipeline.partition import Hooks, Pace, PartitionOwner
 from worker.pipeline.protocols import Store, Stream
 from worker.pipeline.turns import Turns

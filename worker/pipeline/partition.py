@@ -21,7 +21,8 @@ import structlog
 from worker.errors import Fenced, OperatorError, PoisonBatch, TimedOut, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
-from worker.pipeline.batch import Applier, BatchFacts, CatalogMoved, record_sha
+from worker.pipeline.batch import Applier, CatalogMoved, record_sha
+from worker.pipeline.facts import BatchFacts
 from worker.pipeline.protocols import Store, Stream
 from worker.pipeline.turns import Turns
 
@@ -185,6 +186,7 @@ class PartitionOwner:
         """Give the partition back cleanly; harmless where it is another's already."""
         claim, self.claim = self.claim, None
         if claim is not None:
+            self.applier.forget(claim)
             self.released = True
             await self.store.release(claim)
 
@@ -340,6 +342,8 @@ class PartitionOwner:
         )
 
     def _drop(self) -> None:
+        if self.claim is not None:
+            self.applier.forget(self.claim)
         self.claim = None
         self._failure = None
         self._clear()

@@ -26,8 +26,23 @@ class Transaction(Protocol):
     async def remember(self, events: Sequence[Event]) -> Remembered:
         """Append events (sorted by user, source, id; no triple twice) to the log; duplicates vanish here."""
 
-    async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
-        """Lock these users in sorted order; load scope "" and the scopes named, with the awards held there."""
+    async def lock(self, users: Collection[str], *, version: int, known: Collection[str] = ()) -> dict[str, UserState]:
+        """Lock these users in sorted order and read their rows; new users get one, built for the catalog's `version`.
+
+        Left out are the `known` ones, whose memory the caller has, where nobody else changed them since this claim
+        did. What comes back stands at the user's last checkpoint: the log after `newest` is still to be folded, and
+        the awards held are still to be read. A new user's `built_version` is None: there is nothing to fold or read
+        but what this transaction logged.
+        """
+
+    async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
+        """The logged events after the newest one of each locked user's state, in order; users without any left out."""
+
+    async def read(self, states: Mapping[str, UserState], wants: Collection[tuple[str, str]]) -> None:
+        """Add to the states the memory of (user, scope) pairs, with the awards held there.
+
+        For the scope "", whose memory came with the lock, only the awards, and the number of the last one.
+        """
 
     def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """All logged events of a locked user, in order (occurred_at, source, id), streamed."""
@@ -36,16 +51,28 @@ class Transaction(Protocol):
         """All awards of a locked user: (badge_key, context) to awarded_at in microseconds."""
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
-        """For each (user_id, badge_key, context): how many times it was granted before (0 unless it was revoked)."""
+        """For each (user_id, badge_key, context) that is not held: how many times it was granted and taken back."""
 
     async def save(self, states: Collection[UserState]) -> None:
-        """Write the dirty scopes, newest event and award sequence of locked users; bumps their revision."""
+        """Write dirty scopes, newest event and award sequence of locked users: a checkpoint of their log.
+
+        From then on the users are at home with the claim that was fenced, or with nobody.
+        """
 
     async def grant(self, grants: Sequence[Grant]) -> None:
         """Store awards and their log entries. The unique key refuses a second one (PoisonBatch)."""
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox, (user id, message) pairs in order; one row per shard of users."""
+
+    async def behind(self, version: int, *, limit: int) -> tuple[list[str], str | None] | None:
+        """Take the build of a version: of the next `limit` users those who are behind it, and the last one looked at.
+
+        That one is None where there are no users left. None where the build is done or another transaction has it.
+        """
+
+    async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
+        """Write down that users up to `after` are at the version (None: all are, the build is done)."""
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters; one that is already there stays."""

@@ -16,7 +16,7 @@ from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
 from worker.rules.state import Award, UserState, award_key
 
-__all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "replay"]
+__all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "fold", "replay"]
 
 
 def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] = ()) -> list[Award]:
@@ -32,6 +32,12 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
     if also:
         due += also
     return _test(plan, state, event, due) if due else []
+
+
+def fold(plan: Plan, state: UserState, event: Event) -> None:
+    """Bring the memory past an event whose awards were given when it was first applied; nothing is tested."""
+    state.newest = (event.occurred_us, event.source, event.id)
+    _step(plan, plan.route(event.type), state, event)
 
 
 def replay(

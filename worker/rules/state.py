@@ -27,8 +27,10 @@ class UserState:
     that was loaded but is empty is an empty dict. `held` maps (badge_key, context) to `awarded_at` in microseconds for
     the contexts loaded, its keys best made by `award_key`. `newest` is the order key of the newest applied event.
     `dirty` names the scopes changed since.
-    `built_version` is the catalog version whose folds this state holds; None for a user without a row yet.
+    `built_version` is the catalog version whose folds this state holds (a plan's `basis`); None for a user without a
+    row yet.
     `evaluations` counts the badges tested since the state was made; it is stored nowhere.
+    `unsaved` counts the events applied since the state was last written.
     """
 
     user_id: str
@@ -39,6 +41,7 @@ class UserState:
     built_version: int | None = None
     evaluations: int = field(default=0, compare=False)
     dirty: set[str] = field(default_factory=set)
+    unsaved: int = 0
 
 
 # Not a dataclass: building a frozen one costs as much as finding out that the badge is earned.

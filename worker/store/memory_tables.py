@@ -41,6 +41,7 @@ class UserRow:
     built_version: int | None = None
     newest: OrderKey | None = None
     state: bytes | None = None
+    home: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +79,16 @@ class CatalogRow:
     applied_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class BuildRow:
+    """One row of `catalog_builds`."""
+
+    after: str = ""
+    users: int = 0
+    awards: int = 0
+    done: bool = False
+
+
 @dataclass(slots=True)
 class Tables:
     """Everything that is committed. Keys are those of the tables in PostgreSQL."""
@@ -91,10 +102,12 @@ class Tables:
     scopes: dict[tuple[str, str], bytes] = field(default_factory=dict)
     user_badges: dict[str, dict[tuple[str, str], Grant]] = field(default_factory=dict)
     awards_log: list[Grant] = field(default_factory=list)
+    revoked: list[tuple[str, str, str]] = field(default_factory=list)
     outbox: dict[int, OutboxEntry] = field(default_factory=dict)
     leases: dict[str, LeaseRow] = field(default_factory=dict)
     dead_letters: dict[tuple[str, int, int, int], tuple[int, DeadLetter, float]] = field(default_factory=dict)
     catalogs: list[CatalogRow] = field(default_factory=list)
+    builds: dict[int, BuildRow] = field(default_factory=dict)
     badge_ids: dict[str, int] = field(default_factory=dict)
     event_type_ids: dict[str, int] = field(default_factory=dict)
 
@@ -119,6 +132,10 @@ class Locks:
         while (other := self._holders.get(key)) is not None and other is not holder:
             await _end_of(other)
         self._holders[key] = holder
+
+    def try_take(self, holder: Holder, key: Hashable) -> bool:
+        """Hold a key if nobody else does; says whether."""
+        return self._holders.setdefault(key, holder) is holder
 
     async def share_catalog(self, holder: Holder) -> None:
         """Hold the catalog with others; waits for who moves the head, or waits to."""

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Event, json_text
 from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState
 from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
-from worker.store.memory_tables import Holder, Locks, OutboxEntry, Tables, UserRow
+from worker.store.memory_tables import BuildRow, Holder, Locks, OutboxEntry, Tables, UserRow
 from worker.store.removal import screened
 
 
@@ -29,6 +30,7 @@ class MemoryTransaction(Holder):
         self._now = now
         self._next_id = next_id
         self._failed = False
+        self._home: UUID | None = None
         self._locked: set[str] = set()
         self._new_events: dict[str, dict[tuple[str, str], Event]] = {}
         self._rows: dict[int, OutboxEntry] = {}
@@ -66,6 +68,7 @@ class MemoryTransaction(Holder):
                 row, next_offset=step.to_offset, last_offset=step.last_offset, last_sha=step.last_sha, attempts=0
             )
             self._set(self._tables.partitions, key, moved)
+            self._home = claim.token
 
     async def catalog_version(self) -> int:
         """The head version, under the shared lock."""
@@ -94,32 +97,54 @@ class MemoryTransaction(Holder):
                     conflicts.append(index)
         return Remembered(new, conflicts)
 
-    async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
-        """Lock the users in sorted order and load what is wanted."""
+    async def lock(self, users: Collection[str], *, version: int, known: Collection[str] = ()) -> dict[str, UserState]:
+        """Lock the users in sorted order and read the rows of those whose memory the caller does not have."""
+        states = {}
         with self._statement():
-            return {user_id: await self._load(user_id, wants[user_id]) for user_id in sorted(wants)}
+            for user_id in sorted(users):
+                await self._locks.take(self, ("user", user_id))
+                self._locked.add(user_id)
+                row = self._tables.users.get(user_id)
+                if row is None:
+                    self._set(self._tables.users, user_id, UserRow(built_version=version, home=self._home))
+                    states[user_id] = UserState(user_id, scopes={"": {}})
+                elif user_id not in known or row.home != self._home:
+                    states[user_id] = UserState(
+                        user_id,
+                        scopes={"": unpack_state(row.state)},
+                        newest=row.newest,
+                        award_sequence=row.award_sequence,
+                        built_version=row.built_version or 0,
+                    )
+        return states
 
-    async def _load(self, user_id: str, scopes: Collection[str]) -> UserState:
-        await self._locks.take(self, ("user", user_id))
-        self._locked.add(user_id)
-        row = self._tables.users.get(user_id)
-        if row is None:
-            row = UserRow()
-            self._set(self._tables.users, user_id, row)
-        state = UserState(
-            user_id,
-            scopes={"": unpack_state(row.state)},
-            newest=row.newest,
-            award_sequence=row.award_sequence,
-            built_version=row.built_version,
-        )
-        for scope in scopes:
-            if scope:
-                state.scopes[scope] = unpack_state(self._tables.scopes.get((user_id, scope)))
-        contexts = {"", *(scope.partition("=")[2] for scope in scopes)}
-        held = self._tables.user_badges.get(user_id, {})
-        state.held = {key: grant.awarded_us for key, grant in held.items() if key[1] in contexts}
-        return state
+    async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
+        """The logged events after each state's newest one."""
+        found = {}
+        with self._statement():
+            for state in states:
+                self._must_hold(state.user_id)
+                log = sorted(self._logged(state.user_id).values(), key=lambda event: event.order)
+                tail = [event for event in log if state.newest is None or event.order > state.newest]
+                if tail:
+                    found[state.user_id] = tail
+        return found
+
+    async def read(self, states: Mapping[str, UserState], wants: Collection[tuple[str, str]]) -> None:
+        """Add memory and awards of (user, scope) pairs to the states."""
+        with self._statement():
+            for user_id, scope in wants:
+                self._must_hold(user_id)
+                state = states[user_id]
+                if scope:
+                    state.scopes[scope] = unpack_state(self._tables.scopes.get((user_id, scope)))
+                else:
+                    sequences = [grant.sequence for grant in self._tables.awards_log if grant.user_id == user_id]
+                    state.award_sequence = max(state.award_sequence, *sequences, 0)
+                context = scope.partition("=")[2]
+                for key, grant in self._tables.user_badges.get(user_id, {}).items():
+                    if key[1] == context:
+                        state.held[key] = grant.awarded_us
 
     async def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """The user's events in order."""
@@ -136,10 +161,9 @@ class MemoryTransaction(Holder):
             return {key: grant.awarded_us for key, grant in self._tables.user_badges.get(user_id, {}).items()}
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
-        """How often each (user, badge, context) was granted before."""
+        """How often each (user, badge, context) was granted and taken back."""
         with self._statement():
-            log = [(grant.user_id, grant.badge_key, grant.context) for grant in self._tables.awards_log]
-            return [log.count(award) for award in wanted]
+            return [self._tables.revoked.count(award) for award in wanted]
 
     async def save(self, states: Collection[UserState]) -> None:
         """Write the users' rows and their dirty scopes."""
@@ -152,7 +176,7 @@ class MemoryTransaction(Holder):
         old = self._tables.users[state.user_id]
         root = pack_state(state.scopes.get("", {})) if "" in state.dirty else old.state
         built = old.built_version if state.built_version is None else state.built_version
-        row = UserRow(old.revision + 1, state.award_sequence, built, state.newest, root)
+        row = UserRow(old.revision + 1, state.award_sequence, built, state.newest, root, self._home)
         self._set(self._tables.users, state.user_id, row)
         for scope in state.dirty - {""}:
             self._set(self._tables.scopes, (state.user_id, scope), pack_state(state.scopes.get(scope, {})))
@@ -175,6 +199,26 @@ class MemoryTransaction(Holder):
         with self._statement():
             for shard, blob in outbox_rows(keyed):
                 self._rows[self._next_id()] = OutboxEntry(shard, topic, unpack_messages(blob), self._now)
+
+    async def behind(self, version: int, *, limit: int) -> tuple[list[str], str | None] | None:
+        """Take the build of a version; the users behind it among the next ones, and the last one looked at."""
+        with self._statement():
+            row = self._tables.builds.get(version)
+            if row is None:
+                self._set(self._tables.builds, version, BuildRow())
+                return None
+            if row.done or not self._locks.try_take(self, ("build", version)):
+                return None
+            page = sorted(user_id for user_id in self._tables.users if user_id > row.after)[:limit]
+            behind = [user_id for user_id in page if self._tables.users[user_id].built_version != version]
+            return behind, page[-1] if page else None
+
+    async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
+        """Write down how far the build is."""
+        with self._statement():
+            old = self._tables.builds[version]
+            moved = BuildRow(after or old.after, old.users + users, old.awards + awards, after is None)
+            self._set(self._tables.builds, version, moved)
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters."""
@@ -205,7 +249,7 @@ class MemoryTransaction(Holder):
 
     def _must_hold(self, user_id: str) -> None:
         if user_id not in self._locked:
-            raise RuntimeError("a user's state was touched without `load`, which locks it")
+            raise RuntimeError("a user's state was touched without `lock`")
 
 
 def _same_content(one: Event, other: Event) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -20,9 +22,24 @@ from worker.store.session import Session
 
 _LOG_PAGE: Final = 500
 #: The year 0001, before any event.
-_BEFORE_ALL: Final = -62_135_596_800_000_000
+_BEFORE_ALL: Final[OrderKey] = (-62_135_596_800_000_000, "", "")
 _LAST_DATE_US: Final = 253_402_300_799_999_999
 RAW_LIMIT: Final = 64 * 1024
+
+_AWARD_COLUMNS: Final = (
+    "user_id",
+    "sequence",
+    "badge_key",
+    "context",
+    "awarded_at",
+    "source",
+    "origin",
+    "award_id",
+    "catalog_version",
+    "trigger_id",
+    "trigger_type",
+    "metadata",
+)
 
 Lock: TypeAlias = tuple[int, int]
 
@@ -41,6 +58,7 @@ class PostgresTransaction:
         self._catalog_lock = catalog_lock
         self._path_of = path_of
         self._path = WritePath()
+        self._home: UUID | None = None
         self._locked: set[str] = set()
 
     async def fence(self, claim: Claim, step: Step) -> None:
@@ -59,6 +77,7 @@ class PostgresTransaction:
         if moved != 1:
             raise Fenced(f"partition {claim.partition} of {claim.topic} is not at {step.from_offset} for this owner")
         self._path = self._path_of(claim.topic, claim.partition)
+        self._home = claim.token
 
     async def catalog_version(self) -> int:
         """The head version under the shared lock. Two statements: the second sees what the lock waited for."""
@@ -83,39 +102,74 @@ class PostgresTransaction:
         """Append events to the log; returns which were new and which conflict."""
         return await remember(self._session, events, self._path)
 
-    async def load(self, wants: Mapping[str, Collection[str]]) -> dict[str, UserState]:
+    async def lock(self, users: Collection[str], *, version: int, known: Collection[str] = ()) -> dict[str, UserState]:
         """Lock the users in sorted order, then read: what is read after the lock is what the last owner left."""
-        users = sorted(wants)
-        states = await self._lock(users)
-        pairs = [(user_id, scope) for user_id in users for scope in sorted({*wants[user_id], ""})]
-        scoped = [pair for pair in pairs if pair[1]]
-        for user_id, scope in scoped:
-            states[user_id].scopes[scope] = {}
-        if scoped:
-            for user_id, scope, blob in await self._session.rows("load_scopes", *zip(*scoped, strict=True)):
-                states[user_id].scopes[scope] = unpack_state(blob)
-        contexts = sorted({(user_id, scope.partition("=")[2]) for user_id, scope in pairs})
-        if contexts:
-            for user_id, badge_key, context, at in await self._session.rows("load_held", *zip(*contexts, strict=True)):
-                states[user_id].held[badge_key, context] = at
+        ordered = sorted(users)
+        at_home = known if isinstance(known, AbstractSet) else frozenset(known)
+        *rows, last = await self._session.rows(
+            "lock_users", ordered, [user_id in at_home for user_id in ordered], self._home
+        )
+        states = {row["user_id"]: _state_of(row) for row in rows}
+        gone = len(ordered) - last["award_sequence"]
+        if gone:
+            missing = [user_id for user_id in ordered if user_id not in states and user_id not in at_home]
+            if len(missing) < gone:  # somebody removed users that the caller knows: they begin anew
+                missing = [user_id for user_id in ordered if user_id not in states]
+            states |= await self._insert(missing, version, at_home)
+        self._locked.update(ordered)
         return states
 
-    async def _lock(self, users: Sequence[str]) -> dict[str, UserState]:
-        states = {row["user_id"]: _state_of(row) for row in await self._session.rows("lock_users", users)}
-        missing = [user_id for user_id in users if user_id not in states]
-        if missing:
-            made = {row["user_id"] for row in await self._session.rows("insert_users", missing)}
-            states |= {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
-            others = [user_id for user_id in missing if user_id not in made]
-            if others:
-                states |= {row["user_id"]: _state_of(row) for row in await self._session.rows("lock_users", others)}
-        self._locked.update(states)
+    async def _insert(self, users: Sequence[str], version: int, known: AbstractSet[str]) -> dict[str, UserState]:
+        """Make the rows of new users. Some may have been made meanwhile; `known` ones, if gone, are new again."""
+        made = [row["user_id"] for row in await self._session.rows("insert_users", users, self._home, version)]
+        states = {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
+        others = [user_id for user_id in users if user_id not in states and user_id not in known]
+        if others:
+            nobody = [False] * len(others)
+            *rows, _ = await self._session.rows("lock_users", others, nobody, self._home)
+            states |= {row["user_id"]: _state_of(row) for row in rows}
         return states
+
+    async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
+        """The logged events after each state's newest one."""
+        keys = []
+        for state in states:
+            self._must_hold(state.user_id)
+            keys.append((state.user_id, *(state.newest or _BEFORE_ALL)))
+        found: dict[str, list[Event]] = {}
+        if keys:
+            for user_id, source, event_id, kind, occurred_us, payload in await self._session.rows(
+                "log_tails", *zip(*keys, strict=True)
+            ):
+                event = Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload)
+                found.setdefault(user_id, []).append(event)
+        return found
+
+    async def read(self, states: Mapping[str, UserState], wants: Collection[tuple[str, str]]) -> None:
+        """Add memory and awards of (user, scope) pairs to the states."""
+        for user_id, _ in wants:
+            self._must_hold(user_id)
+        scoped = [pair for pair in wants if pair[1]]
+        if scoped:
+            for user_id, scope in scoped:
+                states[user_id].scopes[scope] = {}
+            for user_id, scope, blob in await self._session.rows("load_scopes", *zip(*scoped, strict=True)):
+                states[user_id].scopes[scope] = unpack_state(blob)
+        contexts = {(user_id, scope.partition("=")[2]) for user_id, scope in wants}
+        if contexts:
+            for user_id, badge_key, context, at in await self._session.rows(
+                "load_held", *zip(*sorted(contexts), strict=True)
+            ):
+                states[user_id].held[badge_key, context] = at
+        roots = [user_id for user_id, scope in wants if not scope]
+        if roots:
+            for user_id, sequence in await self._session.rows("last_sequences", roots):
+                states[user_id].award_sequence = max(states[user_id].award_sequence, sequence)
 
     async def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """The user's events in order, a page at a time."""
         self._must_hold(user_id)
-        after: OrderKey = (_BEFORE_ALL, "", "")
+        after = _BEFORE_ALL
         while True:
             page = await self._session.rows("log_page", user_id, *after, _LOG_PAGE)
             for source, event_id, kind, occurred_us, payload in page:
@@ -130,7 +184,7 @@ class PostgresTransaction:
         return {(key, context): at for key, context, at in await self._session.rows("held_by", user_id)}
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
-        """How often each (user, badge, context) was granted before."""
+        """How often each (user, badge, context) was granted and taken back."""
         if not wanted:
             return []
         return [count for (count,) in await self._session.rows("grant_counts", *zip(*wanted, strict=True))]
@@ -142,7 +196,7 @@ class PostgresTransaction:
         for state in ordered:
             self._must_hold(state.user_id)
         for part in chunks(rows, lambda row: len(row[-1] or b"") + 200, STATEMENT_BYTES):
-            await self._session.execute("save_users", *zip(*part, strict=True))
+            await self._session.execute("save_users", *zip(*part, strict=True), self._home)
         scopes = [
             (state.user_id, scope, pack_state(state.scopes.get(scope, {})))
             for state in ordered
@@ -153,16 +207,16 @@ class PostgresTransaction:
             await self._session.execute("save_scopes", *zip(*piece, strict=True))
 
     async def grant(self, grants: Sequence[Grant]) -> None:
-        """Store awards and their log entries."""
-        rows = [
+        """Store awards and their log entries, by COPY; the keys refuse a second one."""
+        rows = sorted(
             (
                 grant.user_id,
+                grant.sequence,
                 grant.badge_key,
                 grant.context,
                 grant.awarded_us,
                 grant.source,
                 grant.origin,
-                grant.sequence,
                 grant.award_id,
                 grant.catalog_version,
                 grant.trigger_id,
@@ -170,15 +224,31 @@ class PostgresTransaction:
                 grant.metadata_json,
             )
             for grant in grants
-        ]
-        for part in chunks(rows, lambda row: len(row[-1]) + 500, STATEMENT_BYTES):
-            await self._session.execute("grant", *zip(*part, strict=True))
+        )
+        if rows:
+            await self._session.copy("user_badges", _AWARD_COLUMNS, rows)
+            await self._session.copy("badge_awards_log", _AWARD_COLUMNS, rows)
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox; ids are drawn under the locks of their users, so they order each user's."""
         for part in chunks(outbox_rows(keyed), lambda row: len(row[1]), STATEMENT_BYTES):
             shards, blobs = zip(*part, strict=True)
             await self._session.execute("publish", shards, topic, blobs)
+
+    async def behind(self, version: int, *, limit: int) -> tuple[list[str], str | None] | None:
+        """Take the build of a version; the users behind it among the next ones, and the last one looked at."""
+        taken = await self._session.rows("take_build", version)
+        if not taken:
+            await self._session.execute("begin_build", version)
+            return None
+        if taken[0]["done"]:
+            return None
+        page = await self._session.rows("users_behind", taken[0]["after"], version, limit)
+        return [row["user_id"] for row in page if row["behind"]], page[-1]["user_id"] if page else None
+
+    async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
+        """Write down how far the build is."""
+        await self._session.execute("move_build", version, after, users, awards)
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters; texts that PostgreSQL could not store are made storable first."""
@@ -205,7 +275,7 @@ class PostgresTransaction:
 
     def _must_hold(self, user_id: str) -> None:
         if user_id not in self._locked:
-            raise RuntimeError("a user's state was touched without `load`, which locks it")
+            raise RuntimeError("a user's state was touched without `lock`")
 
 
 def instant_of(timestamp_ms: int) -> int | None:
@@ -222,7 +292,8 @@ def _state_of(row: asyncpg.Record) -> UserState:
         scopes={"": unpack_state(row["state"])},
         newest=newest,
         award_sequence=row["award_sequence"],
-        built_version=row["built_version"],
+        # a row that no version was built for is behind every version
+        built_version=row["built_version"] or 0,
     )
 
 

@@ -1,0 +1,52 @@
+"""What a batch takes from the settings, and what it says about itself when it is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a batch takes from the settings."""
+
+    award_topic: str
+    dead_letter_topic: str
+    control_topic: str
+    max_future_us: int
+
+
+@dataclass(slots=True)
+class BatchFacts:
+    """What one batch did, for its log line and for the metrics. Times are seconds."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    records: int = 0
+    tombstones: int = 0
+    duplicates: int = 0
+    late_users: int = 0
+    users: int = 0
+    types: Counter[tuple[str, str]] = field(default_factory=Counter)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    awards: Counter[tuple[str, str]] = field(default_factory=Counter)
+    oldest_record_ms: int = 0
+    decode_seconds: float = 0.0
+    transaction_seconds: float = 0.0
+
+    def duplicate(self, event_type: str) -> None:
+        """Count an event that said again what the log or the batch holds."""
+        self.duplicates += 1
+        self.types[event_type, "duplicate"] += 1
+
+
+@dataclass(slots=True)
+class BuildFacts:
+    """What one slice of a build did; `done` where no user is behind any more."""
+
+    version: int
+    done: bool
+    users: int = 0
+    events: int = 0
+    awards: Counter[tuple[str, str]] = field(default_factory=Counter)
