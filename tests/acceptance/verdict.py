@@ -20,8 +20,9 @@ from aiokafka import AIOKafkaConsumer
 from worker.events import Event, decode_line, format_instant, parse_instant
 from worker.files import read_sources
 from worker.rules.catalog.load import load_catalog
-from worker.rules.evaluate import replay
-from worker.rules.plan import compile_plan
+from worker.rules.evaluate import fold, replay
+from worker.rules.plan import Plan, compile_plan
+from worker.rules.state import UserState
 from worker.stream.connection import stop_quietly
 
 DEMO = Path(__file__).resolve().parents[2] / "worker" / "demo"
@@ -174,13 +175,7 @@ async def _log_and_state(connection: Any, verdict: Verdict) -> None:
         for scope, folds in state.scopes.items():
             if folds:
                 folded[user_id, scope] = msgspec.msgpack.decode(msgspec.msgpack.encode(folds))
-    stored = {}
-    for row in await connection.fetch(
-        "SELECT user_id, '' AS scope, state FROM users UNION ALL SELECT * FROM user_scopes"
-    ):
-        folds = msgspec.msgpack.decode(row["state"]) if row["state"] else {}
-        if folds:
-            stored[row["user_id"], row["scope"]] = folds
+    stored = await _recovered(connection, plan, by_user)
     verdict.counts["states"] = len(stored)
     differing = [key for key in folded.keys() | stored.keys() if folded.get(key) != stored.get(key)]
     if differing:
@@ -189,6 +184,28 @@ async def _log_and_state(connection: Any, verdict: Verdict) -> None:
             f"{len(differing)} states differ from the fold of the log, first {key}: "
             f"{stored.get(key)} / {folded.get(key)}"
         )
+
+
+async def _recovered(connection: Any, plan: Plan, by_user: Mapping[str, list[Event]]) -> dict[tuple[str, str], Any]:
+    """The memory of each scope as a new owner would have it: the state written last, and the log after it folded."""
+    scopes: dict[str, dict[str, Any]] = {}
+    for row in await connection.fetch("SELECT user_id, scope, state FROM user_scopes"):
+        scopes.setdefault(row["user_id"], {})[row["scope"]] = msgspec.msgpack.decode(row["state"])
+    stored = {}
+    for row in await connection.fetch("SELECT user_id, state, newest_at, newest_source, newest_id FROM users"):
+        user_id = row["user_id"]
+        state = UserState(user_id, scopes=scopes.get(user_id, {}))
+        state.scopes[""] = msgspec.msgpack.decode(row["state"]) if row["state"] else {}
+        newest = None
+        if row["newest_at"] is not None:
+            newest = (parse_instant(row["newest_at"].isoformat()), row["newest_source"], row["newest_id"])
+        for event in sorted(by_user.get(user_id, []), key=lambda event: event.order):
+            if newest is None or event.order > newest:
+                fold(plan, state, event)
+        for scope, folds in state.scopes.items():
+            if folds:
+                stored[user_id, scope] = msgspec.msgpack.decode(msgspec.msgpack.encode(folds))
+    return stored
 
 
 async def _dead_letters(connection: Any, verdict: Verdict, poison: list[bytes]) -> None:

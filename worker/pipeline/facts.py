@@ -28,6 +28,7 @@ class BatchFacts:
     duplicates: int = 0
     late_users: int = 0
     users: int = 0
+    evaluations: int = 0
     types: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     awards: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -78,6 +78,9 @@ class Advance:
                 await self._rebuild(state, events, behind=False)
             else:
                 self._apply(state, events)
+        for state in self.states.values():
+            self.facts.evaluations += state.evaluations
+            state.evaluations = 0
         if self._granted:
             await self._grant()
         await self._save()

@@ -37,7 +37,7 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
 def fold(plan: Plan, state: UserState, event: Event) -> None:
     """Bring the memory past an event whose awards were given when it was first applied; nothing is tested."""
     state.newest = (event.occurred_us, event.source, event.id)
-    _step(plan, plan.route(event.type), state, event)
+    _step(plan.routes.get(event.type) or plan.route(event.type), state, event)
 
 
 def replay(

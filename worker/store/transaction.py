@@ -14,7 +14,7 @@ import msgspec
 from worker.errors import Fenced
 from worker.events import Event
 from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
-from worker.rules.state import OrderKey, UserState
+from worker.rules.state import OrderKey, UserState, award_key
 from worker.store.blobs import STATEMENT_BYTES, chunks, outbox_rows, pack_state, storable, unpack_state
 from worker.store.remember import WritePath, remember
 from worker.store.removal import screened, user_hash
@@ -160,7 +160,7 @@ class PostgresTransaction:
             for user_id, badge_key, context, at in await self._session.rows(
                 "load_held", *zip(*sorted(contexts), strict=True)
             ):
-                states[user_id].held[badge_key, context] = at
+                states[user_id].held[award_key(badge_key, context)] = at
         roots = [user_id for user_id, scope in wants if not scope]
         if roots:
             for user_id, sequence in await self._session.rows("last_sequences", roots):
