@@ -92,6 +92,12 @@ class Metrics:
             "type",
         )
         self.late_users = self._counter("late_users", "Times that a late event made a user's log be read again")
+        self.users_built = self._counter(
+            "users_built", "Users brought to a new version of the catalog in the background"
+        )
+        self.cache_hits = self._counter("cache_hits", "Users of a batch whose memory the worker had")
+        self.cache_misses = self._counter("cache_misses", "Users of a batch whose memory had to be read, or was new")
+        self.cache_bytes = self._gauge("cache_bytes", "Memory kept of users between batches, about", "livesum")
         self.awards = self._counter("awards", "Awards granted, by badge and origin", "badge", "origin")
         self.event_to_award_seconds = self._histogram(
             "event_to_award_seconds",

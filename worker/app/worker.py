@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic, time
@@ -21,8 +21,9 @@ from worker.health import HealthServer
 from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier
+from worker.pipeline.build import Build
 from worker.pipeline.cache import Cache
-from worker.pipeline.facts import BatchFacts, Limits
+from worker.pipeline.facts import BatchFacts, BuildFacts, Limits
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
 from worker.rules.plan import Plan
@@ -102,7 +103,8 @@ class Worker:
             self._announce(plan)
             self._unready = "joining the consumer group"
             applier = Applier(store, plan, self._limits(), cache=Cache(self.settings.cache_bytes))
-            self.member = member = self._build_member(store, applier)
+            moved = self._reloading(store, applier)
+            self.member = member = self._build_member(store, applier, moved)
             await check_topics(self.settings, (self.settings.award_topic, self.settings.dead_letter_topic))
             self._relay = Relay(
                 store, partial(open_publisher, self.settings), owner=self.name, hooks=self._relay_hooks()
@@ -115,7 +117,7 @@ class Worker:
             )
             member.use_stream(consumer)
             await consumer.start()
-            await self._until_end(store, consumer, member)
+            await self._until_end(store, consumer, member, Build(applier, self._built, moved))
 
     async def _prepared(self, store: PostgresStore) -> Plan | None:
         """The plan to start with; None where the end was asked for first: a schema is awaited for a minute."""
@@ -133,15 +135,16 @@ class Worker:
                 task.cancel()
             await asyncio.wait({preparing, stopping})
 
-    async def _until_end(self, store: PostgresStore, consumer: Consumer, member: Member) -> None:
+    async def _until_end(self, store: PostgresStore, consumer: Consumer, member: Member, build: Build) -> None:
         assert self._relay is not None  # noqa: S101 (made just before)
         self._unready = None
         relay_stop = asyncio.Event()
         polling = asyncio.create_task(member.run(consumer), name="poll")
         relaying = asyncio.create_task(self._relay.run(relay_stop), name="relay")
         gauging = asyncio.create_task(self._keep_gauges(store), name="gauges")
+        building = asyncio.create_task(build.run(), name="build")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
-        tasks = {polling, relaying, gauging, stopping}
+        tasks = {polling, relaying, gauging, building, stopping}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             self._unready = "stopping"
@@ -150,6 +153,7 @@ class Worker:
                 task.result()
         finally:
             member.stop()
+            building.cancel()
             await member.finish(FINISH_SECONDS)
             await consumer.commit_hint(member.offsets(), wait_seconds=2.0)
             relay_stop.set()
@@ -160,15 +164,19 @@ class Worker:
             await asyncio.wait(tasks, timeout=2.0)
             log.info("worker_stopped")
 
-    def _build_member(self, store: PostgresStore, applier: Applier) -> Member:
+    def _reloading(self, store: PostgresStore, applier: Applier) -> Callable[[int], Awaitable[None]]:
+        """What is done when the catalog's head has moved: the plan is compiled once, off the loop, and swapped."""
         loading = asyncio.Lock()
 
-        async def catalog_moved(head: int) -> None:
+        async def moved(head: int) -> None:
             async with loading:
                 if applier.plan.version < head and (plan := await head_plan(store)) is not None:
                     applier.use(plan)
                     self._announce(plan)
 
+        return moved
+
+    def _build_member(self, store: PostgresStore, applier: Applier, moved: Callable[[int], Awaitable[None]]) -> Member:
         settings = self.settings
         return Member(
             name=self.name,
@@ -185,7 +193,7 @@ class Worker:
                 applied=self._applied,
                 fenced=self.metrics.fenced_batches.inc,
                 retried=lambda part: self.metrics.retries.labels(part).inc(),
-                catalog_moved=catalog_moved,
+                catalog_moved=moved,
             ),
             parallel=PARALLEL_BATCHES,
         )
@@ -220,8 +228,17 @@ class Worker:
     def _applied(self, facts: BatchFacts) -> None:
         observe_batch(self.metrics, facts, now=time())
         self._silence.applied(facts.types, monotonic())
+        self._observe_cache()
         log.info("batch_processed", **batch_line(facts))
         if self._relay is not None and (facts.awards or facts.dead_letters):
+            self._relay.wake()
+
+    def _built(self, facts: BuildFacts) -> None:
+        self.metrics.users_built.inc(facts.users)
+        for (badge, origin), count in facts.awards.items():
+            self.metrics.awards.labels(self.metrics.badge(badge), origin).inc(count)
+        log.info("users_built", version=facts.version, users=facts.users, events=facts.events, done=facts.done)
+        if self._relay is not None and facts.awards:
             self._relay.wake()
 
     async def _keep_beating(self) -> None:
@@ -230,6 +247,14 @@ class Worker:
             if self._report is not None:
                 self._report(self._ready())
             await asyncio.sleep(1.0)
+
+    def _observe_cache(self) -> None:
+        if self.member is not None:
+            cache = self.member.applier.cache
+            hits, misses = cache.counted()
+            self.metrics.cache_hits.inc(hits)
+            self.metrics.cache_misses.inc(misses)
+            self.metrics.cache_bytes.set(cache.bytes)
 
     async def _keep_gauges(self, store: PostgresStore) -> None:
         prune_at = monotonic() + PRUNE_SECONDS

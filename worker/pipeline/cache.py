@@ -32,8 +32,8 @@ class Cache:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.bytes = 0
-        self.hits = 0
-        self.misses = 0
+        self._hits = 0
+        self._misses = 0
         self._entries: dict[str, tuple[UUID, UserState, int]] = {}
 
     def __len__(self) -> int:
@@ -46,14 +46,14 @@ class Cache:
         for user_id in users:
             entry = entries.pop(user_id, None)
             if entry is None:
-                self.misses += 1
+                self._misses += 1
                 continue
             self.bytes -= entry[2]
             if entry[0] == token:
-                self.hits += 1
+                self._hits += 1
                 taken[user_id] = entry[1]
             else:
-                self.misses += 1
+                self._misses += 1
         return taken
 
     def put(self, states: Iterable[UserState], token: UUID) -> None:
@@ -71,6 +71,12 @@ class Cache:
         while self.bytes > self.limit_bytes and entries:
             _, _, size = entries.pop(next(iter(entries)))
             self.bytes -= size
+
+    def counted(self) -> tuple[int, int]:
+        """How many users were found here and how many were not, since this was last asked."""
+        found = (self._hits, self._misses)
+        self._hits = self._misses = 0
+        return found
 
     def drop(self, token: UUID) -> None:
         """Forget what was put under a token whose claim has ended."""

@@ -1,0 +1,210 @@
+"""Building users for a new version of the catalog, on the in-memory store: who, in which order, at which instants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from worker.errors import TransientError
+from worker.events import Record
+from worker.pipeline import build as module
+from worker.pipeline.batch import Applier, CatalogMoved
+from worker.pipeline.build import Build
+from worker.pipeline.facts import BuildFacts, Limits
+from worker.rules.catalog.document import Source
+from worker.rules.catalog.load import load_catalog
+from worker.rules.plan import Plan, compile_plan
+from worker.store.memory import MemoryStore
+
+CATALOG = """
+version: 1
+events:
+  comment.posted: {description: A comment.}
+metrics:
+  comments: {count: comment.posted}
+ladders:
+  - {key: commentator, metric: comments, levels: LEVELS, label: Commentator, description: "{level} comments"}
+"""
+
+
+def plan(version: int, levels: list[int], *, basis: int | None = None) -> Plan:
+    """A plan of a version with these levels."""
+    catalog = load_catalog([Source("catalog.yaml", CATALOG.replace("LEVELS", str(levels)))])
+    return compile_plan(replace(catalog, version=version, basis=basis))
+
+
+class Rig:
+    """A worker whose catalog is at version 1 with levels 2 and 4; `put` applies comments, `build` builds."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.offset = 0
+        self.claim: Any = None
+        self.facts: list[BuildFacts] = []
+
+    async def start(self) -> None:
+        await self.apply_catalog()
+        self.applier = Applier(self.store, plan(1, [2, 4]), Limits("awards", "dead", "control", 1 << 60))
+        self.claim = await self.store.claim("events", 0, generation=1, owner="test", start_offset=0)
+
+    async def apply_catalog(self) -> int:
+        hash_ = f"hash {self.offset} {len(self.store.tables.catalogs)}"
+        return await self.store.apply_catalog("{}", hash_, badges=[], event_types=[])
+
+    async def put(self, *comments: tuple[str, int]) -> None:
+        values = [
+            {
+                "id": f"{user_id}-{number}",
+                "type": "comment.posted",
+                "user_id": user_id,
+                "occurred_at": f"2026-03-01T10:00:{number:02}Z",
+            }
+            for user_id, number in comments
+        ]
+        records = [
+            Record("events", 0, self.offset + index, 0, b"k", json.dumps(value).encode())
+            for index, value in enumerate(values)
+        ]
+        await self.applier.apply(self.claim, records, from_offset=self.offset)
+        self.offset += len(records)
+
+    async def move(self, levels: list[int], *, basis: int | None = None) -> None:
+        self.applier.use(plan(await self.apply_catalog(), levels, basis=basis))
+
+    async def build(self) -> list[BuildFacts]:
+        """All slices until nothing is left to do."""
+        build = Build(self.applier, self.facts.append, self.moved)
+        found = []
+        assert await build.slice() is None, "the first look makes the row of the build"
+        while (facts := await build.slice()) is not None:
+            found.append(facts)
+        return found
+
+    async def moved(self, head: int) -> None:
+        raise AssertionError(f"the catalog moved to {head}")
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [
+            json.loads(message.value or b"")
+            for _, row in sorted(self.store.tables.outbox.items())
+            for message in row.messages
+        ]
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    made = Rig()
+    await made.start()
+    return made
+
+
+async def test_users_who_do_not_come_again_get_what_they_earned(rig: Rig) -> None:
+    """Who has enough gets the new level quietly at the true instant; who lacks one gets it with their next event."""
+    await rig.put(*(("many", number) for number in range(5)), ("few", 1), ("few", 2))
+    said = len(rig.messages())
+    await rig.move([2, 3, 4])
+    found = await rig.build()
+    assert (sum(facts.users for facts in found), found[-1].done) == (2, True)
+    assert sum((facts.awards for facts in found), Counter()) == {("commentator_3", "backfill"): 1}
+    (message,) = rig.messages()[said:]
+    assert (message["user_id"], message["badge_key"]) == ("many", "commentator_3")
+    assert (message["origin"], message["notify"], message["awarded_at"]) == (
+        "backfill",
+        False,
+        "2026-03-01T10:00:02Z",
+    )
+    assert message["sequence"] == 3
+    await rig.put(("few", 3))
+    assert [(one["badge_key"], one["origin"]) for one in rig.messages()[said + 1 :]] == [("commentator_3", "live")]
+
+
+async def test_built_users_are_built_once(rig: Rig) -> None:
+    """What a live batch has built is left alone, a second build of the version finds nothing, memory goes on from it."""
+    await rig.put(("a", 1), ("b", 1))
+    await rig.move([1, 2])
+    await rig.put(("a", 2))
+    assert [facts.users for facts in await rig.build()] == [1, 0]
+    again = Build(rig.applier, rig.facts.append, rig.moved)
+    assert await again.slice() is None
+    assert {row.built_version for row in rig.store.tables.users.values()} == {2}
+    await rig.put(("a", 3), ("b", 2))
+    assert {key for key, _ in rig.store.tables.user_badges["b"]} == {"commentator_1", "commentator_2"}
+
+
+async def test_version_that_asks_for_nothing_new_builds_nobody(rig: Rig) -> None:
+    """Where the version still uses its predecessor's memories, users stay as they are."""
+    await rig.put(("a", 1))
+    assert [facts.users for facts in await rig.build()] == [0, 0]
+    await rig.move([2, 4], basis=1)
+    assert await Build(rig.applier, rig.facts.append, rig.moved).slice() is None
+    assert rig.store.tables.users["a"].built_version == 1
+
+
+async def test_slices_are_short(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice ends once it has read its share of the log; the next one goes on behind its last user."""
+    monkeypatch.setattr(module, "SLICE_EVENTS", 3)
+    monkeypatch.setattr(module, "SLICE_USERS", 3)
+    await rig.put(*((user_id, number) for user_id in "abcde" for number in (1, 2)))
+    await rig.move([1])
+    found = await rig.build()
+    assert [facts.users for facts in found] == [2, 2, 1, 0]
+    assert [facts.done for facts in found] == [False, False, False, True]
+    assert len(rig.store.tables.user_badges["e"]) == 2
+
+
+async def test_only_one_builds_at_a_time(rig: Rig) -> None:
+    """While a slice runs, another worker finds nothing to do."""
+    await rig.put(("a", 1))
+    await rig.move([1])
+    await Build(rig.applier, rig.facts.append, rig.moved).slice()
+    async with rig.store.transaction() as transaction:
+        assert await transaction.behind(2, limit=10) == (["a"], "a")
+        assert await Build(rig.applier, rig.facts.append, rig.moved).slice() is None
+
+
+async def test_a_moved_head_is_told(rig: Rig) -> None:
+    """A worker whose plan is not the head's builds nothing and learns the head."""
+    await rig.apply_catalog()
+    with pytest.raises(CatalogMoved) as moved:
+        await Build(rig.applier, rig.facts.append, rig.moved).slice()
+    assert moved.value.head == 2
+
+
+async def test_a_user_who_cannot_be_built_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose log cannot be read in time is tried a few times; then the others are built."""
+    await rig.put(("a", 1), ("b", 1), ("c", 1))
+    await rig.move([1])
+    original = rig.store.transaction
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[Any]:
+        async with original() as transaction:
+            log_of = transaction.log_of
+
+            def of(user_id: str) -> Any:
+                if user_id == "b":
+                    raise TransientError("the log is too long")
+                return log_of(user_id)
+
+            monkeypatch.setattr(transaction, "log_of", of)
+            yield transaction
+
+    monkeypatch.setattr(rig.store, "transaction", failing)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
+    task = asyncio.create_task(Build(rig.applier, rig.facts.append, rig.moved).run())
+    try:
+        async with asyncio.timeout(10):
+            while not (rig.facts and rig.facts[-1].done):
+                await asyncio.sleep(0)
+    finally:
+        task.cancel()
+    versions = {user_id: row.built_version for user_id, row in rig.store.tables.users.items()}
+    assert versions == {"a": 2, "b": 1, "c": 2}
