@@ -126,7 +126,7 @@ async def test_users_who_do_not_come_again_get_what_they_earned(rig: Rig) -> Non
 
 
 async def test_built_users_are_built_once(rig: Rig) -> None:
-    """What a live batch has built is left alone, a second build of the version finds nothing, memory goes on from it."""
+    """What a live batch has built is left alone, a second build finds nothing, and memory goes on from there."""
     await rig.put(("a", 1), ("b", 1))
     await rig.move([1, 2])
     await rig.put(("a", 2))
@@ -199,11 +199,15 @@ async def test_a_user_who_cannot_be_built_is_left_out(rig: Rig, monkeypatch: pyt
     monkeypatch.setattr(rig.store, "transaction", failing)
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
-    task = asyncio.create_task(Build(rig.applier, rig.facts.append, rig.moved).run())
+    done = asyncio.Event()
+
+    def built(facts: BuildFacts) -> None:
+        if facts.done:
+            done.set()
+
+    task = asyncio.create_task(Build(rig.applier, built, rig.moved).run())
     try:
-        async with asyncio.timeout(10):
-            while not (rig.facts and rig.facts[-1].done):
-                await asyncio.sleep(0)
+        await asyncio.wait_for(done.wait(), 10)
     finally:
         task.cancel()
     versions = {user_id: row.built_version for user_id, row in rig.store.tables.users.items()}

@@ -113,7 +113,7 @@ async def test_outbox_and_pool(worker: Worker) -> None:
 def test_hooks_are_tied(worker: Worker) -> None:
     """A fenced batch, a retry, an assignment, messages published and rows set aside are counted each."""
     nothing: Any = None
-    hooks = worker._build_member(nothing, nothing)._hooks
+    hooks = worker._build_member(nothing, nothing, nothing)._hooks
     hooks.fenced()
     hooks.retried("poll")
     worker._assigned({})
