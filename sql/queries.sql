@@ -175,30 +175,51 @@ FROM unnest($1::smallint[], $3::bytea[]) WITH ORDINALITY AS m (shard, messages, 
 ORDER BY place;
 
 -- name: unpublished
--- The oldest waiting rows of a shard, by id: never by a cursor, since a lower id may commit later.
-SELECT id, topic, messages, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_seconds
-FROM outbox
-WHERE shard = $1 AND published_at IS NULL AND parked IS NULL
-ORDER BY id
-LIMIT $2;
+-- The oldest waiting rows of some shards, by id: never by a cursor, since a lower id may commit later. At most so many
+-- rows and about so many bytes of each shard, and one row at least.
+SELECT o.id, o.shard, o.topic, o.messages,
+       extract(epoch FROM clock_timestamp() - o.created_at)::float8 AS age_seconds
+FROM unnest($1::smallint[]) AS wanted (shard)
+CROSS JOIN LATERAL (
+    SELECT oldest.*, sum(octet_length(oldest.messages)) OVER (ORDER BY oldest.id) AS bytes
+    FROM (
+        SELECT id, shard, topic, messages, created_at FROM outbox
+        WHERE shard = wanted.shard AND published_at IS NULL AND parked IS NULL
+        ORDER BY id
+        LIMIT $2
+    ) AS oldest
+) AS o
+WHERE o.bytes - octet_length(o.messages) < $3::bigint
+ORDER BY o.id;
 
 -- name: mark_published
--- Mark rows as published, if the lease is still ours; says whether it is.
-WITH lease AS (
-    SELECT 1 FROM leases WHERE name = $1 AND token = $2 FOR SHARE
+-- Mark rows as published, each under its lease, where that is still ours; the leases that are.
+WITH held AS (
+    SELECT l.name FROM leases l JOIN unnest($1::text[], $2::uuid[]) AS ours (name, token) USING (name)
+    WHERE l.token = ours.token
+    FOR SHARE OF l
 ), marked AS (
-    UPDATE outbox SET published_at = clock_timestamp()
-    WHERE id = ANY($3::bigint[]) AND published_at IS NULL AND EXISTS (SELECT 1 FROM lease)
+    UPDATE outbox o SET published_at = clock_timestamp()
+    FROM unnest($3::text[], $4::bigint[]) AS sent (lease, id)
+    WHERE o.id = sent.id AND o.published_at IS NULL AND sent.lease IN (SELECT name FROM held)
 )
-SELECT EXISTS (SELECT 1 FROM lease) AS held;
+SELECT name FROM held;
 
 -- name: park
--- Set rows aside that no producer can send, if the lease is still ours; says whether it is.
+-- Set one message of a row aside in a row of its own, if the lease is still ours; says whether it is. What is left of
+-- the row waits on in its place; where nothing is left it goes.
 WITH lease AS (
     SELECT 1 FROM leases WHERE name = $1 AND token = $2 FOR SHARE
-), parked AS (
-    UPDATE outbox SET parked = $4
-    WHERE id = ANY($3::bigint[]) AND published_at IS NULL AND EXISTS (SELECT 1 FROM lease)
+), whole AS (
+    SELECT id, shard, topic, created_at FROM outbox
+    WHERE id = $3 AND published_at IS NULL AND parked IS NULL AND EXISTS (SELECT 1 FROM lease)
+), aside AS (
+    INSERT INTO outbox (shard, topic, messages, created_at, parked)
+    SELECT shard, topic, $5, created_at, $4 FROM whole
+), rest AS (
+    UPDATE outbox SET messages = $6 WHERE $6::bytea IS NOT NULL AND id = (SELECT id FROM whole)
+), gone AS (
+    DELETE FROM outbox WHERE $6::bytea IS NULL AND id = (SELECT id FROM whole)
 )
 SELECT EXISTS (SELECT 1 FROM lease) AS held;
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 #: Users are spread over so many shards of the outbox; one relay at a time serves each.
 SHARDS: Final = 4
 
@@ -78,8 +80,8 @@ class Grant:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+# An array on the wire: it is stored and read again by the thousand, each as [key, value, headers].
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message to publish: key, value, headers."""
 
     key: bytes | None
@@ -92,8 +94,9 @@ class OutboxRow:
     """Messages of one transaction for one topic and shard, in the order they must be published."""
 
     id: int
+    shard: int
     topic: str
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     age_seconds: float = 0.0
 
 

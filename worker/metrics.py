@@ -115,7 +115,9 @@ class Metrics:
 
     def _declare_outbox(self) -> None:
         self.published = self._counter("published", "Messages that the broker has acknowledged, by topic", "topic")
-        self.outbox_parked = self._counter("outbox_parked", "Rows of the outbox set aside: no producer can send them")
+        self.outbox_parked = self._counter(
+            "outbox_parked", "Messages of the outbox set aside: no producer can send them"
+        )
         self.outbox_pending = self._gauge(
             "outbox_pending", "Rows of the outbox that wait to be published", "livemostrecent"
         )

@@ -1,21 +1,22 @@
 """Publishes granted awards and dead letters: in order per user, at least once, with stable ids.
 
-Theory of operation. A row waits in the outbox until it is marked; a relay that holds the lease of a shard sends the
-shard's oldest rows in order, waits until all are stored, then marks them under the lease. Whatever goes wrong on the
+Theory of operation. A row waits in the outbox until it is marked; a relay that holds the leases of some shards sends
+their oldest rows in order, waits until all are stored, then marks them under the leases. Whatever goes wrong on the
 way, nothing is guessed: the producer is thrown away and the rows are read and sent again, so a message may come twice,
 with the same id. Two relays on one shard (one was frozen) do no harm: both send in order, so first copies are in order.
+A message that no producer can send is searched for by halves, so that its neighbours go out, and is set aside alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
@@ -29,11 +30,15 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 10.0
 TRUST_MARGIN_SECONDS = 1.0
 RENEW_SECONDS = LEASE_SECONDS / 3
-#: Rows read at a time; how long to wait where there are none and nobody wakes; waits after failures (doubled).
+#: Rows of each shard read at a time; waits after failures (doubled).
 ROWS = 200
-IDLE_SECONDS = 0.5
 BACKOFF = (0.1, 5.0)
-#: How often a fresh producer must be refused a row alone before the row is set aside.
+#: How long to wait where there are no rows and nobody wakes. Another worker's commits wake nobody here, so the relay
+#: looks often for as long as rows have been coming.
+IDLE_SECONDS = 0.5
+BUSY_SECONDS = 0.025
+BUSY_FOR_SECONDS = 10.0
+#: How often a fresh producer must be refused a message alone before it is set aside.
 REFUSALS = 3
 #: Once asked to stop: how long the running round may take, and how long each farewell, seconds.
 FINISH_SECONDS = 4.0
@@ -52,14 +57,19 @@ class OutboxStore(Protocol):
     async def resign_lease(self, name: str, token: UUID) -> None:
         """Give the lease back, if it is still ours."""
 
-    async def unpublished(self, shard: int, limit: int) -> list[OutboxRow]:
-        """The shard's oldest rows that were not published, by id."""
+    async def unpublished(self, shards: Collection[int], limit: int) -> list[OutboxRow]:
+        """The oldest rows of these shards that were not published, by id; at most so many of each."""
 
-    async def mark_published(self, shard: int, ids: Sequence[int], lease: str, token: UUID) -> bool:
-        """Mark rows as published under the lease; False (and nothing marked) where the lease was lost."""
+    async def mark_published(self, ids: Mapping[str, Sequence[int]], tokens: Mapping[str, UUID]) -> Collection[str]:
+        """Mark rows as published, by lease; the names of the leases that hold (rows of the others are not marked)."""
 
-    async def park(self, ids: Sequence[int], lease: str, token: UUID, reason: str) -> bool:
-        """Set rows aside that a fresh producer cannot send."""
+    async def park(
+        self, row: int, lease: str, token: UUID, *, message: Message, rest: Sequence[Message], reason: str
+    ) -> bool:
+        """Set one message of a row aside, in a row of its own; the row keeps `rest`, or goes where that is nothing.
+
+        False (and nothing changed) where the lease was lost.
+        """
 
     async def outbox_figures(self) -> tuple[int, float]:
         """How many rows wait, and the age of the oldest in seconds."""
@@ -77,7 +87,7 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelayHooks:
-    """What the relay tells its surroundings: messages were published (topic, count), rows were set aside."""
+    """What the relay tells its surroundings: messages were published (topic, count), messages were set aside."""
 
     published: Callable[[str, int], None] = lambda topic, count: None  # noqa: ARG005 (the names are the interface)
     parked: Callable[[int], None] = lambda count: None  # noqa: ARG005
@@ -91,6 +101,18 @@ class Held:
     token: UUID
     trusted_until: float
     renew_at: float
+
+
+class Place(NamedTuple):
+    """One message of a row."""
+
+    row: OutboxRow
+    at: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the row ends with it."""
+        return self.at == len(self.row.messages) - 1
 
 
 def lease_name(shard: int) -> str:
@@ -114,10 +136,11 @@ class Relay:
     held: dict[int, Held] = field(default_factory=dict)
     _publisher: Publisher | None = None
     _asked_at: dict[int, float] = field(default_factory=dict)
+    _busy_until: float = 0.0
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
-        """Say that rows were committed just now; without it the relay looks every half second."""
+        """Say that rows were committed just now; without it the relay looks after a while."""
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,6 +149,7 @@ class Relay:
         stopping = asyncio.create_task(stop.wait(), name="relay-stop")
         try:
             await asyncio.wait({loop, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self.wake()
             await asyncio.wait({loop}, timeout=FINISH_SECONDS)
         finally:
             stopping.cancel()
@@ -148,35 +172,25 @@ class Relay:
             self._woken.clear()
             try:
                 sent = await self.round()
-                wait, pause = BACKOFF[0], 0.0 if sent else IDLE_SECONDS
+                wait = BACKOFF[0]
+                if not sent and not ending:
+                    await _wait(self._woken, BUSY_SECONDS if self.clock() < self._busy_until else IDLE_SECONDS)
             except BadgesError as error:
                 log.warning("relay_waits", reason=error.message, seconds=round(wait, 2))
                 await self._drop_publisher()
-                pause = wait * (0.5 + random())  # noqa: S311 (spreads retries, no secret)
+                if not ending:
+                    await _wait(stop, wait * (0.5 + random()))  # noqa: S311 (spreads retries, no secret)
                 wait = min(BACKOFF[1], wait * 2)
-                self._woken.clear()
-            if pause and not ending:
-                await self._idle(stop, pause)
-
-    async def _idle(self, stop: asyncio.Event, seconds: float) -> None:
-        waiting = [asyncio.create_task(event.wait()) for event in (self._woken, stop)]
-        try:
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
 
     async def round(self) -> int:
-        """Look once at every shard that is or can be held; returns how many rows were sent."""
-        sent = 0
-        for shard in range(self.shards):
-            held = await self._hold(shard)
-            if held is None:
-                continue
-            rows = await self.store.unpublished(shard, ROWS)
-            if rows and self.clock() < held.trusted_until:
-                sent += await self._relay(held, rows)
-        return sent
+        """Look once at all shards that are or can be held; returns how many messages were sent or set aside."""
+        held = {shard: found for shard in range(self.shards) if (found := await self._hold(shard)) is not None}
+        rows = await self.store.unpublished(held, ROWS) if held else []
+        now = self.clock()
+        if rows:
+            self._busy_until = now + BUSY_FOR_SECONDS
+        rows = [row for row in rows if now < held[row.shard].trusted_until]
+        return await self._relay(held, rows) if rows else 0
 
     # ---- leases -----------------------------------------------------------------------------------------------------
 
@@ -219,28 +233,26 @@ class Relay:
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
-    async def _relay(self, held: Held, rows: Sequence[OutboxRow]) -> int:
-        """1 send all rows in order; 2 mark them under the lease. Returns how many were marked."""
+    async def _relay(self, held: Mapping[int, Held], rows: Sequence[OutboxRow]) -> int:
+        """1 send all rows in order; 2 mark them under the leases. Returns how many messages were sent and marked."""
         try:
-            await self._send(held, rows)
+            await self._send(held, [(row.topic, message) for row in rows for message in row.messages])
         except PoisonBatch:
-            return await self._single_out(held, rows)
+            return await self._single_out(held, [Place(row, at) for row in rows for at in range(len(row.messages))])
         return await self._mark(held, rows)
 
-    async def _send(self, held: Held, rows: Sequence[OutboxRow]) -> None:
-        """Publish; the lease is kept alive meanwhile. After any failure the producer is thrown away."""
+    async def _send(self, held: Mapping[int, Held], messages: Sequence[tuple[str, Message]]) -> None:
+        """Publish; the leases are kept alive meanwhile. After any failure the producer is thrown away."""
         if self._publisher is None:
             self._publisher = await self.open_publisher()
-        messages = [(row.topic, message) for row in rows for message in row.messages]
         publishing = asyncio.ensure_future(self._publisher.publish(messages))
         try:
             while not publishing.done():
-                if held.shard not in self.held:
-                    await asyncio.wait({publishing})
-                    break
-                await asyncio.wait({publishing}, timeout=max(0.0, held.renew_at - self.clock()))
+                ours = [one for shard, one in held.items() if shard in self.held]
+                due = min((one.renew_at for one in ours), default=None)
+                await asyncio.wait({publishing}, timeout=None if due is None else max(0.0, due - self.clock()))
                 if not publishing.done():
-                    await self._keep(held)
+                    await self._keep(ours)
             publishing.result()
         except BaseException:
             publishing.cancel()
@@ -250,49 +262,71 @@ class Relay:
             await self._drop_publisher()
             raise
 
-    async def _keep(self, held: Held) -> None:
+    async def _keep(self, held: Sequence[Held]) -> None:
         """Renew while messages are on their way; a database that is away now is met again when they are marked."""
-        held.renew_at = self.clock() + RENEW_SECONDS
-        with suppress(TransientError):
-            await self._renew(held)
+        now = self.clock()
+        for one in held:
+            if one.renew_at <= now:
+                one.renew_at = now + RENEW_SECONDS
+                with suppress(TransientError):
+                    await self._renew(one)
 
-    async def _mark(self, held: Held, rows: Sequence[OutboxRow]) -> int:
-        ids = [row.id for row in rows]
-        if not await self.store.mark_published(held.shard, ids, lease_name(held.shard), held.token):
-            self._lost(held)
-            return 0
-        for topic, count in _counted(rows).items():
-            self.hooks.published(topic, count)
-        return len(rows)
-
-    async def _single_out(self, held: Held, rows: Sequence[OutboxRow]) -> int:
-        """Send row by row, each with a fresh producer after a refusal, until the culprit is set aside."""
-        sent = 0
+    async def _mark(self, held: Mapping[int, Held], rows: Sequence[OutboxRow]) -> int:
+        """Returns how many messages the rows have that were marked: all but those whose lease was lost."""
+        ids: dict[str, list[int]] = {}
         for row in rows:
-            reason = await self._refusal(held, row)
-            if held.shard not in self.held:
-                return sent
-            if reason is None:
-                sent += await self._mark(held, [row])
-                continue
-            log.error("outbox_row_parked", row=row.id, topic=row.topic, reason=reason)
-            if not await self.store.park([row.id], lease_name(held.shard), held.token, reason):
-                self._lost(held)
-            self.hooks.parked(1)
-            return sent + 1
+            ids.setdefault(lease_name(row.shard), []).append(row.id)
+        tokens = {lease_name(row.shard): held[row.shard].token for row in rows}
+        holding = await self.store.mark_published(ids, tokens)
+        for shard in {row.shard for row in rows if lease_name(row.shard) not in holding}:
+            self._lost(held[shard])
+        marked = [row for row in rows if lease_name(row.shard) in holding]
+        for topic, count in _counted(marked).items():
+            self.hooks.published(topic, count)
+        return sum(len(row.messages) for row in marked)
+
+    async def _single_out(self, held: Mapping[int, Held], places: Sequence[Place]) -> int:
+        """Send everything before the first message that is refused alone, mark that, set the culprit aside."""
+        count, reason = await self._find(held, places)
+        whole = [place.row for place in places[:count] if place.last]
+        sent = await self._mark(held, whole) if whole else 0
+        if reason is not None:
+            sent += await self._set_aside(held[places[count].row.shard], places[count], reason)
         return sent
 
-    async def _refusal(self, held: Held, row: OutboxRow) -> str | None:
-        """None once it is sent; else why it was refused as often as is enough."""
-        reason = ""
-        for _ in range(REFUSALS):
+    async def _find(self, held: Mapping[int, Held], places: Sequence[Place]) -> tuple[int, str | None]:
+        """How many messages were sent before the first that is refused, and why that is; None where none is, alone.
+
+        The first `low` are stored, and among those up to `high` one is at fault: the first half is tried each time.
+        """
+        messages = [(place.row.topic, place.row.messages[place.at]) for place in places]
+        low, high = 0, len(places)
+        reason, refusals = None, 0
+        while refusals < REFUSALS and all(place.row.shard in self.held for place in places):
+            middle = (low + high + 1) // 2
             try:
-                await self._send(held, [row])
+                await self._send(held, messages[low:middle])
             except PoisonBatch as refused:
-                reason = refused.message
+                if high - low == 1:
+                    reason, refusals = refused.message, refusals + 1
+                high = middle
             else:
-                return None
-        return reason
+                if middle == high:
+                    return high, None
+                low = middle
+        return low, reason
+
+    async def _set_aside(self, held: Held, place: Place, reason: str) -> int:
+        row, name, message = place.row, lease_name(held.shard), place.row.messages[place.at]
+        rest = row.messages[place.at + 1 :]
+        if not await self.store.park(row.id, name, held.token, message=message, rest=rest, reason=reason):
+            self._lost(held)
+            return 0
+        log.error("outbox_message_parked", row=row.id, topic=row.topic, reason=reason)
+        if place.at:
+            self.hooks.published(row.topic, place.at)
+        self.hooks.parked(1)
+        return place.at + 1
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -308,6 +342,11 @@ class Relay:
                 await asyncio.wait_for(self.store.resign_lease(lease_name(held.shard), held.token), FAREWELL_SECONDS)
         self.held.clear()
         await self._drop_publisher()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _counted(rows: Sequence[OutboxRow]) -> Counter[str]:

@@ -148,7 +148,7 @@ async def state_of(store: AnyStore, user_id: str, *scopes: str) -> UserState:
 
 async def waiting(store: AnyStore) -> list[str]:
     """The values of all messages that wait in the outbox, shard by shard in order."""
-    rows = [row for shard in range(4) for row in await store.unpublished(shard, 1000)]
+    rows = [row for shard in range(4) for row in await store.unpublished([shard], 1000)]
     return [(one.value or b"").decode() for row in rows for one in row.messages]
 
 

@@ -21,7 +21,7 @@ async def publish(store: AnyStore, *keyed: tuple[str, Message], topic: str = "aw
 
 async def rows_of(store: AnyStore, user_id: str) -> list[int]:
     """Ids of the rows that wait in the user's shard."""
-    return [row.id for row in await store.unpublished(shard_of(user_id), 100)]
+    return [row.id for row in await store.unpublished([shard_of(user_id)], 100)]
 
 
 async def test_message_comes_back_whole(store: AnyStore) -> None:
@@ -32,7 +32,7 @@ async def test_message_comes_back_whole(store: AnyStore) -> None:
         Message(b"", b""),
     ]
     await publish(store, *(("u1", one) for one in whole), topic="badges.awards")
-    (row,) = await store.unpublished(shard_of("u1"), 10)
+    (row,) = await store.unpublished([shard_of("u1")], 10)
     assert (row.topic, list(row.messages)) == ("badges.awards", whole)
     assert 0 <= row.age_seconds < 60
 
@@ -55,10 +55,10 @@ async def test_row_that_commits_late_is_not_passed_over(store: AnyStore) -> None
         await slow.publish("awards", [("u1", message("slow"))])
         await publish(store, ("u1", message("quick")))
         (quick,) = await rows_of(store, "u1")
-        assert await store.mark_published(shard_of("u1"), [quick], LEASE, lease)
-    (late,) = await store.unpublished(shard_of("u1"), 10)
+        assert await store.mark_published({LEASE: [quick]}, {LEASE: lease}) == [LEASE]
+    (late,) = await store.unpublished([shard_of("u1")], 10)
     assert late.id < quick
-    assert late.messages == (message("slow"),)
+    assert list(late.messages) == [message("slow")]
 
 
 async def test_users_lock_orders_their_messages(store: AnyStore) -> None:
@@ -82,7 +82,7 @@ async def test_unpublished_is_bounded(store: AnyStore) -> None:
     """No more rows come than were asked for: the oldest."""
     for number in range(5):
         await publish(store, ("u1", message(str(number))))
-    rows = await store.unpublished(shard_of("u1"), 2)
+    rows = await store.unpublished([shard_of("u1")], 2)
     assert [(row.messages[0].value or b"").decode() for row in rows] == ["0", "1"]
 
 
@@ -97,8 +97,8 @@ async def test_published_and_parked_rows_wait_no_more(store: AnyStore) -> None:
     waiting_rows, oldest = await store.outbox_figures()
     assert waiting_rows == 3
     assert 0 <= oldest < 60
-    assert await store.mark_published(shard_of("u1"), [first], LEASE, lease)
-    assert await store.park([second], LEASE, lease, "too large for the broker")
+    assert await store.mark_published({LEASE: [first]}, {LEASE: lease}) == [LEASE]
+    assert await store.park(second, LEASE, lease, message=message("1"), rest=[], reason="too large for the broker")
     assert await rows_of(store, "u1") == [third]
     assert (await store.outbox_figures())[0] == 1
 
@@ -110,12 +110,46 @@ async def test_lost_lease_marks_nothing(store: AnyStore) -> None:
     await publish(store, ("u1", message("1")))
     row = await rows_of(store, "u1")
     new = await until(lambda: store.acquire_lease(LEASE, "b", 60))
-    assert not await store.mark_published(shard_of("u1"), row, LEASE, old)
-    assert not await store.park(row, LEASE, old, "reason")
+    assert await store.mark_published({LEASE: row}, {LEASE: old}) == []
+    assert not await store.park(row[0], LEASE, old, message=message("1"), rest=[], reason="reason")
     assert not await store.renew_lease(LEASE, old, 60)
     await store.resign_lease(LEASE, old)
     assert await rows_of(store, "u1") == row
     assert await store.renew_lease(LEASE, new, 60)
+
+
+async def test_each_lease_marks_its_own(store: AnyStore) -> None:
+    """Rows of several shards are marked at once; those whose lease was lost stay, and the answer says which hold."""
+    mine = await store.acquire_lease(LEASE, "a", 60)
+    lost = await store.acquire_lease("relay-1", "a", 0.05)
+    assert mine is not None
+    assert lost is not None
+    await until(lambda: store.acquire_lease("relay-1", "b", 60))
+    await publish(store, ("u1", message("mine")), ("u2", message("theirs")))
+    rows = await store.unpublished(range(SHARDS), 10)
+    assert [row.shard for row in rows] == sorted(shard_of(user_id) for user_id in ("u1", "u2"))
+    ids = {(row.messages[0].value or b"").decode(): row.id for row in rows}
+    held = await store.mark_published(
+        {LEASE: [ids["mine"]], "relay-1": [ids["theirs"]]}, {LEASE: mine, "relay-1": lost}
+    )
+    assert list(held) == [LEASE]
+    assert await waiting(store) == ["theirs"]
+
+
+async def test_a_parked_message_leaves_its_neighbours(store: AnyStore) -> None:
+    """What remains of a row waits in its old place, before younger rows; the one set aside waits no more."""
+    lease = await store.acquire_lease(LEASE, "a", 60)
+    assert lease is not None
+    await publish(store, *(("u1", message(text)) for text in "abcd"))
+    await publish(store, ("u1", message("e")))
+    (row, *_) = await rows_of(store, "u1")
+    rest = [message("c"), message("d")]
+    assert await store.park(row, LEASE, lease, message=message("b"), rest=rest, reason="too large")
+    assert await waiting(store) == ["c", "d", "e"]
+    assert await store.park(row, LEASE, lease, message=message("c"), rest=[message("d")], reason="too large")
+    assert await store.park(row, LEASE, lease, message=message("d"), rest=[], reason="too large")
+    assert await waiting(store) == ["e"]
+    assert (await store.outbox_figures())[0] == 1
 
 
 async def test_lease_belongs_to_one(store: AnyStore) -> None:
@@ -148,7 +182,7 @@ async def test_pruning_leaves_what_waits_and_what_is_young(store: AnyStore) -> N
     for number in range(4):
         await publish(store, ("u1", message(str(number))))
     rows = await rows_of(store, "u1")
-    assert await store.mark_published(shard_of("u1"), rows[:3], LEASE, lease)
+    assert await store.mark_published({LEASE: rows[:3]}, {LEASE: lease}) == [LEASE]
     assert await store.prune_outbox(days=7) == 0
     removed = [await until(lambda: store.prune_outbox(days=0, limit=2)), await store.prune_outbox(days=0, limit=2)]
     assert removed == [2, 1]

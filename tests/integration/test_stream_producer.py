@@ -10,6 +10,9 @@ from collections.abc import Callable
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.rig.kafka import KafkaService
 from tests.rig.kafka_broker import KafkaBroker
@@ -17,7 +20,7 @@ from worker.config import load_settings
 from worker.errors import OperatorError, PoisonBatch, TransientError
 from worker.exchange import Message
 from worker.stream import check_topics, create_topics, open_publisher
-from worker.stream.producer import producer_options
+from worker.stream.producer import _partition, producer_options
 from worker.stream.topics import PARTITIONS, needed_topics, subscription_pattern, topic_config
 
 
@@ -59,6 +62,39 @@ async def test_messages_are_stored_in_order_of_their_user(
         assert [int(value or b"") for key, value in found if key == b"u%d" % user] == list(range(user, 500, 7))
 
 
+async def test_more_than_a_batch_is_stored_in_order(kafka: KafkaService, fresh_topic: Callable[[str], str]) -> None:
+    """Messages that fill several requests, some larger than a batch and one without a key, all come, in order."""
+    topic = fresh_topic("awards")
+    await kafka.create_topic(topic, 4)
+    publisher = await open_publisher(load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers))
+    noise = random.Random(1).randbytes(300_000)
+    try:
+        await publisher.publish(
+            [
+                (
+                    topic,
+                    Message(b"u%d" % (number % 3), b"%d " % number + noise[: 300_000 if number % 40 == 7 else 3_000]),
+                )
+                for number in range(200)
+            ]
+            + [(topic, Message(None, b"keyless"))]
+        )
+    finally:
+        await publisher.close()
+    found = await stored(kafka.bootstrap_servers, topic)
+    assert len(found) == 201
+    for user in range(3):
+        numbers = [int((value or b"").split()[0]) for key, value in found if key == b"u%d" % user]
+        assert numbers == list(range(user, 200, 3))
+
+
+@given(key=st.binary(max_size=40), count=st.integers(1, 20))
+def test_keys_go_where_other_clients_put_them(key: bytes, count: int) -> None:
+    """A key's partition is the one that the Kafka client itself would choose."""
+    numbers = list(range(count))
+    assert _partition(key, numbers) == DefaultPartitioner()(key, numbers, numbers)
+
+
 async def test_the_producer_is_durable_by_its_fields() -> None:
     """The producer object is idempotent, waits for all replicas, compresses, and stamps nothing itself."""
     options = producer_options(load_settings())
@@ -67,7 +103,7 @@ async def test_the_producer_is_durable_by_its_fields() -> None:
         assert producer._sender._acks == -1
         assert producer._sender._txn_manager is not None
         assert producer._request_timeout_ms == 15_000
-        assert producer._message_accumulator._linger_time == 0.005
+        assert producer._message_accumulator._linger_time == 0
         assert "timestamp_ms" not in options
     finally:
         await producer.stop()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,9 +20,9 @@ from worker.exchange import Message, OutboxRow
 from worker.outbox import LEASE_SECONDS, Relay, RelayHooks, lease_name
 
 
-def row(number: int, *texts: str) -> OutboxRow:
+def row(number: int, *texts: str, shard: int = 0) -> OutboxRow:
     """A row of one user's messages."""
-    return OutboxRow(number, "awards", tuple(Message(b"u", text.encode()) for text in texts or (f"m{number}",)))
+    return OutboxRow(number, shard, "awards", tuple(Message(b"u", text.encode()) for text in texts or (f"m{number}",)))
 
 
 @dataclass
@@ -31,7 +32,7 @@ class MemoryOutbox:
     clock: Callable[[], float]
     rows: dict[int, list[OutboxRow]] = field(default_factory=dict)
     leases: dict[str, tuple[UUID, str, float]] = field(default_factory=dict)
-    parked: dict[int, str] = field(default_factory=dict)
+    parked: dict[bytes, str] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
@@ -64,22 +65,29 @@ class MemoryOutbox:
         if self._holds(name, token):
             del self.leases[name]
 
-    async def unpublished(self, shard: int, limit: int) -> list[OutboxRow]:
+    async def unpublished(self, shards: Collection[int], limit: int) -> list[OutboxRow]:
         self._call("unpublished")
-        return [item for item in self.rows.get(shard, []) if item.id not in self.parked][:limit]
+        found = [item for shard in shards for item in self.rows.get(shard, [])[:limit]]
+        return sorted(found, key=lambda item: item.id)
 
-    async def mark_published(self, shard: int, ids: Sequence[int], lease: str, token: UUID) -> bool:
+    async def mark_published(self, ids: Mapping[str, Sequence[int]], tokens: Mapping[str, UUID]) -> Collection[str]:
         self._call("mark_published")
+        held = [name for name, token in tokens.items() if self._holds(name, token)]
+        marked = {number for name in held for number in ids[name]}
+        self.rows = {shard: [item for item in rows if item.id not in marked] for shard, rows in self.rows.items()}
+        return held
+
+    async def park(
+        self, row: int, lease: str, token: UUID, *, message: Message, rest: Sequence[Message], reason: str
+    ) -> bool:
+        self._call("park")
         if not self._holds(lease, token):
             return False
-        self.rows[shard] = [item for item in self.rows[shard] if item.id not in ids]
+        self.parked[message.value or b""] = reason
+        for shard, rows in self.rows.items():
+            left = [replace(item, messages=rest) if item.id == row else item for item in rows]
+            self.rows[shard] = [item for item in left if item.messages]
         return True
-
-    async def park(self, ids: Sequence[int], lease: str, token: UUID, reason: str) -> bool:
-        self._call("park")
-        if self._holds(lease, token):
-            self.parked |= dict.fromkeys(ids, reason)
-        return self._holds(lease, token)
 
     async def outbox_figures(self) -> tuple[int, float]:
         return sum(map(len, self.rows.values())), 0.0
@@ -154,16 +162,17 @@ def make(store: MemoryOutbox, broker: Broker, clock: Clock, *, owner: str = "one
 
 
 async def test_rows_are_sent_in_order_and_marked(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
-    """A round sends a shard's rows, oldest first and each row's messages in turn, and leaves none waiting."""
+    """A round asks the database twice and sends all shards' rows, oldest first, each row's messages in turn."""
     published: list[tuple[str, int]] = []
-    store.rows = {0: [row(1, "a", "b"), row(2, "c")], 1: [row(3, "d")]}
+    store.rows = {0: [row(1, "a", "b"), row(2, "c")], 1: [row(3, "d", shard=1)]}
     relay = make(
         store, broker, clock, hooks=RelayHooks(published=lambda topic, count: published.append((topic, count)))
     )
-    assert await relay.round() == 3
+    assert await relay.round() == 4
     assert broker.log == [b"a", b"b", b"c", b"d"]
     assert store.rows == {0: [], 1: []}
-    assert published == [("awards", 3), ("awards", 1)]
+    assert published == [("awards", 4)]
+    assert store.asked.count("unpublished") == store.asked.count("mark_published") == 1
     assert broker.opened == 1
 
 
@@ -199,7 +208,7 @@ async def test_a_shard_of_another_is_left_alone_until_its_lease_ends(
     store: MemoryOutbox, broker: Broker, clock: Clock
 ) -> None:
     """Two relays never send from one shard at a time, and the second takes over once the first fell silent."""
-    store.rows = {0: [row(1)], 1: [row(2)]}
+    store.rows = {0: [row(1)], 1: [row(2, shard=1)]}
     first, second = make(store, broker, clock), make(store, broker, clock, owner="two")
     assert await first.round() == 2
     store.rows = {0: [row(3)], 1: []}
@@ -215,7 +224,7 @@ async def test_a_frozen_relay_stops_trusting_its_lease(store: MemoryOutbox, brok
     await relay.round()
     clock.now += LEASE_SECONDS + 0.1
     await other.round()
-    store.rows = {0: [row(1)], 1: [row(2)]}
+    store.rows = {0: [row(1)], 1: [row(2, shard=1)]}
     assert await relay.round() == 0
     assert broker.log == []
 
@@ -299,10 +308,71 @@ async def test_a_row_that_is_refused_alone_is_set_aside(store: MemoryOutbox, bro
     relay = make(store, broker, clock, hooks=RelayHooks(parked=parked.append))
     while await relay.round():
         pass
-    assert store.parked == {2: "too large"}
+    assert store.parked == {b"m2": "too large"}
     assert broker.log == [b"m1", b"m3"]
     assert parked == [1]
-    assert broker.opened == 1 + 1 + 3
+    assert broker.opened == 1 + 1 + 3 + 1
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    poison=st.sets(st.integers(0, 24), max_size=4),
+)
+@settings(deadline=None)
+def test_only_what_is_refused_is_set_aside(sizes: list[int], poison: set[int]) -> None:
+    """Whatever messages of whatever rows are poison, those alone are parked; the rest go out once each, in order."""
+
+    async def play() -> None:
+        clock, counts = Clock(), Counter[str]()
+        store, broker = MemoryOutbox(clock), Broker(poison={b"%d" % number for number in poison})
+        numbers = iter(range(100))
+        store.rows = {0: [row(index, *(str(next(numbers)) for _ in range(size))) for index, size in enumerate(sizes)]}
+        hooks = RelayHooks(
+            published=lambda topic, count: counts.update({topic: count}),
+            parked=lambda count: counts.update(parked=count),
+        )
+        relay = make(store, broker, clock, hooks=hooks)
+        while await relay.round():
+            pass
+        sent = [b"%d" % number for number in range(sum(sizes)) if number not in poison]
+        bad = {b"%d" % number for number in range(sum(sizes)) if number in poison}
+        assert broker.log == sent
+        assert set(store.parked) == bad
+        assert store.rows == {0: []}
+        assert (counts["awards"], counts["parked"]) == (len(sent), len(bad))
+
+    asyncio.run(play())
+
+
+async def test_a_lease_lost_while_looking_for_the_culprit_parks_nothing(
+    store: MemoryOutbox, broker: Broker, clock: Clock
+) -> None:
+    """A relay whose shard was taken while it searched neither marks nor parks; the new holder does."""
+    store.rows = {0: [row(1, "a", "b")]}
+    broker.poison = {b"b"}
+    relay = make(store, broker, clock)
+    broker.during = lambda: store.leases.update({lease_name(0): (uuid4(), "two", clock.now + 10)})
+    assert await relay.round() == 0
+    assert store.parked == {}
+    assert [item.id for item in store.rows[0]] == [1]
+
+
+async def test_it_looks_often_while_rows_come(
+    store: MemoryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that another worker commits go out soon, though nobody wakes this relay, once some have come lately."""
+    monkeypatch.setattr(outbox, "IDLE_SECONDS", 60.0)
+    loop = asyncio.get_running_loop()
+    store.clock, store.rows = loop.time, {0: [row(1)]}
+    relay = Relay(store=store, open_publisher=broker.open, owner="one", shards=2, clock=loop.time)
+    stop = asyncio.Event()
+    running = asyncio.create_task(relay.run(stop))
+    async with asyncio.timeout(10):
+        await until(lambda: store.asked.count("unpublished") == 2, "a look at an empty outbox", every=0)
+        store.rows = {0: [row(2)]}
+        await until(lambda: len(broker.log) == 2, "the second message", every=0)
+        stop.set()
+        await running
 
 
 async def test_an_outage_parks_nothing(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:

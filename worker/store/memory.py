@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 from uuid import UUID, uuid4
 
-from worker.exchange import Claim, DeadLetter, OutboxRow
+from worker.exchange import Claim, DeadLetter, Message, OutboxRow
 from worker.rules.catalog.definitions import Badge
 from worker.store.blobs import storable
 from worker.store.catalog import StoredCatalog, VersionRow, basis_of
@@ -129,30 +129,38 @@ class MemoryStore:
         held = self.tables.leases.get(name)
         return held is not None and held.token == token
 
-    async def unpublished(self, shard: int, limit: int) -> list[OutboxRow]:
-        """The shard's oldest waiting rows, by id."""
-        waiting = [(key, row) for key, row in self._waiting() if row.shard == shard]
-        return [OutboxRow(key, row.topic, row.messages, self._clock() - row.created_at) for key, row in waiting[:limit]]
+    async def unpublished(self, shards: Collection[int], limit: int) -> list[OutboxRow]:
+        """The oldest waiting rows of these shards, by id."""
+        found: list[OutboxRow] = []
+        for shard in shards:
+            waiting = [(key, row) for key, row in self._waiting() if row.shard == shard]
+            found += [
+                OutboxRow(key, shard, row.topic, row.messages, self._clock() - row.created_at)
+                for key, row in waiting[:limit]
+            ]
+        return sorted(found, key=lambda row: row.id)
 
     def _waiting(self) -> list[tuple[int, OutboxEntry]]:
         rows = sorted(self.tables.outbox.items())
         return [(key, row) for key, row in rows if row.published_at is None and row.parked is None]
 
-    async def mark_published(self, shard: int, ids: Sequence[int], lease: str, token: UUID) -> bool:
-        """Mark rows as published under the lease; False where it was lost."""
-        del shard
-        if not self._holds(lease, token):
-            return False
-        for key in ids:
+    async def mark_published(self, ids: Mapping[str, Sequence[int]], tokens: Mapping[str, UUID]) -> Collection[str]:
+        """Mark rows as published, by lease; the names of the leases that hold."""
+        held = [name for name, token in tokens.items() if self._holds(name, token)]
+        for key in (key for name in held for key in ids.get(name, ())):
             self.tables.outbox[key].published_at = self._clock()
-        return True
+        return held
 
-    async def park(self, ids: Sequence[int], lease: str, token: UUID, reason: str) -> bool:
-        """Set rows aside that a fresh producer cannot send."""
+    async def park(
+        self, row: int, lease: str, token: UUID, *, message: Message, rest: Sequence[Message], reason: str
+    ) -> bool:
+        """Set one message of a row aside, in a row of its own; the row keeps the rest."""
         if not self._holds(lease, token):
             return False
-        for key in ids:
-            self.tables.outbox[key].parked = reason
+        whole = self.tables.outbox.pop(row)
+        self.tables.outbox[next(self._ids)] = replace(whole, messages=(message,), parked=reason)
+        if rest:
+            self.tables.outbox[row] = replace(whole, messages=tuple(rest))
         return True
 
     async def outbox_figures(self) -> tuple[int, float]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
-from worker.exchange import OutboxRow
-from worker.store.blobs import unpack_messages
+import msgspec
+
+from worker.exchange import Message, OutboxRow
+from worker.store.blobs import pack_messages
 from worker.store.session import Database
+
+#: About so many bytes of messages are read at once from each shard, and at least a row.
+READ_BYTES: Final = 4 * 1024 * 1024
+
+_read_messages = msgspec.msgpack.Decoder(list[Message]).decode
 
 
 class OutboxTable(Database):
@@ -26,21 +34,27 @@ class OutboxTable(Database):
         """Give the lease back, if it is still ours."""
         await self.execute("resign_lease", name, token)
 
-    async def unpublished(self, shard: int, limit: int) -> list[OutboxRow]:
-        """The shard's oldest waiting rows, by id."""
+    async def unpublished(self, shards: Collection[int], limit: int) -> list[OutboxRow]:
+        """The oldest waiting rows of these shards, by id."""
         return [
-            OutboxRow(row["id"], row["topic"], unpack_messages(row["messages"]), row["age_seconds"])
-            for row in await self.rows("unpublished", shard, limit)
+            OutboxRow(row["id"], row["shard"], row["topic"], _read_messages(row["messages"]), row["age_seconds"])
+            for row in await self.rows("unpublished", list(shards), limit, READ_BYTES)
         ]
 
-    async def mark_published(self, shard: int, ids: Sequence[int], lease: str, token: UUID) -> bool:
-        """Mark rows as published under the lease; False where it was lost."""
-        del shard  # ids are enough here; a distributed outbox would route by it
-        return bool((await self.rows("mark_published", lease, token, ids))[0]["held"])
+    async def mark_published(self, ids: Mapping[str, Sequence[int]], tokens: Mapping[str, UUID]) -> Collection[str]:
+        """Mark rows as published, by lease; the names of the leases that hold."""
+        names = [name for name, marked in ids.items() for _ in marked]
+        flat = [row for marked in ids.values() for row in marked]
+        held = await self.rows("mark_published", list(tokens), list(tokens.values()), names, flat)
+        return [row["name"] for row in held]
 
-    async def park(self, ids: Sequence[int], lease: str, token: UUID, reason: str) -> bool:
-        """Set rows aside that a fresh producer cannot send."""
-        return bool((await self.rows("park", lease, token, ids, reason))[0]["held"])
+    async def park(
+        self, row: int, lease: str, token: UUID, *, message: Message, rest: Sequence[Message], reason: str
+    ) -> bool:
+        """Set one message of a row aside, in a row of its own; the row keeps the rest."""
+        packed = pack_messages(rest) if rest else None
+        found = await self.rows("park", lease, token, row, reason, pack_messages([message]), packed)
+        return bool(found[0]["held"])
 
     async def outbox_figures(self) -> tuple[int, float]:
         """How many rows wait, and the age of the oldest in seconds."""
