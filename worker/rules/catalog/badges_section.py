@@ -18,7 +18,7 @@ from worker.rules.parse import parse_flow, parse_milestone
 
 Entry = Mapping[str, Any]
 
-_DISPLAY = ("family", "label", "description", "icon", "color", "image_url", "status", "revocable")
+_DISPLAY = frozenset({"family", "label", "description", "icon", "color", "image_url", "status", "revocable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,9 @@ def _made(
     triggers: frozenset[str] | None = None,
 ) -> Badge:
     """The badge with its display keys; texts of a step have level and tier filled in."""
-    given = {name: entry[name] for name in _DISPLAY if isinstance(entry.get(name), str)}
+    given: dict[str, Any] = {
+        name: value for name, value in entry.items() if name in _DISPLAY and isinstance(value, str)
+    }
     if kind == "milestone":
         given["label"] = entry["title"] if isinstance(entry.get("title"), str) else key
         if entry.get("is_active") is False:

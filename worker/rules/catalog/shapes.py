@@ -213,6 +213,11 @@ class Record(Shape):
     keys: Mapping[str, Key]
     open: bool = False
     nothing: bool = False
+    required: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the keys that must be there, once for all the values that are checked."""
+        object.__setattr__(self, "required", tuple(name for name, key in self.keys.items() if key.required))
 
     def check(self, value: Any, path: str, faults: list[Fault]) -> None:
         if value is None and self.nothing:
@@ -227,21 +232,21 @@ class Record(Shape):
                 key.shape.check(item, f"{path}/{name}", faults)
             elif not self.open:
                 meant.add(unknown_key(self.noun, name, self.keys, path, faults))
-        for name, key in self.keys.items():
-            if key.required and name not in value and name not in meant:
-                bad(faults, path, f'{self.noun} has no "{name}".', f"Add {name}: {key.meaning}.", "missing_key")
+        for name in self.required:
+            if name not in value and name not in meant:
+                remedy = f"Add {name}: {self.keys[name].meaning}."
+                bad(faults, path, f'{self.noun} has no "{name}".', remedy, "missing_key")
 
     def _example(self) -> str:
-        names = [name for name, key in self.keys.items() if key.required] or list(self.keys)[:1]
+        names = self.required or tuple(self.keys)[:1]
         return "{" + ", ".join(f"{name}: …" for name in names) + "}"
 
     def schema(self) -> dict[str, Any]:
         properties = {name: {"description": key.meaning, **key.shape.schema()} for name, key in self.keys.items()}
-        required = [name for name, key in self.keys.items() if key.required]
         kind: Any = ["object", "null"] if self.nothing else "object"
         found: dict[str, Any] = {"type": kind, "properties": properties}
-        if required:
-            found["required"] = required
+        if self.required:
+            found["required"] = list(self.required)
         if not self.open:
             found["additionalProperties"] = False
         return found
