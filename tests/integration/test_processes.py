@@ -21,6 +21,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.rig.kafka import KafkaService
+from tests.rig.waiting import alive
 from worker.store.pool import open_connection
 from worker.stream.connection import stop_quietly
 
@@ -140,14 +141,6 @@ class Parent:
         for pid in self.children().values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (one that only waits to be reaped does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry, values
 
-from tests.rig.waiting import until
+from tests.rig.waiting import alive, until
 from worker.cli.worker import worker as worker_command
 from worker.errors import AuthorError, Fault, OperatorError
 from worker.metrics import LABEL_VALUES, OTHER, Metrics
@@ -108,6 +108,7 @@ def test_ready_when_all_are() -> None:
     ended = watches[1].ended(5.0, refused=False)
     assert ended == Ended(refused=False, ready_seconds=4.0)
     assert unready(watches) == "process 2 of 2: ended, to be started again"
+    assert watches[1].ended(5.5, refused=False).ready_seconds is None, "a start that failed was never ready"
     watches[1].begun(6.0)
     assert unready(watches) == "process 2 of 2: starting"
     assert watches[1].ended(7.0, refused=False).ready_seconds is None
@@ -479,14 +480,6 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     await until(lambda: not any(alive(int(pid)) for pid in lines(tmp_path, "asked")), "the children's end")
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs (one that only waits to be reaped does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
-
-
 async def test_a_child_that_fails_to_stop_well_is_told(tmp_path: Path) -> None:
     """A child that ends with a fault after it was asked to stop makes the end unclean."""
     supervisor = supervised(tmp_path, "signal.signal(signal.SIGTERM, lambda *_: os._exit(3))\n" + WORK)
@@ -507,6 +500,19 @@ if open(f"{folder}/starts").read().count("1") < 3:
     await until(lambda: supervisor._ready() is None, "being ready")
     assert starts(tmp_path) == ["1", "1", "1"]
     assert supervisor.children[0].restarts.ends == 2
+    supervisor.stop()
+    assert await running is True
+
+
+async def test_a_start_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system cannot start a process now, the parent goes on and tries again."""
+    supervisor = supervised(tmp_path, WORK, processes=1)
+    right = supervisor.command
+    monkeypatch.setattr(supervisor, "command", lambda number, handle: [str(tmp_path / "nothing")])
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: supervisor.children[0].restarts.ends, "the first failure")
+    monkeypatch.setattr(supervisor, "command", right)
+    await until(lambda: supervisor._ready() is None, "being ready")
     supervisor.stop()
     assert await running is True
 

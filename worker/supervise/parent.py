@@ -162,14 +162,13 @@ class Supervisor:
         child.refusal = None
         ours, theirs = socket.socketpair()
         with theirs:
-            child.process = process = await asyncio.create_subprocess_exec(
-                *self.command(child.number, theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                # a terminal's Ctrl-C reaches the parent alone, which then asks each child once
-                start_new_session=True,
-                env={**os.environ, METRICS_FOLDER: self._folder},
-            )
+            try:
+                child.process = process = await self._start(child, theirs.fileno())
+            except OSError as error:
+                # the machine is short of memory or processes: that may pass
+                ours.close()
+                log.warning("process_not_started", process=child.number, reason=error.strerror)
+                return 1
         child.watch.begun(monotonic())
         log.info("process_started", process=child.number, pid=process.pid)
         if self._stop.is_set():
@@ -184,6 +183,16 @@ class Supervisor:
             writer.close()
             forget_gauges(child.number, self._folder)
         return code
+
+    async def _start(self, child: Child, handle: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self.command(child.number, handle),
+            pass_fds=(handle,),
+            stdin=asyncio.subprocess.DEVNULL,
+            # a terminal's Ctrl-C reaches the parent alone, which then asks each child once
+            start_new_session=True,
+            env={**os.environ, METRICS_FOLDER: self._folder},
+        )
 
     async def _listen(self, child: Child, reader: asyncio.StreamReader) -> None:
         """Take in what the child says until its end of the channel closes."""

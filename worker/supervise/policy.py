@@ -74,8 +74,9 @@ class Watch:
 
     def ended(self, now: float, *, refused: bool) -> Ended:
         """It ended."""
+        since, self.ready_at = self.ready_at, None
         self.unready, self.running = "ended, to be started again", False
-        return Ended(refused=refused, ready_seconds=None if self.ready_at is None else now - self.ready_at)
+        return Ended(refused=refused, ready_seconds=None if since is None else now - since)
 
     def hangs(self, now: float) -> float | None:
         """For how many seconds it was silent, where that is too long."""
