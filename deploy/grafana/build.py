@@ -13,6 +13,7 @@ COLUMNS = 24
 #: The workers chosen at the top of the dashboard.
 CHOSEN = 'job="badges",instance=~"$instance"'
 APPLIED = f'badges_events_total{{{CHOSEN},outcome="applied"}}'
+HITS = "sum(rate(badges_cache_hits_total{}[$__rate_interval]))"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,28 @@ OVER_TIME = [
         "Late users",
         "Users whose log was read again because an event came late.",
         [("sum(increase(badges_late_users_total{}[$__rate_interval]))", "users")],
+    ),
+    Panel(
+        "Users in memory",
+        "Users of a batch whose memory the worker had, as a share; those without are read from the database.",
+        [
+            (
+                f"{HITS} / ({HITS} + sum(rate(badges_cache_misses_total{{}}[$__rate_interval])))",
+                "share",
+            )
+        ],
+        "percentunit",
+    ),
+    Panel(
+        "Memory of users",
+        "Memory kept of users between batches, by worker; BADGES_CACHE_BYTES bounds it for each process.",
+        [("badges_cache_bytes{}", "{{instance}}")],
+        "bytes",
+    ),
+    Panel(
+        "Users built",
+        "Users brought to a new version of the catalog in the background.",
+        [("sum(increase(badges_users_built_total{}[$__rate_interval]))", "users")],
     ),
     Panel(
         "Silent triggers",
