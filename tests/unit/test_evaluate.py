@@ -60,10 +60,15 @@ def test_the_state_stands_after_the_event() -> None:
     assert state.dirty == {"", "post_id=5"}
     assert set(state.scopes) == {"", "post_id=5"}
     assert state.held == {("b0", ""): NOON, ("b1", "5"): NOON}
-    state.dirty.clear()
+    state.dirty = frozenset()
     apply(compiled, state, event("order.paid", 1))
     assert state.dirty == set()
     assert state.newest == event("order.paid", 1).order
+    apply(compiled, state, event("comment.posted", 2))
+    assert state.dirty == {""}
+    for post in (6, 5, 6):
+        apply(compiled, state, event("comment.posted", 3, id=f"p{post}", post_id=post))
+    assert state.dirty == {"", "post_id=5", "post_id=6"}
 
 
 def test_the_state_counts_what_was_tested() -> None:

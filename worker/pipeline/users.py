@@ -157,7 +157,7 @@ class Advance:
         if due:
             await self.transaction.save(due)
             for state in due:
-                state.dirty.clear()
+                state.dirty = frozenset()
                 state.unsaved = 0
 
 

@@ -118,7 +118,7 @@ def _step(route: Route, state: UserState, event: Event) -> list[int]:
             if dependents:
                 due += dependents
         if changed:
-            state.dirty.add(scope)
+            state.touch(scope)
     return due
 
 
@@ -171,4 +171,4 @@ def _mark(state: UserState, badge_key: str, awarded_us: int) -> None:
     states = state.scopes.setdefault("", {})
     mark = mark_of(badge_key)
     states[mark] = min(awarded_us, states.get(mark, awarded_us))
-    state.dirty.add("")
+    state.touch("")

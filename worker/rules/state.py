@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +20,9 @@ AwardKey = tuple[str, str]
 OrderKey = tuple[int, str, str]
 
 
+_OWN: Final = frozenset({""})
+
+
 @dataclass(slots=True)
 class UserState:
     """One user's memory, as far as it was loaded.
@@ -26,7 +30,7 @@ class UserState:
     `scopes` maps a scope ("" for the user, `field=value` for one value of a `per` field) to fold id to state; a scope
     that was loaded but is empty is an empty dict. `held` maps (badge_key, context) to `awarded_at` in microseconds for
     the contexts loaded, its keys best made by `award_key`. `newest` is the order key of the newest applied event.
-    `dirty` names the scopes changed since.
+    `dirty` names the scopes changed since, as `touch` notes them; it is replaced when they are written.
     `built_version` is the catalog version whose folds this state holds (a plan's `basis`); None for a user without a
     row yet.
     `evaluations` counts the badges tested since the state was made; it is stored nowhere.
@@ -40,8 +44,20 @@ class UserState:
     award_sequence: int = 0
     built_version: int | None = None
     evaluations: int = field(default=0, compare=False)
-    dirty: set[str] = field(default_factory=set)
+    dirty: AbstractSet[str] = frozenset()
     unsaved: int = 0
+
+    def touch(self, scope: str) -> None:
+        """Note a scope as changed. Users of whom nothing but their own scope has changed share one set."""
+        dirty = self.dirty
+        if scope in dirty:
+            return
+        if not dirty and not scope:
+            self.dirty = _OWN
+        elif isinstance(dirty, set):
+            dirty.add(scope)
+        else:
+            self.dirty = {*dirty, scope}
 
 
 # Not a dataclass: building a frozen one costs as much as finding out that the badge is earned.
