@@ -24,8 +24,9 @@ from worker.config import load_settings
 from worker.demo.postgres import PostgresServer
 from worker.stream.topics import look
 
-#: A bench must end within so many seconds, by how it is called.
-LIMITS = {"--quick": 90.0, "": 1200.0}
+#: A bench ends within so many seconds on two quiet cores; a quick look, which runs where others work too, may take
+#: twice as long here.
+LIMITS = {"--quick": 2 * 90.0, "": 1200.0}
 
 
 def bench(environ: dict[str, str], *options: str) -> tuple[dict[str, Any], float]:

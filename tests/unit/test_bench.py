@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from worker.bench.brute import CountRule, WindowRule, awards_of
 from worker.bench.community import community
 from worker.bench.floor import rows_of
 from worker.bench.load import counts, partition_of
+from worker.bench.profiling import _statement
 from worker.bench.streams import EVENT_BYTES, PARTITIONS, Stream, even, ladder, ladder_catalog, repeated, silent_badges
 from worker.cli.bench_table import lines
 from worker.errors import OperatorError
@@ -21,6 +23,7 @@ from worker.events import Event, decode_line
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.evaluate import replay
 from worker.rules.plan import compile_plan
+from worker.store.queries import QUERIES
 
 
 def engine_awards(stream: Stream) -> set[tuple[str, str, str, int]]:
@@ -135,6 +138,14 @@ def test_floor_rows_are_sorted_and_whole() -> None:
     row = next(row for row in rows if row[2] == body["id"])
     assert row[:4] == (body["user_id"], "", body["id"], "habit.completed")
     assert msgspec.json.decode(row[5]) == body["payload"]
+
+
+@pytest.mark.parametrize("name", ["grant_counts", "save_users", "unpublished", "mark_published", "fence"])
+def test_statements_have_their_names_in_a_profile(name: str) -> None:
+    """A statement is known by its words although the server numbers its constants; another one is shown as it is."""
+    numbered = re.sub(r"'[^']*'|\bepoch\b|\b[0-9]+\b", "$9", QUERIES[name])
+    assert _statement(numbered) == name
+    assert _statement("CREATE TABLE  x (y text)") == "CREATE TABLE x (y text)"
 
 
 def test_wrong_awards_are_told() -> None:

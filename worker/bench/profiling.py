@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from worker.store.queries import QUERIES
 from worker.store.session import Session
 
 _MOST_ROWS: Final = 40
+_ALIKE: Final = 0.85
 _HERE: Final = Path(__file__).resolve().parents[2]
 
 _STATEMENTS: Final = """
@@ -117,13 +120,16 @@ async def statements_since(ground: Ground, before: Counts | None, events: int) -
 
 
 def _statement(query: str) -> str:
-    """The name a statement has in queries.sql, or its beginning. Constants are numbered by the server."""
-    shape = _shape(query)
-    for name, text in QUERIES.items():
-        if _shape(text)[:60] == shape[:60]:
-            return name
-    return " ".join(query.split())[:90]
+    """The name a statement has in queries.sql, or its beginning; the server numbers constants, so most words decide."""
+    words = _words(query)
+
+    def likeness(text: str) -> float:
+        other = _words(text)
+        return (words & other).total() / max(1, (words | other).total())
+
+    name, text = max(QUERIES.items(), key=lambda item: likeness(item[1]))
+    return name if likeness(text) > _ALIKE else " ".join(query.split())[:90]
 
 
-def _shape(text: str) -> str:
-    return "".join(character for character in text if character.isalpha())
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"[a-z_]+", text.lower()))

@@ -14,6 +14,7 @@ from worker.bench.child import Moment, Order
 from worker.bench.ground import Ground
 from worker.bench.load import counts, fill
 from worker.bench.process import Child, child
+from worker.bench.profiling import statements_before, statements_since
 from worker.bench.streams import PARTITIONS, Record, Stream
 from worker.errors import BadgesError, OperatorError
 from worker.events import json_text
@@ -163,8 +164,11 @@ class Bench:
             marks = [counts(stream.records, PARTITIONS)]
             async with self.worker(topic, schema, marks, profile=profile, **more) as running:
                 first = await running.expect("claimed")
+                counted = await statements_before(self.ground) if profile else None
                 last = await running.expect("mark")
                 done = await running.expect("done")
+            if done.profile is not None:
+                done.profile["postgresql"] = await statements_since(self.ground, counted, len(stream.records))
             await self.check(stream, schema, before)
         return between(first, last, built=first.seconds), done.profile
 
