@@ -61,7 +61,12 @@ def parse_instant(text: str) -> int:
     try:
         minute = _minutes.get(text[:17])
         whole = (_minute(text) if minute is None else minute) + _SECONDS[text[17:20]]
-        return whole if len(text) == 20 and text[19] == "Z" else whole + _FRACTIONS[text[20:]]
+        if len(text) == 20 and text[19] == "Z":
+            return whole
+        fraction = text[20:]
+        if len(fraction) == 7 and fraction[6] == "Z" and fraction[:6].isdecimal() and fraction.isascii():
+            return whole + int(fraction[:6])
+        return whole + _FRACTIONS[fraction]
     except (KeyError, ValueError):
         return _parse_slowly(text)
 
