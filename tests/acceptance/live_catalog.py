@@ -266,6 +266,11 @@ async def live_catalog(*, seconds: float = 45.0) -> dict[str, Any]:
         run.dsn = database.dsn
         try:
             return await _live_catalog(run)
+        except AssertionError as error:
+            kept = Path(tempfile.mkdtemp(prefix="badges-live-catalog-kept-"))
+            for path in run.folder.glob("worker-*.log"):
+                (kept / path.name).write_bytes(path.read_bytes())
+            raise AssertionError(f"logs in {kept}:\n{error}") from None
         finally:
             for process in run.workers:
                 if process.poll() is None:
