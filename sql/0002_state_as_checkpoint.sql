@@ -6,6 +6,11 @@ COMMENT ON COLUMN users.home IS 'Token of the claim under which the user was las
 COMMENT ON COLUMN users.newest_at IS 'With source and id: the newest event that the state holds; later ones are in the log';
 COMMENT ON COLUMN users.award_sequence IS 'A lower bound; the last award of the user in badge_awards_log may be higher';
 
+-- Memories are kept in another form from here on: users are folded again from their logs, by their next event or by the
+-- build of the catalog.
+UPDATE users SET built_version = NULL, state = NULL, newest_at = NULL, newest_source = NULL, newest_id = NULL;
+DELETE FROM user_scopes;
+
 -- The last award of a user is found by the key. What was granted and taken back is found by the few rows that say so.
 -- The table is locked meanwhile: awards are few beside events, and batches wait.
 -- squawk-ignore ban-drop-constraint

@@ -17,7 +17,7 @@ _SCOPE_BYTES: Final = 250
 _MEMORY_BYTES: Final = 150
 _HELD_BYTES: Final = 120
 #: An item of a memory that is a number or a text, and one that is a list itself.
-_ITEM_BYTES: Final = 45
+_ITEM_BYTES: Final = 60
 _ENTRY_BYTES: Final = 320
 
 
