@@ -41,6 +41,7 @@ def awarded() -> dict[str, Any]:
     body = award_message(
         award,
         badge,
+        metadata_json=json.dumps(award.metadata),
         message_id=award_id("u42", "nice_question", "35"),
         origin="live",
         notify=True,

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from worker.rules.state import UserState
+import msgspec
+
+from worker.rules.state import OrderKey, UserState, award_key
 
 #: As much is kept where nothing else is said (`BADGES_CACHE_BYTES`).
 CACHE_BYTES: Final = 64 * 1024 * 1024
 
-#: What a user takes in memory, roughly, beside what is counted: objects, keys, the order key of the newest event.
-_USER_BYTES: Final = 900
-_SCOPE_BYTES: Final = 250
-_MEMORY_BYTES: Final = 150
-_HELD_BYTES: Final = 120
-#: An item of a memory that is a number or a text, and one that is a list itself.
-_ITEM_BYTES: Final = 60
+#: What a user takes in memory, about: objects and keys, each scope, each memory and award held, items of a memory.
+_USER_BYTES: Final = 800
+_SCOPE_BYTES: Final = 230
+_MEMORY_BYTES: Final = 60
+_HELD_BYTES: Final = 60
+_ITEM_BYTES: Final = 45
 _ENTRY_BYTES: Final = 320
+#: What a packed user takes besides the packed bytes.
+_PACKED_BYTES: Final = 220
+
+
+class _Packed(msgspec.Struct, array_like=True, gc=False):
+    """A user's state as bytes: a fifth of the memory, for three microseconds each way."""
+
+    scopes: dict[str, dict[str, Any]]
+    held: list[tuple[str, str, int]]
+    newest: OrderKey | None
+    award_sequence: int
+    built_version: int | None
+    dirty: list[str]
+    unsaved: int
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class Cache:
@@ -26,51 +45,86 @@ class Cache:
 
     An entry is taken out while a batch changes it, and comes back when that batch is committed: what a batch that
     failed has changed is gone with it. Nothing here is ever trusted alone: the user's row says whether the claim still
-    has the user (`Transaction.lock`).
+    has the user (`Transaction.lock`). Half of the room is for states as they are, half for states packed into bytes,
+    which is where those go that were not used for long; what falls out of there is read from the database again.
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.bytes = 0
+        self._room = limit_bytes // 2
+        self._live: dict[str, tuple[UUID, UserState, int]] = {}
+        self._packed: dict[str, tuple[UUID, bytes]] = {}
+        self._live_bytes = 0
+        self._packed_bytes = 0
         self._hits = 0
         self._misses = 0
-        self._entries: dict[str, tuple[UUID, UserState, int]] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._live) + len(self._packed)
+
+    @property
+    def bytes(self) -> int:
+        """The memory taken, about."""
+        return self._live_bytes + self._packed_bytes
 
     def take(self, users: Iterable[str], token: UUID) -> dict[str, UserState]:
         """Take out the states of these users that were put under this token."""
         taken: dict[str, UserState] = {}
-        entries = self._entries
+        asked = 0
         for user_id in users:
-            entry = entries.pop(user_id, None)
-            if entry is None:
-                self._misses += 1
-                continue
-            self.bytes -= entry[2]
-            if entry[0] == token:
-                self._hits += 1
-                taken[user_id] = entry[1]
-            else:
-                self._misses += 1
+            asked += 1
+            entry = self._live.pop(user_id, None)
+            if entry is not None:
+                self._live_bytes -= entry[2]
+                if entry[0] == token:
+                    taken[user_id] = entry[1]
+            elif (packed := self._packed.pop(user_id, None)) is not None:
+                self._packed_bytes -= len(packed[1]) + _PACKED_BYTES
+                if packed[0] == token:
+                    taken[user_id] = _unpacked(user_id, packed[1])
+        self._hits += len(taken)
+        self._misses += asked - len(taken)
         return taken
 
     def put(self, states: Iterable[UserState], token: UUID) -> None:
         """Keep the states after the commit of a batch of this claim; what was unused the longest makes room."""
-        entries = self._entries
+        live, packed = self._live, self._packed
         for state in states:
             if not state.dirty and len(state.scopes) > 1:
                 _page_out(state)
+            if state.user_id in live or state.user_id in packed:
+                self._forget(state.user_id)
             size = size_of(state)
-            old = entries.pop(state.user_id, None)
-            if old is not None:
-                self.bytes -= old[2]
-            entries[state.user_id] = (token, state, size)
-            self.bytes += size
-        while self.bytes > self.limit_bytes and entries:
-            _, _, size = entries.pop(next(iter(entries)))
-            self.bytes -= size
+            live[state.user_id] = (token, state, size)
+            self._live_bytes += size
+        if self._live_bytes > self._room:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        # The oldest are found in one pass: a dict that has lost its first keys is slow to say which is first now.
+        excess, oldest = self._live_bytes - self._room, []
+        for user_id, entry in self._live.items():
+            oldest.append(user_id)
+            excess -= entry[2]
+            if excess <= 0:
+                break
+        for user_id in oldest:
+            token, state, size = self._live.pop(user_id)
+            self._live_bytes -= size
+            try:
+                blob = packed(state)
+            except OverflowError:
+                continue  # an integer of more than 64 bits: rare, and the database has it
+            self._packed[user_id] = (token, blob)
+            self._packed_bytes += len(blob) + _PACKED_BYTES
+        excess, oldest = self._packed_bytes - self._room, []
+        if excess > 0:
+            for user_id, (_, blob) in self._packed.items():
+                oldest.append(user_id)
+                excess -= len(blob) + _PACKED_BYTES
+                if excess <= 0:
+                    break
+            for user_id in oldest:
+                self._packed_bytes -= len(self._packed.pop(user_id)[1]) + _PACKED_BYTES
 
     def counted(self) -> tuple[int, int]:
         """How many users were found here and how many were not, since this was last asked."""
@@ -80,8 +134,46 @@ class Cache:
 
     def drop(self, token: UUID) -> None:
         """Forget what was put under a token whose claim has ended."""
-        for user_id in [user_id for user_id, entry in self._entries.items() if entry[0] == token]:
-            self.bytes -= self._entries.pop(user_id)[2]
+        for entries in (self._live, self._packed):
+            for user_id in [user_id for user_id, entry in entries.items() if entry[0] == token]:
+                self._forget(user_id)
+
+    def _forget(self, user_id: str) -> None:
+        entry = self._live.pop(user_id, None)
+        if entry is not None:
+            self._live_bytes -= entry[2]
+        if (packed := self._packed.pop(user_id, None)) is not None:
+            self._packed_bytes -= len(packed[1]) + _PACKED_BYTES
+
+
+def packed(state: UserState) -> bytes:
+    """A state as bytes. Raises OverflowError for integers of more than 64 bits."""
+    held = [(key, context, at) for (key, context), at in state.held.items()]
+    return _pack(
+        _Packed(
+            state.scopes,
+            held,
+            state.newest,
+            state.award_sequence,
+            state.built_version,
+            list(state.dirty),
+            state.unsaved,
+        )
+    )
+
+
+def _unpacked(user_id: str, blob: bytes) -> UserState:
+    found = _unpack(blob)
+    return UserState(
+        user_id,
+        found.scopes,
+        {award_key(key, context): at for key, context, at in found.held},
+        found.newest,
+        found.award_sequence,
+        found.built_version,
+        dirty=frozenset(found.dirty),
+        unsaved=found.unsaved,
+    )
 
 
 def _page_out(state: UserState) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import NAMESPACE_DNS, UUID, uuid5
+
+import msgspec
 
 from worker.events import json_text
 from worker.exchange import DeadLetter, Message
@@ -19,32 +22,89 @@ NAMESPACE = uuid5(NAMESPACE_DNS, "badgestream")
 KEY_LIMIT = 64 * 1024
 
 
+#: What neither JSON nor a space needs to escape or to look at: of such texts JSON is what stands between two quotes.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 _.:@/+=-]*", re.ASCII).fullmatch
+
+
 def award_id(user_id: str, badge_key: str, context: str, *, earlier_grants: int = 0, kind: str = "awarded") -> UUID:
     """The id that live path, replay, recompute and backfill all give to the same award (decisions 14)."""
-    name = json.dumps([user_id, badge_key, context, earlier_grants, kind], ensure_ascii=False, separators=(",", ":"))
+    if _PLAIN(user_id) and _PLAIN(badge_key) and _PLAIN(context):
+        name = f'["{user_id}","{badge_key}","{context}",{earlier_grants},"{kind}"]'
+    else:
+        parts = [user_id, badge_key, context, earlier_grants, kind]
+        name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return uuid5(NAMESPACE, name)
 
 
+class _Trigger(msgspec.Struct, gc=False):
+    id: str
+    type: str
+
+
+class _Body(msgspec.Struct, gc=False):
+    """`badge.awarded` as `schemas/award.json` describes it; the keys in this order."""
+
+    id: str
+    type: str
+    user_id: str
+    badge_key: str
+    context: str
+    awarded_at: str
+    origin: str
+    notify: bool
+    sequence: int
+    trigger: _Trigger
+    catalog_version: int
+    badge: msgspec.Raw
+    metadata: msgspec.Raw
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
 def award_message(
-    award: Award, badge: Badge, *, message_id: UUID, origin: str, notify: bool, sequence: int, catalog_version: int
+    award: Award,
+    badge: Badge,
+    *,
+    metadata_json: str,
+    message_id: UUID,
+    origin: str,
+    notify: bool,
+    sequence: int,
+    catalog_version: int,
 ) -> bytes:
-    """The value on the awards topic: `badge.awarded` as `schemas/award.json` describes it, UTF-8 JSON."""
-    body: dict[str, Any] = {
-        "id": str(message_id),
-        "type": "badge.awarded",
-        "user_id": award.user_id,
-        "badge_key": award.badge_key,
-        "context": award.context,
-        "awarded_at": short_instant(award.awarded_us),
-        "origin": origin,
-        "notify": notify,
-        "sequence": sequence,
-        "trigger": {"id": award.trigger_id, "type": award.trigger_type},
-        "catalog_version": catalog_version,
-        "badge": display(badge),
-        "metadata": award.metadata,
-    }
-    return json_text.dumps(body).encode()
+    """The value on the awards topic, UTF-8 JSON."""
+    return _encode(
+        _Body(
+            str(message_id),
+            "badge.awarded",
+            award.user_id,
+            award.badge_key,
+            award.context,
+            short_instant(award.awarded_us),
+            origin,
+            notify,
+            sequence,
+            _Trigger(award.trigger_id, award.trigger_type),
+            catalog_version,
+            _shown(badge),
+            msgspec.Raw(metadata_json.encode()),
+        )
+    )
+
+
+#: The display of badges as JSON, by the badge's identity: every award of a badge shows the same.
+_displays: dict[int, tuple[Badge, msgspec.Raw]] = {}
+_DISPLAYS_AT_MOST: Final = 10_000
+
+
+def _shown(badge: Badge) -> msgspec.Raw:
+    found = _displays.get(id(badge))
+    if found is None or found[0] is not badge:
+        if len(_displays) >= _DISPLAYS_AT_MOST:
+            _displays.clear()
+        found = _displays[id(badge)] = (badge, msgspec.Raw(json_text.dumps(display(badge)).encode()))
+    return found[1]
 
 
 def display(badge: Badge) -> Mapping[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import groupby
 from operator import attrgetter
 from typing import Final
 from uuid import UUID
@@ -36,7 +35,6 @@ CHECKPOINT: Final = 16
 #: keep their memory as it is, their events being logged, and the build of the catalog brings them forward.
 REBUILD_EVENTS: Final = 20_000
 
-_user_of = attrgetter("user_id")
 _order_of = attrgetter("order")
 
 
@@ -61,7 +59,7 @@ class Advance:
         3 grant, and put the awards into the outbox
         4 write the states that are due
         """
-        by_user = {user_id: sorted(events, key=_order_of) for user_id, events in groupby(new, key=_user_of)}
+        by_user = _by_user(new)
         await self._gather(by_user, cache.take(by_user, token))
         self.facts.users = len(by_user)
         turn = 0
@@ -161,6 +159,23 @@ class Advance:
                 state.unsaved = 0
 
 
+def _by_user(events: Sequence[Event]) -> dict[str, list[Event]]:
+    """Events that are sorted by user, as lists in order."""
+    by_user: dict[str, list[Event]] = {}
+    last = None
+    own: list[Event] = []
+    for event in events:
+        if event.user_id == last:
+            own.append(event)
+        else:
+            last = event.user_id
+            by_user[last] = own = [event]
+    for own in by_user.values():
+        if len(own) > 1:
+            own.sort(key=_order_of)
+    return by_user
+
+
 async def fold_again(transaction: Transaction, plan: Plan, state: UserState) -> tuple[UserState, list[Award], int]:
     """The memory and the new awards of a locked user's whole log, and how many events that has.
 
@@ -215,6 +230,7 @@ def origin_of(award: Award, newest: OrderKey | None, *, fresh: AbstractSet[tuple
 
 def make_grant(award: Award, plan: Plan, *, origin: str, sequence: int, earlier_grants: int) -> Grant:
     """The row and the message of one award."""
+    metadata_json = json_text.dumps(award.metadata)
     message_id = award_id(award.user_id, award.badge_key, award.context, earlier_grants=earlier_grants)
     return Grant(
         user_id=award.user_id,
@@ -228,10 +244,11 @@ def make_grant(award: Award, plan: Plan, *, origin: str, sequence: int, earlier_
         catalog_version=plan.version,
         trigger_id=award.trigger_id,
         trigger_type=award.trigger_type,
-        metadata_json=json_text.dumps(award.metadata),
+        metadata_json=metadata_json,
         message=award_message(
             award,
             plan.badges[award.badge_key],
+            metadata_json=metadata_json,
             message_id=message_id,
             origin=origin,
             notify=origin != "backfill",

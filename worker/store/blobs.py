@@ -103,6 +103,17 @@ def chunks(items: Sequence[Item], size: Callable[[Item], int], limit: int) -> It
         yield items[start:]
 
 
+def joined(*lists: Sequence[str]) -> tuple[str, ...]:
+    """Lists of texts, each as one text, and last the separator, a character that none of them holds."""
+    count = sum(map(len, lists))
+    for code in range(31, 32 + count):
+        separator = chr(code)
+        found = [separator.join(texts) for texts in lists]
+        if sum(text.count(separator) for text in found) == sum(len(texts) - 1 for texts in lists if texts):
+            return (*found, separator)
+    raise ValueError("as many texts cannot hold more characters than there are texts")
+
+
 def storable(text: str) -> str:
     """The text with what PostgreSQL cannot store (NUL, lone surrogates) replaced: a dead letter must always fit."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")

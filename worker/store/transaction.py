@@ -15,7 +15,7 @@ from worker.errors import Fenced
 from worker.events import Event
 from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import OrderKey, UserState, award_key
-from worker.store.blobs import STATEMENT_BYTES, chunks, outbox_rows, pack_state, storable, unpack_state
+from worker.store.blobs import STATEMENT_BYTES, chunks, joined, outbox_rows, pack_state, storable, unpack_state
 from worker.store.remember import WritePath, remember
 from worker.store.removal import screened, user_hash
 from worker.store.session import Session
@@ -106,13 +106,12 @@ class PostgresTransaction:
         """Lock the users in sorted order, then read: what is read after the lock is what the last owner left."""
         ordered = sorted(users)
         at_home = known if isinstance(known, AbstractSet) else frozenset(known)
-        *rows, last = await self._session.rows(
-            "lock_users", ordered, [user_id in at_home for user_id in ordered], self._home
-        )
+        others = [user_id for user_id in ordered if user_id not in at_home]
+        *rows, last = await self._session.rows("lock_users", *joined(sorted(at_home), others), self._home)
         states = {row["user_id"]: _state_of(row) for row in rows}
         gone = len(ordered) - last["award_sequence"]
         if gone:
-            missing = [user_id for user_id in ordered if user_id not in states and user_id not in at_home]
+            missing = [user_id for user_id in others if user_id not in states]
             if len(missing) < gone:  # somebody removed users that the caller knows: they begin anew
                 missing = [user_id for user_id in ordered if user_id not in states]
             states |= await self._insert(missing, version, at_home)
@@ -125,8 +124,7 @@ class PostgresTransaction:
         states = {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
         others = [user_id for user_id in users if user_id not in states and user_id not in known]
         if others:
-            nobody = [False] * len(others)
-            *rows, _ = await self._session.rows("lock_users", others, nobody, self._home)
+            *rows, _ = await self._session.rows("lock_users", *joined((), others), self._home)
             states |= {row["user_id"]: _state_of(row) for row in rows}
         return states
 
