@@ -63,16 +63,19 @@ class DeadLetter:
 
 # Not a dataclass: one event in seven may make an award, and building a frozen one costs as much as reading an event.
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """An award to be stored: the row of `user_badges`, its place in the user's sequence, the message that says so."""
+    """An award to be stored: the row of `user_badges` in the order of its columns, and the message that says so.
+
+    `sequence` is its place in the user's line of awards.
+    """
 
     user_id: str
+    sequence: int
     badge_key: str
     context: str
     awarded_us: int
     source: str
     origin: str
     award_id: UUID
-    sequence: int
     catalog_version: int
     trigger_id: str
     trigger_type: str

@@ -51,7 +51,7 @@ class Cache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._room = limit_bytes // 2
-        self._live: dict[str, tuple[UUID, UserState, int]] = {}
+        self._live: dict[str, tuple[UUID, UserState]] = {}
         self._packed: dict[str, tuple[UUID, bytes]] = {}
         self._live_bytes = 0
         self._packed_bytes = 0
@@ -74,7 +74,7 @@ class Cache:
             asked += 1
             entry = self._live.pop(user_id, None)
             if entry is not None:
-                self._live_bytes -= entry[2]
+                self._live_bytes -= entry[1].weight
                 if entry[0] == token:
                     taken[user_id] = entry[1]
             elif (packed := self._packed.pop(user_id, None)) is not None:
@@ -93,9 +93,10 @@ class Cache:
                 _page_out(state)
             if state.user_id in live or state.user_id in packed:
                 self._forget(state.user_id)
-            size = size_of(state)
-            live[state.user_id] = (token, state, size)
-            self._live_bytes += size
+            if not state.weight or not state.dirty:
+                state.weight = size_of(state)  # weighed again with each checkpoint: between two a state grows little
+            live[state.user_id] = (token, state)
+            self._live_bytes += state.weight
         if self._live_bytes > self._room:
             self._make_room()
 
@@ -104,12 +105,12 @@ class Cache:
         excess, oldest = self._live_bytes - self._room, []
         for user_id, entry in self._live.items():
             oldest.append(user_id)
-            excess -= entry[2]
+            excess -= entry[1].weight
             if excess <= 0:
                 break
         for user_id in oldest:
-            token, state, size = self._live.pop(user_id)
-            self._live_bytes -= size
+            token, state = self._live.pop(user_id)
+            self._live_bytes -= state.weight
             try:
                 blob = packed(state)
             except OverflowError:
@@ -141,7 +142,7 @@ class Cache:
     def _forget(self, user_id: str) -> None:
         entry = self._live.pop(user_id, None)
         if entry is not None:
-            self._live_bytes -= entry[2]
+            self._live_bytes -= entry[1].weight
         if (packed := self._packed.pop(user_id, None)) is not None:
             self._packed_bytes -= len(packed[1]) + _PACKED_BYTES
 

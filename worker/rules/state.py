@@ -34,7 +34,7 @@ class UserState:
     `built_version` is the catalog version whose folds this state holds (a plan's `basis`); None for a user without a
     row yet.
     `evaluations` counts the badges tested since the state was made; it is stored nowhere.
-    `unsaved` counts the events applied since the state was last written.
+    `unsaved` counts the events applied since the state was last written; `weight` is for who keeps states in memory.
     """
 
     user_id: str
@@ -46,6 +46,7 @@ class UserState:
     evaluations: int = field(default=0, compare=False)
     dirty: AbstractSet[str] = frozenset()
     unsaved: int = 0
+    weight: int = field(default=0, compare=False)
 
     def touch(self, scope: str) -> None:
         """Note a scope as changed. Users of whom nothing but their own scope has changed share one set."""

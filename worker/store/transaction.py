@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from msgspec.structs import astuple
 
 from worker.errors import Fenced
 from worker.events import Event
@@ -206,23 +207,7 @@ class PostgresTransaction:
 
     async def grant(self, grants: Sequence[Grant]) -> None:
         """Store awards and their log entries, by COPY; the keys refuse a second one."""
-        rows = sorted(
-            (
-                grant.user_id,
-                grant.sequence,
-                grant.badge_key,
-                grant.context,
-                grant.awarded_us,
-                grant.source,
-                grant.origin,
-                grant.award_id,
-                grant.catalog_version,
-                grant.trigger_id,
-                grant.trigger_type,
-                grant.metadata_json,
-            )
-            for grant in grants
-        )
+        rows = [astuple(grant)[:-1] for grant in grants]
         if rows:
             await self._session.copy("user_badges", _AWARD_COLUMNS, rows)
             await self._session.copy("badge_awards_log", _AWARD_COLUMNS, rows)
