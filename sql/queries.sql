@@ -29,10 +29,17 @@ UPDATE partitions SET owner = NULL, owner_pid = NULL, attempts = 0
 WHERE group_id = $1 AND topic = $2 AND partition = $3 AND token = $4;
 
 -- name: fence
--- Move a partition, if token and offset are as the batch believes; one row, or the batch is fenced.
-UPDATE partitions
-SET next_offset = $6, last_offset = $7, last_sha = $8, progressed_at = clock_timestamp(), attempts = 0
-WHERE group_id = $1 AND topic = $2 AND partition = $3 AND token = $4 AND next_offset = $5;
+-- Move a partition, if token and offset are as the batch believes (one row, or the batch is fenced); with it the version
+-- of the catalog that rules, whose lock is held by now, and whether there is anything that must not come back.
+WITH moved AS (
+    UPDATE partitions
+    SET next_offset = $6, last_offset = $7, last_sha = $8, progressed_at = clock_timestamp(), attempts = 0
+    WHERE group_id = $1 AND topic = $2 AND partition = $3 AND token = $4 AND next_offset = $5
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM moved) AS moved,
+       (SELECT version FROM catalog_head WHERE single) AS version,
+       EXISTS (SELECT 1 FROM erased_users) OR EXISTS (SELECT 1 FROM retention_floors) AS screening;
 
 -- name: record_gap
 -- Write down a hole in the offsets that was accepted.
@@ -269,17 +276,13 @@ DELETE FROM leases WHERE name = $1 AND token = $2;
 
 -- ================================================================ catalog
 
--- name: lock_catalog_shared
--- Held by every batch to its end: while one runs, the head does not move.
-SELECT pg_advisory_xact_lock_shared($1, $2);
-
 -- name: lock_catalog
 -- Held by who moves the head: waits for every running batch, keeps new ones waiting.
 SELECT pg_advisory_xact_lock($1, $2);
 
 -- name: catalog_version
 -- The version that rules.
-SELECT version FROM catalog_head;
+SELECT version FROM catalog_head WHERE single;
 
 -- name: catalog_head
 -- The version that rules, with its text.

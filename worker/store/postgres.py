@@ -42,11 +42,13 @@ class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
-        """A transaction on a connection of its own: committed on leaving, rolled back on an exception."""
-        async with self.work() as session:
-            yield PostgresTransaction(
-                session, group_id=self.group_id, catalog_lock=self.catalog_lock, path_of=self._path_of
-            )
+        """A transaction on a connection of its own: committed on leaving, rolled back on an exception.
+
+        It begins with the shared lock of the catalog, held to the end: while it runs, the head does not move.
+        """
+        first, second = self.catalog_lock
+        async with self.work(f"BEGIN; SELECT pg_advisory_xact_lock_shared({first}, {second})") as session:
+            yield PostgresTransaction(session, group_id=self.group_id, path_of=self._path_of)
 
     def _path_of(self, topic: str, partition: int) -> WritePath:
         return self._paths.setdefault((topic, partition), WritePath())

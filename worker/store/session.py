@@ -69,10 +69,10 @@ class Session:
         with self.door(f"COPY {table}"):
             await self.connection.copy_records_to_table(table, records=rows, columns=columns)
 
-    async def begin(self) -> None:
-        """Open the transaction."""
+    async def begin(self, statements: str = "BEGIN") -> None:
+        """Open the transaction, perhaps with more that belongs to its beginning: one round trip for all."""
         with self.door("BEGIN"):
-            await self.connection.execute("BEGIN")
+            await self.connection.execute(statements)
 
     async def commit(self) -> None:
         """Commit. Any failure means that the outcome is unknown, and is a TransientError (reliability 1.4)."""
@@ -116,9 +116,9 @@ class Database:
             return await session.execute(name, *arguments)
 
     @asynccontextmanager
-    async def work(self) -> AsyncIterator[Session]:
+    async def work(self, begin: str = "BEGIN") -> AsyncIterator[Session]:
         """A transaction: committed on leaving, undone on an exception."""
-        async with self._session() as session, _in_transaction(session):
+        async with self._session() as session, _in_transaction(session, begin):
             yield session
 
     @asynccontextmanager
@@ -150,10 +150,10 @@ class Database:
 
 
 @asynccontextmanager
-async def _in_transaction(session: Session) -> AsyncIterator[None]:
+async def _in_transaction(session: Session, begin: str) -> AsyncIterator[None]:
     """BEGIN, then COMMIT on leaving or ROLLBACK on an exception; cancelled, the connection is closed at once."""
     try:
-        await session.begin()
+        await session.begin(begin)
         yield
         await session.commit()
     except asyncio.CancelledError:

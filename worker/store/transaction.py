@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -42,8 +42,6 @@ _AWARD_COLUMNS: Final = (
     "metadata",
 )
 
-Lock: TypeAlias = tuple[int, int]
-
 #: What the log holds was read strictly once; PostgreSQL writes its numbers out in full, beyond the bounds of input.
 _read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
@@ -51,20 +49,19 @@ _read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 class PostgresTransaction:
     """One open transaction; see `pipeline.protocols.Transaction` for what each method promises."""
 
-    def __init__(
-        self, session: Session, *, group_id: str, catalog_lock: Lock, path_of: Callable[[str, int], WritePath]
-    ) -> None:
+    def __init__(self, session: Session, *, group_id: str, path_of: Callable[[str, int], WritePath]) -> None:
         self._session = session
         self._group_id = group_id
-        self._catalog_lock = catalog_lock
         self._path_of = path_of
         self._path = WritePath()
         self._home: UUID | None = None
+        self._version: int | None = None
+        self._screening = True
         self._locked: set[str] = set()
 
     async def fence(self, claim: Claim, step: Step) -> None:
         """Move the partition; raises Fenced where token or offset do not match."""
-        moved = await self._session.execute(
+        (found,) = await self._session.rows(
             "fence",
             self._group_id,
             claim.topic,
@@ -75,20 +72,22 @@ class PostgresTransaction:
             step.last_offset,
             step.last_sha,
         )
-        if moved != 1:
+        if found["moved"] != 1:
             raise Fenced(f"partition {claim.partition} of {claim.topic} is not at {step.from_offset} for this owner")
         self._path = self._path_of(claim.topic, claim.partition)
         self._home = claim.token
+        self._version, self._screening = found["version"] or 0, found["screening"]
 
     async def catalog_version(self) -> int:
-        """The head version under the shared lock. Two statements: the second sees what the lock waited for."""
-        await self._session.rows("lock_catalog_shared", *self._catalog_lock)
-        found = await self._session.rows("catalog_version")
-        return int(found[0]["version"]) if found else 0
+        """The head version under the shared lock, with which the transaction began."""
+        if self._version is None:
+            found = await self._session.rows("catalog_version")
+            self._version = int(found[0]["version"]) if found else 0
+        return self._version
 
     async def screen(self, events: Sequence[Event]) -> dict[int, str]:
         """Indexes of events that must not be taken, with the reason."""
-        rules = await self._session.rows("removal_rules")
+        rules = await self._session.rows("removal_rules") if self._screening else None
         if not rules:
             return {}
         floors = {kind: floor for kind, floor in rules if kind is not None}
