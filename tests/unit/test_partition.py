@@ -384,7 +384,7 @@ async def test_a_lone_record_waits_for_nobody(rig: Rig) -> None:
 
 async def test_records_gather_while_another_batch_runs(rig: Rig) -> None:
     """A batch that is not full waits for the one that runs to end, and then takes all that has come."""
-    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=60.0), Turns(2)
+    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=60.0), Turns(2, eager=1)
     sizes = rig.sizes()
     async with rig.owner.slots:
         for offset in range(3):
@@ -397,7 +397,7 @@ async def test_records_gather_while_another_batch_runs(rig: Rig) -> None:
 
 async def test_a_full_batch_waits_for_no_turn(rig: Rig) -> None:
     """A batch that became full while it waited goes at once, beside the one that runs."""
-    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=60.0), Turns(2)
+    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=60.0), Turns(2, eager=1)
     sizes = rig.sizes()
     async with rig.owner.slots:
         rig.stream.records = {at: record(at) for at in range(3)}
@@ -409,7 +409,7 @@ async def test_a_full_batch_waits_for_no_turn(rig: Rig) -> None:
 
 async def test_no_batch_waits_longer_than_it_may(rig: Rig) -> None:
     """Once its time is over a batch runs beside the others, full or not."""
-    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=0.01), Turns(2)
+    rig.owner.pace, rig.owner.slots = replace(rig.owner.pace, max_seconds=0.01), Turns(2, eager=1)
     async with rig.owner.slots:
         rig.stream.records = {0: record(0)}
         await rig.until(lambda: rig.store.next_offset == 1)
@@ -428,9 +428,20 @@ async def test_a_batch_takes_what_came_while_it_waited_for_a_slot(rig: Rig) -> N
     assert sizes == [3]
 
 
+async def test_records_gather_once_two_batches_run() -> None:
+    """Beside one batch another begins at once, so that the processor has work while the disk has; a third waits."""
+    turns = Turns(4)
+    async with turns:
+        assert turns.line_up().done()
+        async with turns:
+            third = turns.line_up()
+            assert not third.done()
+    assert third.done()
+
+
 async def test_turns_go_by_arrival() -> None:
     """One at a time of those in the line gets its turn, the first that still waits; no more run than may."""
-    turns, order = Turns(2), list[str]()
+    turns, order = Turns(2, eager=1), list[str]()
     async with turns:
         first, second, third = (turns.line_up() for _ in range(3))
         first.cancel()

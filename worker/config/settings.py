@@ -93,7 +93,10 @@ class Settings(BaseSettings):
     )
     batch_max_events: int = _setting(5000, "Most records in one transaction", ge=1, le=100_000)
     batch_max_ms: int = _setting(
-        50, "Longest wait to fill a batch, in milliseconds; while no other batch runs there is none", ge=0, le=60_000
+        50,
+        "Longest wait to fill a batch, in milliseconds; while fewer than two batches run there is none",
+        ge=0,
+        le=60_000,
     )
     cache_bytes: Annotated[int, BeforeValidator(parse_size)] = _setting(
         "64MiB", "Memory of a worker for users' states, as `64MiB`"

@@ -48,20 +48,24 @@ class Brake:
 
     limit: DeadLetterLimit | None
     _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
+    _total: int = 0
+    _bad: int = 0
 
     def observe(self, at: float, *, records: int, dead: int) -> OperatorError | None:
         """Take one batch in; the error with which the worker must stop, if it must. `at` is monotonic seconds."""
         if self.limit is None:
             return None
         self._seen.append((at, records, dead))
+        self._total += records
+        self._bad += dead
         while self._seen[0][0] < at - self.limit.seconds:
-            self._seen.popleft()
-        total = sum(item[1] for item in self._seen)
-        bad = sum(item[2] for item in self._seen)
-        if total < self.limit.least or bad <= total * self.limit.share:
+            _, gone, gone_bad = self._seen.popleft()
+            self._total -= gone
+            self._bad -= gone_bad
+        if self._total < self.limit.least or self._bad <= self._total * self.limit.share:
             return None
         return OperatorError(
-            f"{bad} of the last {total} records were dead letters: more than {self.limit.share:.0%} "
+            f"{self._bad} of the last {self._total} records were dead letters: more than {self.limit.share:.0%} "
             f"in {self.limit.seconds:g} s looks like a broken producer or catalog, so the worker stopped.",
             help="see `badges dlq list`, mend the cause, start again; BADGES_DEAD_LETTER_LIMIT=off lifts the brake",
         )

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+#: Batches that may run before records must gather: while one waits for the disk, another has the processor.
+EAGER = 2
+
 
 class Turns:
     """At most `parallel` batches at a time (`async with`), and a line for those that are not full yet.
 
-    A transaction costs much the same for one record as for a hundred. While none runs, waiting for company gains
-    nothing, and the first in the line goes at once; while one runs, records gather.
+    A transaction costs much the same for one record as for a hundred. While fewer than `eager` run, waiting for company
+    gains nothing, and the first in the line goes at once; else records gather.
     """
 
-    def __init__(self, parallel: int) -> None:
+    def __init__(self, parallel: int, *, eager: int = EAGER) -> None:
+        self._eager = eager
         self._slots = asyncio.Semaphore(parallel)
         self._running = 0
         self._line: deque[asyncio.Future[None]] = deque()
 
     def line_up(self) -> asyncio.Future[None]:
-        """Done once no batch runs and those who came before had their turn.
+        """Done once fewer than `eager` batches run and those who came before had their turn.
 
         Whoever does not wait for it any longer sets or cancels it.
         """
         turn = asyncio.get_running_loop().create_future()
-        if self._running:
+        if self._running >= self._eager:
             self._line.append(turn)
         else:
             turn.set_result(None)
@@ -37,7 +41,7 @@ class Turns:
     async def __aexit__(self, *_: object) -> None:
         self._running -= 1
         self._slots.release()
-        while self._line and not self._running:
+        while self._line and self._running < self._eager:
             turn = self._line.popleft()
             if not turn.done():
                 turn.set_result(None)
