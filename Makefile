@@ -50,8 +50,8 @@ lock: install ## Resolve the lock files again from pyproject.toml (needs uv)
 
 acceptance: acceptance-chaos acceptance-live-catalog acceptance-growth acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
 
-acceptance-chaos: install ## Kill workers, broker and database mid-stream and compare every award (BADGES_TEST_SEED=n)
-	@BADGES_TEST_REQUIRE=kafka,postgres $(BIN)/pytest tests/acceptance -m chaos $(ARGS)
+acceptance-chaos: install ## Kill workers, broker and database mid-stream and compare every award (BADGES_TEST_SEEDS=1-20)
+	@BADGES_TEST_REQUIRE=kafka,postgres BADGES_TEST_SEEDS=$${BADGES_TEST_SEEDS:-1-20} $(BIN)/pytest tests/acceptance -m chaos $(ARGS)
 
 acceptance-live-catalog: install ## Add badges mid-stream while workers are killed and compare every award (BADGES_TEST_SECONDS=n)
 	@BADGES_TEST_REQUIRE=kafka,postgres $(BIN)/pytest tests/acceptance -m live_catalog $(ARGS)

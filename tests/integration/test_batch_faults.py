@@ -1,0 +1,148 @@
+"""A connection lost before any statement of any batch, on PostgreSQL: between log, checkpoint and commit alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.properties.test_checkpoint import DAY, LIMITS, PLAN, START, plain
+from worker.errors import TransientError
+from worker.events import Record, format_instant
+from worker.pipeline import users
+from worker.pipeline.batch import Applier
+from worker.pipeline.cache import Cache
+from worker.rules import evaluate
+from worker.store.pool import close_pool, create_pool
+from worker.store.postgres import PostgresStore
+from worker.store.session import Session
+
+#: (user, type, day, post) of the events of each batch. Days that fall are late events.
+BATCHES = [
+    [("a", "a.done", 1, "p"), ("b", "a.done", 1, "q")],
+    [("a", "a.done", 2, "p"), ("a", "a.done", 3, "q"), ("b", "b.done", 2, "p")],
+    [("a", "b.done", 2, "p"), ("c", "a.done", 1, "p")],
+    [("a", "a.done", 4, "q"), ("b", "a.done", 3, "q"), ("c", "b.done", 3, "p")],
+]
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    """A store on a database of the test's own."""
+    pool = await create_pool(postgres_dsn, max_size=2)
+    try:
+        yield PostgresStore(pool)
+    finally:
+        await close_pool(pool)
+
+
+class Faults:
+    """Cuts the connection just before the statement whose turn it is, counted over all batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left: int | None = None
+        self.names: list[str] = []
+        for method in ("begin", "rows", "execute", "copy", "commit"):
+            monkeypatch.setattr(Session, method, self.counting(method, getattr(Session, method)))
+
+    def counting(self, method: str, original: Any) -> Any:
+        """The method, after whose turn the connection is gone."""
+
+        async def counted(session: Session, *arguments: Any) -> Any:
+            if self.left is not None:
+                self.names.append(str(arguments[0]) if arguments and method != "begin" else method)
+                self.left -= 1
+                if self.left == 0:
+                    self.left = None
+                    session.connection.terminate()
+            return await original(session, *arguments)
+
+        return counted
+
+
+def records(run: int, number: int, offset: int) -> list[Record]:
+    """A batch of the run, whose users are its own."""
+    found = []
+    for at, (user, kind, day, post) in enumerate(BATCHES[number]):
+        value = {
+            "id": f"e{number}-{at}",
+            "type": kind,
+            "user_id": f"{user}{run:03}",
+            "occurred_at": format_instant(START + day * DAY),
+            "payload": {"post": post},
+        }
+        found.append(Record("events", run, offset + at, START // 1000 + 10**9, b"k", json.dumps(value).encode()))
+    return found
+
+
+async def play(store: PostgresStore, faults: Faults, run: int, *, fault: int | None) -> None:
+    """Apply all batches; after a fault the partition is claimed again, as its owner does."""
+    applier = Applier(store, PLAN, LIMITS, cache=Cache(1 << 20))
+    claim = await store.claim("events", run, generation=1, owner="test", start_offset=0)
+    faults.left = fault
+    for number, batch in enumerate(BATCHES):
+        begin = sum(len(one) for one in BATCHES[:number])
+        try:
+            assert claim is not None
+            await applier.apply(claim, records(run, number, begin), from_offset=begin)
+        except TransientError:
+            claim = await store.claim("events", run, generation=1, owner="test", start_offset=0)
+            assert claim is not None
+            if claim.next_offset == begin:
+                await applier.apply(claim, records(run, number, begin), from_offset=begin)
+            else:
+                assert claim.next_offset == begin + len(batch)
+    faults.left = None
+
+
+async def seen(store: PostgresStore, run: int) -> dict[str, Any]:
+    """What the run has left behind, its users' names without the run's number."""
+    found: dict[str, Any] = {}
+    async with store.pool.acquire() as connection:
+        for table, columns in {
+            "user_badges": "badge_key, context, awarded_at, origin, sequence, trigger_id",
+            "badge_awards_log": "badge_key, context, awarded_at, origin, sequence, trigger_id",
+            "events": "id, type, occurred_at",
+        }.items():
+            rows = await connection.fetch(
+                f"SELECT left(user_id, 1), {columns} FROM {table} WHERE right(user_id, 3) = $1", f"{run:03}"
+            )
+            found[table] = sorted(map(str, rows))
+    said = [message for shard in range(4) for row in await store.unpublished([shard], 1000) for message in row.messages]
+    bodies = [json.loads(message.value or b"{}") for message in said]
+    found["said"] = sorted(
+        (body["user_id"][0], body["sequence"], body["badge_key"], body["context"])
+        for body in bodies
+        if body["user_id"].endswith(f"{run:03}")
+    )
+    found["memory"] = {user: await recovered(store, f"{user}{run:03}") for user in "abc"}
+    return found
+
+
+async def recovered(store: PostgresStore, user_id: str) -> Any:
+    """The memory that a new owner would work with."""
+    async with store.transaction() as transaction:
+        states = await transaction.lock([user_id], version=0)
+        tail = (await transaction.tails(states.values())).get(user_id, [])
+        scopes = {"", "post=p", "post=q"}
+        await transaction.read(states, [(user_id, scope) for scope in sorted(scopes)])
+        for event in tail:
+            evaluate.fold(PLAN, states[user_id], event)
+    return plain(states[user_id].scopes)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+async def test_lost_connections_change_nothing(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Whichever statement the connection is lost before, awards, log, messages and memory are the same."""
+    monkeypatch.setattr(users, "CHECKPOINT", every)
+    faults = Faults(monkeypatch)
+    await play(store, faults, 0, fault=10_000)
+    wanted, statements = await seen(store, 0), len(faults.names)
+    assert {"fence", "lock_users", "save_users", "user_badges", "publish", "commit"} <= set(faults.names)
+    for fault in range(1, statements + 1):
+        await play(store, faults, fault, fault=fault)
+        assert await seen(store, fault) == wanted, f"lost before statement {fault}"
