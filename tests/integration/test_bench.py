@@ -33,6 +33,7 @@ TINY = Sizes(
     repeat_rounds=1,
     handover_events=0,
     session_timeout_ms=6_000,
+    scaling_events=1_000,
     catalog=(30,),
     catalog_events=500,
     history=(History(10, 40),),
@@ -106,6 +107,7 @@ async def test_every_figure_from_one_run(
     assert 30 < figures["rss_mb"] < 1_000
     assert figures["repeats"]["ratio"] > 0
     assert figures["handover_s"] is None
+    assert figures["processes"].keys() == {"1", "2"}
     assert [row["badges"] for row in figures["growth"]["catalog"]] == [30]
     assert [row["events_per_user"] for row in figures["growth"]["history"]] == [40]
     assert [row["users"] for row in figures["growth"]["users"]] == [100]

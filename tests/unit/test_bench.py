@@ -169,6 +169,7 @@ def figures(**changes: Any) -> dict[str, Any]:
         "cpu_us_per_event": {"worker": 15.04, "postgresql": None}, "floor_cpu_us_per_event": {},
         "latency_ms": {"p50": 31, "p99": 70, "max": 90, "awards": 2_000, "events_per_s": 1_000},
         "rss_mb": 180.4, "repeats": {"share": 0.07, "ratio": 1.2}, "handover_s": 11.2, "session_timeout_s": 10.0,
+        "processes": {"1": 20_000.0, "2": 31_000.4},
         "growth": {"catalog": [{"badges": 10, **cost, "plan_s": 0.1}], "history": None, "users": []},
         "runs": {}, "awards_checked": 300_000, "profile": None,
         "machine": {"cpus": 2, "cpu": "Some CPU", "postgresql": "15.9 (Debian)", "fsync": "on"}, "seconds": 612.0,
@@ -185,10 +186,13 @@ def test_table_says_the_verdict_first() -> None:
     assert "worker 15.0 us, PostgreSQL not known (on another machine)" in text
     assert "7% repeated events: 1.20 times per event" in text
     assert "batches are 50 times as fast" in text
+    assert "1: 20,000 events/s, 2: 31,000 events/s" in text
     assert "Badges that match no event" in text
     assert "Events that a user had before" not in text
     assert shown[-1].endswith("PostgreSQL 15.9; 10 min 12 s. Nothing of it was left behind.")
-    bare = "\n".join(lines(figures(naive_events_per_s=None, latency_ms=None, repeats=None, handover_s=None)))
+    bare = "\n".join(
+        lines(figures(naive_events_per_s=None, latency_ms=None, repeats=None, handover_s=None, processes=None))
+    )
     assert "one event" not in bare
     assert "hand-over" not in bare
 

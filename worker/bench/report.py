@@ -14,11 +14,14 @@ from worker.bench.growth import by_catalog, by_history, by_users
 from worker.bench.measures import LATENCY_PER_SECOND, Said, handover, latency, naive, profiled, repeats, speed
 from worker.bench.process import vanished
 from worker.bench.runs import Bench, Cost
+from worker.bench.scaling import scaling
 from worker.bench.sizes import Sizes
 from worker.bench.streams import Stream, ladder
 from worker.config import Settings
 from worker.errors import BadgesError, OperatorError
 
+#: How many workers share the stream where scaling is measured.
+PROCESSES = (1, 2)
 #: Records of the paced stream that the hand-over needs beside its first ones.
 _HANDOVER_TAIL = 90 * 200
 
@@ -96,6 +99,9 @@ async def _measure(bench: Bench, options: Options, said: Said) -> dict[str, Any]
         sizes.handover_events,
         lambda: handover(bench, first(sizes.handover_events + _HANDOVER_TAIL), sizes, said),
     )
+    shared = await part(
+        "processes", sizes.scaling_events, lambda: scaling(bench, first(sizes.scaling_events), PROCESSES, said)
+    )
     growth = {
         "catalog": await part("catalog", sizes.catalog, lambda: by_catalog(bench, sizes, said)),
         "history": await part("history", sizes.history, lambda: by_history(bench, sizes, said)),
@@ -119,6 +125,7 @@ async def _measure(bench: Bench, options: Options, said: Said) -> dict[str, Any]
         "repeats": again,
         "handover_s": handed and handed["handover_s"],
         "session_timeout_s": handed and handed["session_timeout_s"],
+        "processes": shared,
         "growth": growth,
         "runs": {
             "floor_events_per_s": [cost.per_second for cost in measured.floor],

@@ -27,6 +27,7 @@ class Sizes:
     repeat_rounds: int
     handover_events: int
     session_timeout_ms: int | None
+    scaling_events: int
     catalog: tuple[int, ...]
     catalog_events: int
     history: tuple[History, ...]
@@ -46,6 +47,7 @@ NORMAL: Final = Sizes(
     repeat_rounds=2,
     handover_events=50_000,
     session_timeout_ms=None,
+    scaling_events=300_000,
     catalog=(10, 100, 1_000, 10_000),
     catalog_events=60_000,
     history=(History(100, 10), History(100, 100), History(100, 1_000), History(100, 10_000)),
@@ -65,6 +67,7 @@ QUICK: Final = replace(
     repeat_rounds=1,
     handover_events=4_000,
     session_timeout_ms=6_000,
+    scaling_events=0,
     catalog=(10, 1_000),
     catalog_events=10_000,
     history=(History(20, 10), History(20, 1_000)),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--events", type=click.IntRange(1_000, 20_000_000), help="Events of the scenario.")
 @click.option(
     "--only",
-    type=click.Choice(["speed", "naive", "latency", "repeats", "handover", "catalog", "history", "users"]),
+    type=click.Choice(["speed", "naive", "latency", "repeats", "handover", "processes", "catalog", "history", "users"]),
     multiple=True,
     help="Measure these besides floor and worker, and leave the others out.",
 )

@@ -44,6 +44,8 @@ def _rows(figures: Figures) -> list[dict[str, str]]:
                                              f"{delay['events_per_s']:,} events/s ({delay['awards']:,} awards)"),
         ("memory of the worker", f"{figures['rss_mb']:,.0f} MB at its peak"),
         ("repeats", again and f"{again['share']:.0%} repeated events: {again['ratio']:.2f} times per event"),
+        ("processes, while events are sent", figures["processes"] and
+         ", ".join(f"{count}: {speed:,.0f} events/s" for count, speed in figures["processes"].items())),
         ("hand-over after SIGKILL", figures["handover_s"] and
          f"{figures['handover_s']:.1f} s with a session timeout of {figures['session_timeout_s']:g} s"),
     ]  # fmt: skip
