@@ -20,6 +20,9 @@ ALTER TABLE badge_awards_log ADD PRIMARY KEY (user_id, sequence);
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX badge_awards_log_revoked ON badge_awards_log (user_id, badge_key, context) WHERE kind = 'revoked';
 
+-- Messages are read once and soon: to compress them costs more than it saves.
+ALTER TABLE outbox ALTER COLUMN messages SET STORAGE EXTERNAL;
+
 -- How far the users of older versions were brought to a version: those up to `after` are done.
 CREATE TABLE catalog_builds (
     version    integer PRIMARY KEY REFERENCES catalog_versions (version),

@@ -330,9 +330,22 @@ INSERT INTO catalog_head (version) VALUES ($1) ON CONFLICT (single) DO UPDATE SE
 -- Make the row of a version's build, where it is missing.
 INSERT INTO catalog_builds (version) VALUES ($1) ON CONFLICT DO NOTHING;
 
+-- name: build_is_done
+-- Whether the build of a version is done; nothing where it has not begun.
+SELECT done_at IS NOT NULL AS done FROM catalog_builds WHERE version = $1;
+
 -- name: take_build
 -- How far the build of a version is, locked to the end of the transaction; nothing where another transaction has it.
-SELECT after, done_at IS NOT NULL AS done FROM catalog_builds WHERE version = $1 FOR UPDATE SKIP LOCKED;
+SELECT after FROM catalog_builds WHERE version = $1 AND done_at IS NULL FOR UPDATE SKIP LOCKED;
+
+-- name: any_behind
+-- Whether some user is not built for a version. Asked once all were looked at.
+SELECT EXISTS (SELECT 1 FROM users WHERE built_version IS DISTINCT FROM $1) AS left_over;
+
+-- name: arrived_since
+-- A user's events that were logged since a version of the catalog was applied.
+SELECT source, id FROM events
+WHERE user_id = $1 AND received_at >= (SELECT applied_at FROM catalog_versions WHERE version = $2);
 
 -- name: users_behind
 -- Of the next users those who are not built for a version, and the last one in any case.

@@ -104,6 +104,19 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildPage:
+    """What is next in the build of a version: users behind it, and the last one looked at (None: there are no more).
+
+    `done`: nothing is left, and that was written down. `again`: all were looked at, but some are behind still.
+    """
+
+    behind: tuple[str, ...] = ()
+    last: str | None = None
+    done: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """What became of the events handed in: indexes of the new ones, and of those whose id is logged with other content.
 

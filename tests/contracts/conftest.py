@@ -12,13 +12,14 @@ from worker.store.memory import MemoryStore
 from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
-#: Faster than a database for each test; the head goes before the versions it points at.
+#: Faster than a database for each test; the head and the builds go before the versions they point at.
 WIPE = """
 DO $$
 DECLARE name text;
 BEGIN
     SET LOCAL badges.removal = 'on';
     DELETE FROM badges.catalog_head;
+    DELETE FROM badges.catalog_builds;
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'badges' AND tablename <> 'schema_migrations' LOOP
         EXECUTE format('DELETE FROM badges.%I', name);
     END LOOP;

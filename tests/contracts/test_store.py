@@ -27,7 +27,7 @@ from tests.contracts.samples import (
     waiting,
 )
 from worker.errors import Fenced, PoisonBatch, TransientError
-from worker.exchange import Claim, Remembered
+from worker.exchange import BuildPage, Claim, Remembered
 from worker.rules.state import UserState
 from worker.store.memory import MemoryStore
 
@@ -517,7 +517,7 @@ async def test_users_changed_by_others_are_read_again(store: AnyStore, other: st
 
 
 async def test_known_user_who_was_removed_begins_anew(store: AnyStore) -> None:
-    """A user whose row is gone is a new one, whatever the caller has in memory; those beside stay known."""
+    """A user whose row is gone is a new one, whatever the caller has in memory."""
     owner = await claim(store)
     async with store.transaction() as transaction:
         await transaction.fence(owner, step(0, 1))
@@ -530,7 +530,54 @@ async def test_known_user_who_was_removed_begins_anew(store: AnyStore) -> None:
     async with store.transaction() as transaction:
         await transaction.fence(owner, step(1, 2))
         found = await transaction.lock(["u1", "u2", "u3", "u4"], version=1, known={"u1", "u2", "u3"})
-    assert found == {name: UserState(name, scopes={"": {}}) for name in ("u2", "u4")}
+    for name in ("u2", "u4"):
+        assert found[name] == UserState(name, scopes={"": {}})
+
+
+@pytest.mark.parametrize("name", ["a\x1fb", "".join(map(chr, range(1, 200))), "\x1f", "\ud7ff\U0010ffff"])
+async def test_any_name_is_locked(store: AnyStore, name: str) -> None:
+    """Names may hold any characters, those that separate names on the wire among them."""
+    names = {name, "u1", "\x01"}
+    for known in ((), names):
+        async with store.transaction() as transaction:
+            found = await transaction.lock(names, version=1, known=known)
+        assert set(found) == (names if not known else set())
+
+
+async def test_build_goes_through_all_users(store: AnyStore) -> None:
+    """A build looks at users page by page; it is not done while some are behind, and begins again then."""
+    version = await store.apply_catalog("{}", "one", badges=[], event_types=[])
+    async with store.transaction() as transaction:
+        await transaction.lock(["a", "b", "c"], version=0)
+        await transaction.lock(["d"], version=version)
+        await transaction.remember([event("b", "old")])
+        assert await transaction.arrived_since("b", version) == {("", "old")}
+        assert await transaction.arrived_since("b", version + 1) == set()
+    async with store.transaction() as transaction:
+        assert await transaction.behind(version, limit=3) is None
+    async with store.transaction() as transaction:
+        assert await transaction.behind(version, limit=3) == BuildPage(("a", "b", "c"), "c")
+        async with store.transaction() as other:
+            assert await other.behind(version, limit=3) is None
+        states = await transaction.lock(["a", "b"], version=version)
+        for state in states.values():
+            state.built_version = version
+        await transaction.save(list(states.values()))
+        await transaction.move_build(version, after="c", users=2, awards=0)
+    async with store.transaction() as transaction:
+        assert await transaction.behind(version, limit=3) == BuildPage((), "d")
+        await transaction.move_build(version, after="d", users=0, awards=0)
+        assert await transaction.behind(version, limit=3) == BuildPage(again=True)
+        await transaction.move_build(version, after="", users=0, awards=0)
+        states = await transaction.lock(["c"], version=version)
+        states["c"].built_version = version
+        await transaction.save(list(states.values()))
+        assert await transaction.behind(version, limit=9) == BuildPage((), "d")
+        await transaction.move_build(version, after="d", users=1, awards=0)
+        assert await transaction.behind(version, limit=9) == BuildPage()
+        await transaction.move_build(version, after=None, users=0, awards=0)
+    async with store.transaction() as transaction:
+        assert await transaction.behind(version, limit=9) == BuildPage(done=True)
 
 
 async def test_tail_is_what_the_state_does_not_hold(store: AnyStore) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from worker.errors import TransientError
+from worker.errors import PoisonBatch, TransientError
 from worker.events import Record
+from worker.exchange import BuildPage
 from worker.pipeline import build as module
+from worker.pipeline import users
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.build import Build
 from worker.pipeline.facts import BuildFacts, Limits
@@ -165,7 +167,7 @@ async def test_only_one_builds_at_a_time(rig: Rig) -> None:
     await rig.move([1])
     await Build(rig.applier, rig.facts.append, rig.moved).slice()
     async with rig.store.transaction() as transaction:
-        assert await transaction.behind(2, limit=10) == (["a"], "a")
+        assert await transaction.behind(2, limit=10) == BuildPage(("a",), "a")
         assert await Build(rig.applier, rig.facts.append, rig.moved).slice() is None
 
 
@@ -177,8 +179,28 @@ async def test_a_moved_head_is_told(rig: Rig) -> None:
     assert moved.value.head == 2
 
 
-async def test_a_user_who_cannot_be_built_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user whose log cannot be read in time is tried a few times; then the others are built."""
+async def until_again(rig: Rig) -> None:
+    """Let a build run until it has looked at everybody and some are behind still."""
+    again = asyncio.Event()
+
+    def built(facts: BuildFacts) -> None:
+        assert not facts.done
+        if facts.again:
+            again.set()
+
+    task = asyncio.create_task(Build(rig.applier, built, rig.moved).run())
+    try:
+        await asyncio.wait_for(again.wait(), 10)
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize("where", ["log_of", "grant"])
+async def test_a_user_who_cannot_be_built_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A user whose log cannot be read in time, or whose award is refused, is tried a few times; the others are built.
+
+    The build is not done then: it begins again, and what is mended meanwhile is built.
+    """
     await rig.put(("a", 1), ("b", 1), ("c", 1))
     await rig.move([1])
     original = rig.store.transaction
@@ -186,29 +208,73 @@ async def test_a_user_who_cannot_be_built_is_left_out(rig: Rig, monkeypatch: pyt
     @asynccontextmanager
     async def failing() -> AsyncIterator[Any]:
         async with original() as transaction:
-            log_of = transaction.log_of
+            log_of, grant = transaction.log_of, transaction.grant
 
-            def of(user_id: str) -> Any:
+            def cut(user_id: str) -> Any:
                 if user_id == "b":
                     raise TransientError("the log is too long")
                 return log_of(user_id)
 
-            monkeypatch.setattr(transaction, "log_of", of)
+            async def refused(grants: Any) -> None:
+                if any(one.user_id == "b" for one in grants):
+                    raise PoisonBatch("the database refused a value")
+                await grant(grants)
+
+            monkeypatch.setattr(transaction, where, cut if where == "log_of" else refused)
             yield transaction
 
     monkeypatch.setattr(rig.store, "transaction", failing)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
-    done = asyncio.Event()
+    for name in ("RETRY_SECONDS", "IDLE_SECONDS"):
+        monkeypatch.setattr(module, name, 0.0)
+    await until_again(rig)
+    versions = {user_id: row.built_version for user_id, row in rig.store.tables.users.items()}
+    assert versions == {"a": 2, "b": 1, "c": 2}
+    monkeypatch.setattr(rig.store, "transaction", original)
+    found = await Build(rig.applier, rig.facts.append, rig.moved).slice()
+    assert found is not None
+    assert (found.users, rig.store.tables.users["b"].built_version) == (1, 2)
+
+
+async def test_trouble_with_a_service_ends_no_build(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away, even while the new catalog is read, blames nobody; the build waits and goes on."""
+    await rig.put(("a", 1))
+    await rig.move([1])
+    for name in ("RETRY_SECONDS", "IDLE_SECONDS"):
+        monkeypatch.setattr(module, name, 0.0)
+    plans, tried, done = [rig.applier.plan], asyncio.Event(), asyncio.Event()
+    rig.applier.use(plan(1, [2, 4]))
+
+    async def moved(head: int) -> None:
+        assert head == 2
+        if not tried.is_set():
+            tried.set()
+            raise TransientError("the database is away")
+        rig.applier.use(plans[0])
 
     def built(facts: BuildFacts) -> None:
         if facts.done:
             done.set()
 
-    task = asyncio.create_task(Build(rig.applier, built, rig.moved).run())
+    task = asyncio.create_task(Build(rig.applier, built, moved).run())
     try:
         await asyncio.wait_for(done.wait(), 10)
     finally:
         task.cancel()
-    versions = {user_id: row.built_version for user_id, row in rig.store.tables.users.items()}
-    assert versions == {"a": 2, "b": 1, "c": 2}
+    assert rig.store.tables.users["a"].built_version == 2
+
+
+async def test_what_came_after_the_version_is_live(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that came since the version rules makes a live award, also where the build is what gives it."""
+    monkeypatch.setattr(users, "REBUILD_EVENTS", 0)
+    await rig.put(("a", 1), ("b", 1))
+    said = len(rig.messages())
+    await rig.move([1, 2])
+    await rig.put(("a", 2))
+    assert rig.messages()[said:] == []
+    await rig.build()
+    given = {(one["user_id"], one["badge_key"]): (one["origin"], one["notify"]) for one in rig.messages()[said:]}
+    assert given == {
+        ("a", "commentator_1"): ("backfill", False),
+        ("a", "commentator_2"): ("live", True),
+        ("b", "commentator_1"): ("backfill", False),
+    }

@@ -439,6 +439,15 @@ async def test_records_gather_once_two_batches_run() -> None:
     assert third.done()
 
 
+async def test_turns_that_were_given_up_are_forgotten() -> None:
+    """Who no longer waits for a turn takes no room in the line, however busy it is."""
+    turns = Turns(2, eager=1)
+    async with turns:
+        for _ in range(100):
+            turns.line_up().cancel()
+        assert len(turns._line) <= 1
+
+
 async def test_turns_go_by_arrival() -> None:
     """One at a time of those in the line gets its turn, the first that still waits; no more run than may."""
     turns, order = Turns(2, eager=1), list[str]()

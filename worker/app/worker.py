@@ -174,9 +174,11 @@ class Worker:
 
         async def moved(head: int) -> None:
             async with loading:
-                if applier.plan.version < head and (plan := await head_plan(store)) is not None:
+                if applier.plan.version != head and (plan := await head_plan(store)) is not None:
                     applier.use(plan)
                     self._announce(plan)
+            if applier.plan.version != head:
+                await asyncio.sleep(1.0)  # moved again meanwhile, or there is none: who asked looks again
 
         return moved
 

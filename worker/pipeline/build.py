@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from worker.errors import TransientError
+from worker.errors import BadgesError, OperatorError, PoisonBatch, TransientError
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.facts import BuildFacts
 from worker.pipeline.protocols import Transaction
@@ -30,10 +30,11 @@ log = structlog.get_logger(__name__)
 #: these users wait for the slice, so it is short.
 SLICE_USERS: Final = 50
 SLICE_EVENTS: Final = 2_000
-#: How long to wait where there is nothing to build; after a failure; and how often one user may fail before the build
-#: goes on without.
+#: How long to wait where there is nothing to build; after a failure; and before the users who were left out are tried
+#: again. How often one user may fail before the build goes on without.
 IDLE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 2.0
+AGAIN_SECONDS: Final = 60.0
 PATIENCE: Final = 3
 
 
@@ -46,29 +47,40 @@ class Build:
     moved: Callable[[int], Awaitable[None]]
     clock: Callable[[], float] = monotonic
     _done: int | None = None
-    _failed: int = 0
     _culprit: str | None = None
-    _skipped: set[str] = field(default_factory=set)
+    _failures: dict[str, int] = field(default_factory=dict)
+    _limit: int = SLICE_USERS
 
     async def run(self) -> None:
-        """Build until cancelled; at most half of the time, so that live batches have the other half."""
+        """Build until cancelled; at most half of the time, so that live batches have the other half.
+
+        Whatever happens here, it waits and tries again: the worker's events do not depend on it.
+        """
         while True:
             began = self.clock()
             try:
-                facts = await self.slice()
-            except CatalogMoved as moved:
-                await self.moved(moved.head)
-                continue
-            except TransientError as error:
+                pause = await self._turn()
+            except (TransientError, PoisonBatch, OperatorError) as error:
                 self._note(error)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._failed = 0
-            if facts is None:
-                await asyncio.sleep(IDLE_SECONDS)
-                continue
-            self.built(facts)
-            await asyncio.sleep(self.clock() - began)
+                pause = RETRY_SECONDS
+            await asyncio.sleep(self.clock() - began if pause is None else pause)
+
+    async def _turn(self) -> float | None:
+        """One slice; how long to rest after it, seconds (None: as long as it took)."""
+        try:
+            facts = await self.slice()
+        except CatalogMoved as moved:
+            await self.moved(moved.head)
+            self._failures.clear()
+            return IDLE_SECONDS
+        self._culprit, self._limit = None, SLICE_USERS
+        if facts is None:
+            return IDLE_SECONDS
+        self.built(facts)
+        if facts.again:
+            self._failures.clear()
+            return AGAIN_SECONDS
+        return None
 
     async def slice(self) -> BuildFacts | None:
         """Build the next users, in one transaction; None where there is nothing to do, or another worker does it.
@@ -76,9 +88,10 @@ class Build:
         1 the head must be the plan's version, and stays it; take the build, which is free or another's
         2 lock the next users behind, in sorted order
         3 fold each one's log again; what was earned before is granted quietly, at its own instant
-        4 write the states, with nobody's home; move the build past these users
+        4 write the states, with nobody's home; move the build past these users, or back to its beginning where all were
+          looked at and some are behind still
 
-        Raises CatalogMoved, TransientError.
+        Raises CatalogMoved, TransientError, PoisonBatch.
         """
         plan, facts = self.applier.plan, None
         async with self.applier.store.transaction() as transaction:
@@ -93,19 +106,21 @@ class Build:
         return facts
 
     async def _slice(self, transaction: Transaction, plan: Plan) -> BuildFacts | None:
-        page = await transaction.behind(plan.basis, limit=SLICE_USERS)
+        page = await transaction.behind(plan.basis, limit=min(self._limit, SLICE_USERS))
         if page is None:
             return None
-        behind, last = page
-        facts = BuildFacts(plan.version, done=last is None)
-        users = [user_id for user_id in behind if user_id not in self._skipped]
+        if page.done:
+            self._done = plan.basis
+            return None
+        facts = BuildFacts(plan.version, done=page.last is None and not page.again, again=page.again)
+        last = "" if page.again else page.last
+        users = [user_id for user_id in page.behind if self._failures.get(user_id, 0) < PATIENCE]
         states = await transaction.lock(users, version=plan.basis) if users else {}
         states = {user_id: state for user_id, state in states.items() if state.built_version != plan.basis}
         if states:
             await transaction.read(states, [(user_id, "") for user_id in sorted(states)])
             last = await self._fold(transaction, plan, states, facts) or last
-        if last is not None or facts.done:
-            await transaction.move_build(plan.basis, after=last, users=facts.users, awards=facts.awards.total())
+        await transaction.move_build(plan.basis, after=last, users=facts.users, awards=facts.awards.total())
         return facts
 
     async def _fold(
@@ -122,7 +137,9 @@ class Build:
             self._culprit = user_id
             rebuilt[user_id], awards, count = await fold_again(transaction, plan, states[user_id])
             facts.events += count
-            granted += [(award, origin_of(award, None, fresh=frozenset(), behind=True)) for award in awards]
+            fresh = await transaction.arrived_since(user_id, plan.basis) if awards else frozenset()
+            granted += [(award, origin_of(award, None, fresh=fresh, behind=True)) for award in awards]
+        self._culprit = next(iter(rebuilt)) if len(rebuilt) == 1 else None
         facts.users = len(rebuilt)
         if granted:
             await grant(transaction, plan, rebuilt, granted, topic=self.applier.limits.award_topic)
@@ -131,11 +148,13 @@ class Build:
         facts.done &= stopped is None
         return stopped
 
-    def _note(self, error: TransientError) -> None:
-        """Wait and try again; a user who keeps failing is left to the live batches, so that the others are built."""
-        self._failed += 1
+    def _note(self, error: BadgesError) -> None:
+        """Who keeps failing is left out of this round, so that the others are built; the round is then made again."""
         log.warning("build_waits", reason=error.message, seconds=RETRY_SECONDS)
-        if self._failed >= PATIENCE and self._culprit is not None:
-            log.error("user_not_built", help="their next event builds them, or `badges recompute`")
-            self._skipped.add(self._culprit)
-            self._culprit, self._failed = None, 0
+        culprit, self._culprit = self._culprit, None
+        if culprit is None and isinstance(error, PoisonBatch):
+            self._limit = 1  # one of the slice's users has what the database refuses: one at a time shows who
+        if culprit is not None:
+            self._failures[culprit] = self._failures.get(culprit, 0) + 1
+            if self._failures[culprit] == PATIENCE:
+                log.error("user_left_out", reason=error.message, seconds=AGAIN_SECONDS)

@@ -44,10 +44,11 @@ class BatchFacts:
 
 @dataclass(slots=True)
 class BuildFacts:
-    """What one slice of a build did; `done` where no user is behind any more."""
+    """What one slice of a build did; `done` where no user is behind any more, `again` where it begins once more."""
 
     version: int
     done: bool
+    again: bool = False
     users: int = 0
     events: int = 0
     awards: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from worker.events import Event, Record
-from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState
 
 
@@ -65,11 +65,11 @@ class Transaction(Protocol):
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox, (user id, message) pairs in order; one row per shard of users."""
 
-    async def behind(self, version: int, *, limit: int) -> tuple[list[str], str | None] | None:
-        """Take the build of a version: of the next `limit` users those who are behind it, and the last one looked at.
+    async def behind(self, version: int, *, limit: int) -> BuildPage | None:
+        """Take the build of a version and look at the next `limit` users; None where another transaction has it."""
 
-        That one is None where there are no users left. None where the build is done or another transaction has it.
-        """
+    async def arrived_since(self, user_id: str, version: int) -> set[tuple[str, str]]:
+        """(source, id) of a locked user's events that were logged since a version of the catalog was applied."""
 
     async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
         """Write down that users up to `after` are at the version (None: all are, the build is done)."""

@@ -28,6 +28,8 @@ class Turns:
         Whoever does not wait for it any longer sets or cancels it.
         """
         turn = asyncio.get_running_loop().create_future()
+        while self._line and self._line[0].done():
+            self._line.popleft()
         if self._running >= self._eager:
             self._line.append(turn)
         else:

@@ -91,7 +91,9 @@ class Advance:
         self.states = states = {**known, **read}
         cold = [state for state in read.values() if state.built_version is not None]
         self._due.update(state.user_id for state in cold)
-        tails = await self.transaction.tails(cold) if cold else {}
+        # Users behind the catalog are folded again from the whole log, or left to the build.
+        current = [state for state in cold if state.built_version == self.plan.basis]
+        tails = await self.transaction.tails(current) if current else {}
         for user_id, tail in tails.items():
             fresh = {(event.source, event.id) for event in by_user[user_id]}
             tails[user_id] = [event for event in tail if (event.source, event.id) not in fresh]
@@ -136,8 +138,10 @@ class Advance:
 
     async def _rebuild(self, state: UserState, events: Sequence[Event], *, behind: bool) -> None:
         """Fold a locked user's whole log again, in order; what is held stays held (decisions 19, 20, 24)."""
-        fresh = {(event.source, event.id) for event in events}
         self.states[state.user_id], awards, count = await fold_again(self.transaction, self.plan, state)
+        fresh = {(event.source, event.id) for event in events}
+        if behind and awards:
+            fresh |= await self.transaction.arrived_since(state.user_id, self.plan.basis)
         self._reread += count
         self._due.add(state.user_id)
         for award in awards:
@@ -216,8 +220,8 @@ async def grant(
 def origin_of(award: Award, newest: OrderKey | None, *, fresh: AbstractSet[tuple[str, str]], behind: bool) -> str:
     """Where an award of a user who was folded again came from, the first that fits (decisions 16).
 
-    `newest` is the user's newest event before the batch, `fresh` the (source, id) of the batch's own events, `behind`
-    whether the user was folded again because the catalog changed.
+    `newest` is the user's newest event before the batch, as far as it is known, `fresh` the (source, id) of the events
+    that came with the batch or since the catalog changed, `behind` whether the user was folded again because it did.
     """
     if award.trigger_type.startswith("cron."):
         return "cron"

@@ -18,6 +18,8 @@ STATEMENT_BYTES: Final = 16 * 1024 * 1024
 ROW_BYTES: Final = 1024 * 1024
 
 _BIG_INTEGER: Final = 1
+#: What may stand between texts: no NUL, no halves of pairs; more characters than the users of a batch can hold.
+_SEPARATORS: Final = (*range(1, 0xD800), *range(0xE000, 0x110000))
 _MSGPACK_INTEGERS: Final = range(-(2**63), 2**64)
 
 _encoder = msgspec.msgpack.Encoder()
@@ -105,13 +107,11 @@ def chunks(items: Sequence[Item], size: Callable[[Item], int], limit: int) -> It
 
 def joined(*lists: Sequence[str]) -> tuple[str, ...]:
     """Lists of texts, each as one text, and last the separator, a character that none of them holds."""
-    count = sum(map(len, lists))
-    for code in range(31, 32 + count):
-        separator = chr(code)
-        found = [separator.join(texts) for texts in lists]
-        if sum(text.count(separator) for text in found) == sum(len(texts) - 1 for texts in lists if texts):
-            return (*found, separator)
-    raise ValueError("as many texts cannot hold more characters than there are texts")
+    separator = "\x1f"
+    if any(separator in text for texts in lists for text in texts):
+        used = {char for texts in lists for text in texts for char in text}
+        separator = next(char for char in map(chr, _SEPARATORS) if char not in used)
+    return (*(separator.join(texts) for texts in lists), separator)
 
 
 def storable(text: str) -> str:

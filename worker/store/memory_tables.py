@@ -98,6 +98,7 @@ class Tables:
     erased_users: dict[bytes, int] = field(default_factory=dict)
     retention_floors: dict[str, int] = field(default_factory=dict)
     events: dict[str, dict[tuple[str, str], Event]] = field(default_factory=dict)
+    arrived: dict[str, dict[tuple[str, str], float]] = field(default_factory=dict)
     users: dict[str, UserRow] = field(default_factory=dict)
     scopes: dict[tuple[str, str], bytes] = field(default_factory=dict)
     user_badges: dict[str, dict[tuple[str, str], Grant]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Event, json_text
-from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState
 from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
 from worker.store.memory_tables import BuildRow, Holder, Locks, OutboxEntry, Tables, UserRow
@@ -43,6 +43,7 @@ class MemoryTransaction(Holder):
             raise TransientError("the transaction was rolled back: a statement in it had failed")
         for user_id, events in self._new_events.items():
             self._tables.events.setdefault(user_id, {}).update(events)
+            self._tables.arrived.setdefault(user_id, {}).update(dict.fromkeys(events, self._now))
         self._tables.outbox.update(self._rows)
         for letter in self._letters:
             key = (letter.topic, letter.partition, letter.offset, letter.incarnation)
@@ -200,24 +201,40 @@ class MemoryTransaction(Holder):
             for shard, blob in outbox_rows(keyed):
                 self._rows[self._next_id()] = OutboxEntry(shard, topic, unpack_messages(blob), self._now)
 
-    async def behind(self, version: int, *, limit: int) -> tuple[list[str], str | None] | None:
+    async def behind(self, version: int, *, limit: int) -> BuildPage | None:
         """Take the build of a version; the users behind it among the next ones, and the last one looked at."""
         with self._statement():
             row = self._tables.builds.get(version)
             if row is None:
                 self._set(self._tables.builds, version, BuildRow())
                 return None
-            if row.done or not self._locks.try_take(self, ("build", version)):
+            if row.done:
+                return BuildPage(done=True)
+            if not self._locks.try_take(self, ("build", version)):
                 return None
-            page = sorted(user_id for user_id in self._tables.users if user_id > row.after)[:limit]
-            behind = [user_id for user_id in page if self._tables.users[user_id].built_version != version]
-            return behind, page[-1] if page else None
+            users = self._tables.users
+            page = sorted(user_id for user_id in users if user_id > row.after)[:limit]
+            if page:
+                return BuildPage(tuple(one for one in page if users[one].built_version != version), page[-1])
+            return BuildPage(again=any(user.built_version != version for user in users.values()))
+
+    async def arrived_since(self, user_id: str, version: int) -> set[tuple[str, str]]:
+        """(source, id) of the user's events that were logged since a version of the catalog was applied."""
+        with self._statement():
+            self._must_hold(user_id)
+            if not 0 < version <= len(self._tables.catalogs):
+                return set()
+            applied = self._tables.catalogs[version - 1].applied_us / 1_000_000
+            arrived = {**self._tables.arrived.get(user_id, {})}
+            arrived.update(dict.fromkeys(self._new_events.get(user_id, {}), self._now))
+            return {identity for identity, at in arrived.items() if at >= applied}
 
     async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
         """Write down how far the build is."""
         with self._statement():
             old = self._tables.builds[version]
-            moved = BuildRow(after or old.after, old.users + users, old.awards + awards, after is None)
+            kept = old.after if after is None else after
+            moved = BuildRow(kept, old.users + users, old.awards + awards, after is None)
             self._set(self._tables.builds, version, moved)
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 
 from worker.errors import Fenced
 from worker.events import Event
-from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import OrderKey, UserState, award_key
 from worker.store.blobs import STATEMENT_BYTES, chunks, joined, outbox_rows, pack_state, storable, unpack_state
 from worker.store.remember import WritePath, remember
@@ -114,15 +114,15 @@ class PostgresTransaction:
             missing = [user_id for user_id in others if user_id not in states]
             if len(missing) < gone:  # somebody removed users that the caller knows: they begin anew
                 missing = [user_id for user_id in ordered if user_id not in states]
-            states |= await self._insert(missing, version, at_home)
+            states |= await self._insert(missing, version)
         self._locked.update(ordered)
         return states
 
-    async def _insert(self, users: Sequence[str], version: int, known: AbstractSet[str]) -> dict[str, UserState]:
-        """Make the rows of new users. Some may have been made meanwhile; `known` ones, if gone, are new again."""
+    async def _insert(self, users: Sequence[str], version: int) -> dict[str, UserState]:
+        """Make the rows of new users; those whom somebody made meanwhile are locked and read."""
         made = [row["user_id"] for row in await self._session.rows("insert_users", users, self._home, version)]
         states = {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
-        others = [user_id for user_id in users if user_id not in states and user_id not in known]
+        others = [user_id for user_id in users if user_id not in states]
         if others:
             *rows, _ = await self._session.rows("lock_users", *joined((), others), self._home)
             states |= {row["user_id"]: _state_of(row) for row in rows}
@@ -217,20 +217,31 @@ class PostgresTransaction:
             shards, blobs = zip(*part, strict=True)
             await self._session.execute("publish", shards, topic, blobs)
 
-    async def behind(self, version: int, *, limit: int) -> tuple[list[str], str | None] | None:
+    async def behind(self, version: int, *, limit: int) -> BuildPage | None:
         """Take the build of a version; the users behind it among the next ones, and the last one looked at."""
-        taken = await self._session.rows("take_build", version)
-        if not taken:
+        known = await self._session.rows("build_is_done", version)
+        if not known:
             await self._session.execute("begin_build", version)
             return None
-        if taken[0]["done"]:
+        if known[0]["done"]:
+            return BuildPage(done=True)
+        taken = await self._session.rows("take_build", version)
+        if not taken:
             return None
         page = await self._session.rows("users_behind", taken[0]["after"], version, limit)
-        return [row["user_id"] for row in page if row["behind"]], page[-1]["user_id"] if page else None
+        if page:
+            return BuildPage(tuple(row["user_id"] for row in page if row["behind"]), page[-1]["user_id"])
+        left = await self._session.rows("any_behind", version)
+        return BuildPage(again=bool(left[0]["left_over"]))
 
     async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
         """Write down how far the build is."""
         await self._session.execute("move_build", version, after, users, awards)
+
+    async def arrived_since(self, user_id: str, version: int) -> set[tuple[str, str]]:
+        """(source, id) of the user's events that were logged since a version of the catalog was applied."""
+        self._must_hold(user_id)
+        return {(source, id_) for source, id_ in await self._session.rows("arrived_since", user_id, version)}
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters; texts that PostgreSQL could not store are made storable first."""
