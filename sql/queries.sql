@@ -85,20 +85,18 @@ LIMIT $5;
 -- ================================================================ users
 
 -- name: lock_users
--- Lock users in sorted order; those known and the others come as lists joined by a separator, which is read faster than
--- arrays are written. Rows come back of the others, and of those known that others changed meanwhile; one more row,
--- without a user, says in `award_sequence` how many were locked.
+-- Lock users in sorted order, one by one by the key, whatever the statistics say; those known and the others come as
+-- lists joined by a separator, which is read faster than arrays are written. Rows come back of the others, and of those
+-- known that others changed meanwhile; one more row, without a user, says in `award_sequence` how many were locked.
 WITH wanted AS (
-    SELECT unnest(string_to_array($1::text, $3::text)) AS user_id, true AS known
+    SELECT unnest(string_to_array($1::text, $3::text)) COLLATE "C" AS user_id, true AS known
     UNION ALL
-    SELECT unnest(string_to_array($2::text, $3::text)), false
+    SELECT unnest(string_to_array($2::text, $3::text)) COLLATE "C", false
 ), locked AS MATERIALIZED (
     SELECT u.user_id, u.award_sequence, u.built_version, u.newest_at, u.newest_source, u.newest_id, u.state,
            w.known AND u.home IS NOT DISTINCT FROM $4 AS at_home
-    FROM wanted AS w
-    JOIN users AS u ON u.user_id = w.user_id COLLATE "C"
-    ORDER BY u.user_id
-    FOR UPDATE OF u
+    FROM (SELECT user_id, known FROM wanted ORDER BY user_id) AS w
+    CROSS JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id FOR UPDATE) AS u
 )
 SELECT user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state
 FROM locked WHERE NOT at_home

@@ -140,6 +140,15 @@ async def test_services_that_are_not_empty(real_kafka: KafkaService, postgres_ds
         assert await ground.clear() == []
 
 
+#: Started in the background a process ignores SIGINT; here it is taken as at a terminal.
+BENCH = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from worker.cli import main
+sys.exit(main())
+"""
+
+
 class Running:
     """The command in a process of its own, up to its first measured run."""
 
@@ -147,7 +156,7 @@ class Running:
         self.log = folder / "stderr"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "bench", "--quick", "--only", "speed", "--events", "2000"],
+                [sys.executable, "-c", BENCH, "bench", "--quick", "--only", "speed", "--events", "20000"],
                 env=environ_of(kafka, dsn), cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from structlog.testing import capture_logs
 
 from tests.rig.kafka import KafkaService
 from tests.rig.waiting import until
-from worker.app import Worker, apply_catalog, open_store
+from worker.app import Worker, apply_catalog, open_store, services
 from worker.config import Settings, load_settings
 from worker.events import parse_instant
 from worker.store.pool import open_connection
@@ -212,12 +212,16 @@ async def test_a_stop_is_quick_and_clean(rig: Rig) -> None:
         await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 2, "the second award")
 
 
-async def test_a_stop_while_waiting_for_the_tables(empty_dsn: str) -> None:
+async def test_a_stop_while_waiting_for_the_tables(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that waits for its tables ends at once when it is asked to stop."""
+    said: list[str] = []
+    recorder = SimpleNamespace(
+        info=lambda event, **_: said.append(event), warning=lambda event, **_: said.append(event)
+    )
+    monkeypatch.setattr(services, "log", recorder)
     worker = Worker(load_settings(database_url=empty_dsn, metrics_port=0, allow_insecure="fsync"))
     task = asyncio.create_task(worker.run())
-    with capture_logs() as lines:
-        await until(lambda: any(found["event"] == "schema_awaited" for found in lines), "waiting")
+    await until(lambda: "schema_awaited" in said, "waiting")
     worker.stop()
     await asyncio.wait_for(task, 5)
 
