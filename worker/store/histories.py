@@ -12,11 +12,16 @@ from worker.rules.state import OrderKey
 from worker.store.session import Database
 
 _PAGE: Final = 2_000
-#: The year 0001, before any event.
-BEFORE_ALL: Final = -62_135_596_800_000_000
+#: In the year 0001, before any event.
+BEFORE_ALL: Final[OrderKey] = (-62_135_596_800_000_000, "", "")
 
 #: What the log holds was read strictly once; PostgreSQL writes its numbers out in full, beyond the bounds of input.
-read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+_read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+def logged_event(user_id: str, source: str, event_id: str, kind: str, occurred_us: int, payload: str) -> Event:
+    """The event of a row of the log; the columns in the order in which the queries name them."""
+    return Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload)
 
 
 class HistoryTable(Database):
@@ -25,11 +30,10 @@ class HistoryTable(Database):
     async def history(self, user_id: str) -> list[Event]:
         """The user's events in order, as far as they were committed when each page was read; none where unknown."""
         events: list[Event] = []
-        after: OrderKey = (BEFORE_ALL, "", "")
+        after = BEFORE_ALL
         while True:
             page = await self.rows("log_page", user_id, *after, _PAGE)
-            for source, event_id, kind, occurred_us, payload in page:
-                events.append(Event(user_id, kind, occurred_us, source, event_id, read_payload(payload), payload))
+            events += [logged_event(user_id, *row) for row in page]
             if len(page) < _PAGE:
                 return events
             after = events[-1].order

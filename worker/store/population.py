@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from worker.events import Event
-from worker.store.histories import BEFORE_ALL, read_payload
+from worker.store.histories import BEFORE_ALL, logged_event
 from worker.store.session import Database
 
 #: So many users are read together, and so many of their events at a time: what a preview has in memory.
@@ -44,14 +44,11 @@ class PopulationTable(Database):
 
     async def events(self, first: str, last: str, types: Collection[str] | None) -> AsyncIterator[list[Event]]:
         """The events of the users from one to another, user by user and in order, in pages; only of these types."""
-        after: tuple[Any, ...] = (first, BEFORE_ALL, "", "")
+        after: tuple[Any, ...] = (first, *BEFORE_ALL)
         wanted = None if types is None else list(types)
         while True:
             rows = await self._read("events_among", *after, last, wanted, _EVENTS)
-            yield [
-                Event(user_id, kind, occurred_us, source, event_id, read_payload(payload), payload)
-                for user_id, source, event_id, kind, occurred_us, payload in rows
-            ]
+            yield [logged_event(*row) for row in rows]
             if len(rows) < _EVENTS:
                 return
             user_id, source, event_id, _, occurred_us, _ = rows[-1]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
-import msgspec
 from msgspec.structs import astuple
 
 from worker.errors import Fenced
 from worker.events import Event
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
-from worker.rules.state import OrderKey, UserState, award_key
+from worker.rules.state import UserState, award_key
 from worker.store.blobs import STATEMENT_BYTES, chunks, joined, outbox_rows, pack_state, storable, unpack_state
+from worker.store.histories import BEFORE_ALL, logged_event
 from worker.store.remember import WritePath, remember
 from worker.store.removal import screened, user_hash
 from worker.store.session import Session
 
 _LOG_PAGE: Final = 500
-#: The year 0001, before any event.
-_BEFORE_ALL: Final[OrderKey] = (-62_135_596_800_000_000, "", "")
 _LAST_DATE_US: Final = 253_402_300_799_999_999
 RAW_LIMIT: Final = 64 * 1024
 
@@ -41,9 +38,6 @@ _AWARD_COLUMNS: Final = (
     "trigger_type",
     "metadata",
 )
-
-#: What the log holds was read strictly once; PostgreSQL writes its numbers out in full, beyond the bounds of input.
-_read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
 class PostgresTransaction:
@@ -133,14 +127,11 @@ class PostgresTransaction:
         keys = []
         for state in states:
             self._must_hold(state.user_id)
-            keys.append((state.user_id, *(state.newest or _BEFORE_ALL)))
+            keys.append((state.user_id, *(state.newest or BEFORE_ALL)))
         found: dict[str, list[Event]] = {}
         if keys:
-            for user_id, source, event_id, kind, occurred_us, payload in await self._session.rows(
-                "log_tails", *zip(*keys, strict=True)
-            ):
-                event = Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload)
-                found.setdefault(user_id, []).append(event)
+            for row in await self._session.rows("log_tails", *zip(*keys, strict=True)):
+                found.setdefault(row["user_id"], []).append(logged_event(*row))
         return found
 
     async def read(self, states: Mapping[str, UserState], wants: Collection[tuple[str, str]]) -> None:
@@ -167,11 +158,11 @@ class PostgresTransaction:
     async def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """The user's events in order, a page at a time."""
         self._must_hold(user_id)
-        after = _BEFORE_ALL
+        after = BEFORE_ALL
         while True:
             page = await self._session.rows("log_page", user_id, *after, _LOG_PAGE)
-            for source, event_id, kind, occurred_us, payload in page:
-                yield Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload)
+            for row in page:
+                yield logged_event(user_id, *row)
             if len(page) < _LOG_PAGE:
                 return
             after = (page[-1]["occurred_at"], page[-1]["source"], page[-1]["id"])
