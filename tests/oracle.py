@@ -6,18 +6,22 @@ Criteria decisions are the source; where a rule below has a reason beyond them, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.oracle_catalog import World, counted, reads
+from tests.oracle_figures import SERIES, aggregate, distinct_count, event_count, gap
 from tests.oracle_values import (
+    ABSENT,
     EPOCH,
     LENGTHS,
     Unknown,
+    day_off,
     field_matches,
     figure_matches,
     instant,
@@ -26,7 +30,11 @@ from tests.oracle_values import (
     moment_matches,
     months_later,
     number,
+    period,
     same,
+    series_of,
+    text_of,
+    zone_named,
 )
 from worker.events import Event
 
@@ -34,50 +42,49 @@ Flow = Mapping[str, Any]
 Verdict = tuple[bool, dict[str, Any]]
 
 
-@dataclass
-class World:
-    """The catalog around a flow; by badge and context, since when the user holds it and what event earned it."""
-
-    document: Mapping[str, Any] = field(default_factory=dict)
-    held: dict[tuple[str, str], int] = field(default_factory=dict)
-    given: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        kinds = {name: kind or {} for name, kind in (self.document.get("events") or {}).items()}
-        self.aliases = {alias: name for name, kind in kinds.items() for alias in kind.get("aliases", [])}
-        said = {name for name, kind in kinds.items() if kind.get("login")}
-        self.logins = {self.type(name) for name in ("UserLoggedIn", "user.logged_in")} | said
-        self.zone = ZoneInfo(self.document.get("timezone", "UTC"))
-        self.metrics = self.document.get("metrics") or {}
-        self.holidays = self.document.get("holidays") or {}
-        self.badges = {badge["key"]: badge for badge in all_badges(self)}
-
-    def type(self, name: str) -> str:
-        return self.aliases.get(name, name)
-
-
 @dataclass(frozen=True)
 class View:
-    """The events in sight at an instant: of the badge's context, and of the whole user for metrics without one."""
+    """The events in sight at an instant: of the badge's context, and of the whole user for metrics without one.
+
+    `zones` are the user's changes of zone up to now, whatever window or context is looked at.
+    """
 
     events: Sequence[Event]
     user: Sequence[Event]
     now: datetime
     world: World
+    zones: Sequence[tuple[tuple[int, str, str], ZoneInfo]] = ()
     per: str | None = None
     context: str = ""
 
     def keep(self, wanted: Callable[[Event], bool]) -> View:
         return replace(self, events=[e for e in self.events if wanted(e)], user=[e for e in self.user if wanted(e)])
 
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone in force now."""
+        return ([self.world.zone] + [zone for (us, *_), zone in self.zones if instant(us) <= self.now])[-1]
+
     def day(self, event: Event) -> date:
-        return instant(event.occurred_us).astimezone(self.world.zone).date()
+        """The local date of an event, in the zone that was in force then."""
+        zone = ([self.world.zone] + [zone for order, zone in self.zones if order <= event.order])[-1]
+        return instant(event.occurred_us).astimezone(zone).date()
 
 
 def holds(flow: Flow, events: Iterable[Event], now: int, world: World | None = None) -> Verdict:
     """Whether a flow holds for one user's events as of `now` (microseconds), and the metadata of its branches."""
     seen = sorted((e for e in events if e.occurred_us <= now), key=lambda e: e.order)
-    return read(flow, View(seen, seen, instant(now), world or World()))
+    world = world or World()
+    return read(flow, View(seen, seen, instant(now), world, zones_of(seen, world)))
+
+
+def zones_of(events: Iterable[Event], world: World) -> list[tuple[tuple[int, str, str], ZoneInfo]]:
+    """When the user's zone changed and to what; a value that names no zone changes nothing."""
+    said = world.zone_field
+    if said is None:
+        return []
+    changes = [(e.order, look_up(e.payload, said["field"])) for e in events if e.type == world.type(said["event"])]
+    return [(order, zone) for order, name in changes if (zone := zone_named(name)) is not None]
 
 
 def read(flow: Flow, view: View) -> Verdict:
@@ -94,14 +101,20 @@ def read(flow: Flow, view: View) -> Verdict:
             return not passed, metadata
         case "$timeWindow":
             passed, metadata = read(operand["flow"], window(operand, view))
-            return passed, {"window_" + key.removeprefix("window_"): value for key, value in metadata.items()}
+            return passed, windowed(metadata)
         case "snapshot":
             parts = [snapshot(name, check, view) for name, check in operand.items()]
             return all(passed for passed, _ in parts), merged(parts)
         case "badge":
             return prerequisite(operand, view), {}
-        case "$timePeriod" | "$aggregate":
+        case "$timePeriod" | "$aggregate" | "$pattern" | "$gap":
             return OPERATORS[word](operand, [e for e in view.events if counted(e.type)], view)
+        case "$sequence":
+            return sequence(operand, view)
+        case "$duration":
+            return duration(operand, view)
+        case "$withinTimeWindow":
+            return within(operand, view)
         case "milestone":
             return milestone(operand, view)
     raise Unknown(word)
@@ -117,9 +130,8 @@ def merged(parts: Iterable[Verdict]) -> dict[str, Any]:
     return found
 
 
-def counted(name: str) -> bool:
-    """Whether a type counts in "all of the user's events"."""
-    return not name.startswith(("cron.", "badge.")) and name != "user.erased"
+def windowed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"window_" + key.removeprefix("window_"): value for key, value in metadata.items()}
 
 
 def filtered(events: Iterable[Event], name: str, fields: Iterable[tuple[str, Any]], view: View) -> list[Event]:
@@ -136,9 +148,7 @@ def leaf(flow: Flow, view: View) -> Verdict:
     fields = [(k, v) for k, v in criteria.items() if k[0] != "$" and k not in ("payload", "timestamp")]
     kept = filtered(view.events, flow["event"], [*fields, *criteria.get("payload", {}).items()], view)
     if "timestamp" in criteria:
-        kept = [
-            e for e in kept if moment_matches(instant(e.occurred_us), criteria["timestamp"], view.now, view.world.zone)
-        ]
+        kept = [e for e in kept if moment_matches(instant(e.occurred_us), criteria["timestamp"], view.now, view.zone)]
     metadata: dict[str, Any] = {"filtered_event_count": len(kept)}
     if kept:
         metadata |= {"first_event_id": kept[0].id, "last_event_id": kept[-1].id}
@@ -153,29 +163,96 @@ def window(operand: Mapping[str, Any], view: View) -> View:
         amount, unit = -int(operand["last"][:-1]), operand["last"][-1]
         months = {"m": 1, "q": 3, "y": 12}.get(unit)
         if months:
-            start = months_later(view.now, amount * months, view.world.zone)
+            start = months_later(view.now, amount * months, view.zone)
         else:
             start = view.now + timedelta(seconds=amount * LENGTHS[unit])
     if "start" in operand:
-        start = moment(operand["start"], view.now, view.world.zone)
+        start = moment(operand["start"], view.now, view.zone)
     if "end" in operand:
-        end = moment(operand["end"], view.now, view.world.zone)
+        end = moment(operand["end"], view.now, view.zone)
     view = view.keep(lambda e: start <= instant(e.occurred_us) <= end)
     if operand.get("businessDaysOnly"):
-        free = dates(operand, view)
-        view = view.keep(lambda e: view.day(e).isoweekday() < 6 and view.day(e).isoformat() not in free)
+        view = view.keep(lambda e: view.day(e).isoweekday() < 6 and not day_off(view.day(e), *listed(operand, view)))
     return view
 
 
-def dates(operand: Mapping[str, Any], view: View) -> set[str]:
-    """ISO dates, written out or by the name of one of the catalog's lists."""
-    listed = operand.get("holidays", [])
-    items = listed if isinstance(listed, list) else [listed]
-    return {day for item in items for day in view.world.holidays.get(item, [item])}
+def within(operand: Mapping[str, Any], view: View) -> Verdict:
+    """Some event's instant at which the events of the length before it hold; events nobody counts must be named."""
+    ((amount, unit),) = re.findall(r"^(\d+)(s|min|h|d|w)$", operand["window"])
+    length, named = timedelta(seconds=int(amount) * LENGTHS[unit[0]]), reads(operand["conditions"], view.world)
+    verdicts: list[Verdict] = []
+    for t in sorted({e.occurred_us for e in view.events if counted(e.type) or e.type in named}):
+        end = instant(t)
+        inside = view.keep(lambda e, end=end: end - length <= instant(e.occurred_us) <= end)
+        verdicts.append(read(operand["conditions"], replace(inside, now=end)))
+    passing = [verdict for verdict in verdicts if verdict[0]]
+    return bool(passing), windowed((passing or verdicts or [(False, {})])[0 if passing else -1][1])
 
 
-def event_count(operand: Mapping[str, Any], events: Sequence[Event], _: View) -> Verdict:
-    return figure_matches(len(events), operand), {"event_count": len(events)}
+def sequence(operand: Mapping[str, Any], view: View) -> Verdict:
+    """Every choice is tried. Shown is what ended first, of those what began each step latest."""
+    wanted, events = [view.world.type(name) for name in operand["sequence"]], view.events
+
+    def follows(a: Event, b: Event) -> bool:
+        between = [e for e in events if a.occurred_us < e.occurred_us < b.occurred_us]
+        seen = [e for e in between if counted(e.type) or e.type in wanted]
+        gap, most = Fraction(b.occurred_us - a.occurred_us, 10**6), operand.get("maxGapSeconds")
+        return gap > 0 and (most is None or gap <= Fraction(most)) and not (operand.get("requireStrict") and seen)
+
+    def chains(chain: list[Event]) -> Iterator[list[Event]]:
+        yield chain
+        for event in events if len(chain) < len(wanted) else []:
+            if event.type == wanted[len(chain)] and (not chain or follows(chain[-1], event)):
+                yield from chains([*chain, event])
+
+    longest = max(map(len, found := list(chains([]))))
+    if longest < len(wanted):
+        return False, {"sequence_found": False, "missing_event_type": wanted[longest]}
+    whole = [[events.index(event) for event in chain] for chain in found if len(chain) == longest]
+    best = min(whole, key=lambda places: (places[-1], [-place for place in places[-2::-1]]))
+    ids = [events[place].id for place in best]
+    return True, {
+        "sequence_found": True, "start_event_id": ids[0], "end_event_id": ids[-1], "sequence_event_ids": ids,
+    }  # fmt: skip
+
+
+def duration(operand: Mapping[str, Any], view: View) -> Verdict:
+    """An end closes the latest open start before it; any pair will do. Shown is the first that does, or the last."""
+    name, pairs, opened = operand.get("matchProperty"), list[tuple[Event, Event]](), list[Event]()
+
+    def value(event: Event) -> Any:
+        return None if name is None else look_up(event.payload, name)
+
+    def meets(event: Event, end: Mapping[str, Any]) -> bool:
+        conditions = [(key, condition) for key, condition in end.items() if key != "type"]
+        return bool(filtered([event], end["type"], conditions, view)) and value(event) is not ABSENT
+
+    for event in view.events:
+        if meets(event, operand["endEvent"]):
+            mine = [s for s in opened if s.occurred_us < event.occurred_us and same(value(s), value(event))]
+            if mine:
+                opened.remove(mine[-1])
+                pairs.append((mine[-1], event))
+        if meets(event, operand["startEvent"]):
+            opened.append(event)
+    if not pairs:
+        return False, {}
+    unit = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400}[operand.get("unit", "hours")]
+    lengths = [Fraction(end.occurred_us - start.occurred_us, unit * 10**6) for start, end in pairs]
+    good = [
+        pair
+        for pair, length in zip(pairs, lengths, strict=True)
+        if figure_matches(length, operand.get("duration") or {})
+    ]
+    start, end = good[0] if good else pairs[-1]
+    ids = {"start_event_id": start.id, "end_event_id": end.id}
+    return bool(good), {**ids, "shortest_duration": min(lengths), "longest_duration": max(lengths)}
+
+
+def listed(operand: Mapping[str, Any], view: View) -> tuple[list[str], Mapping[str, list[str]]]:
+    """The holidays of an operand, written out or by name, and the catalog's lists."""
+    items = operand.get("holidays", [])
+    return items if isinstance(items, list) else [items], view.world.holidays
 
 
 def time_period(operand: Mapping[str, Any], events: Sequence[Event], view: View) -> Verdict:
@@ -183,38 +260,21 @@ def time_period(operand: Mapping[str, Any], events: Sequence[Event], view: View)
     if operand.get("excludeWeekends"):
         days = {day for day in days if day.isoweekday() < 6}
     if operand.get("excludeHolidays"):
-        days = {day for day in days if day.isoformat() not in dates(operand, view)}
-    keys: dict[str, Callable[[date], Any]] = {
-        "day": lambda day: day,
-        "week": lambda day: day.isocalendar()[:2],
-        "month": lambda day: (day.year, day.month),
-        "quarter": lambda day: (day.year, (day.month - 1) // 3),
-        "year": lambda day: day.year,
-    }
-    periods = len({keys[operand["periodType"]](day) for day in days})
+        days = {day for day in days if not day_off(day, *listed(operand, view))}
+    periods = len({period(day, operand["periodType"]) for day in days})
     return figure_matches(periods, operand.get("periodCount", {"$gte": 1})), {"unique_period_count": periods}
 
 
-def aggregate(operand: Mapping[str, Any], events: Sequence[Event], _: View) -> Verdict:
-    """Of JSON numbers only; where there are none it is false, whatever is asked."""
-    function, name = operand.get("type", operand.get("function")), operand.get("field", operand.get("property"))
-    check = operand.get("value", operand.get("result"))
-    values = [Fraction(value) for e in events if number(value := look_up(e.payload, name))]
-    if not values:
-        return False, {f"count_{name}": 0} if function == "count" else {}
-    mean = sum(values) / len(values)
-    figures = {"min": min(values), "max": max(values), "sum": sum(values), "avg": mean, "count": len(values)}
-    return check is None or figure_matches(figures[function], check), {f"{function}_{name}": figures[function]}
-
-
-def distinct_count(operand: Mapping[str, Any], events: Sequence[Event], _: View) -> Verdict:
-    check = {word: bound for word, bound in operand.items() if word != "field"}
-    values: list[Any] = []
-    for value in (look_up(e.payload, operand["field"]) for e in events):
-        scalar = isinstance(value, str | bool | int | Decimal)
-        if scalar and not any(same(value, other) for other in values):
-            values.append(value)
-    return figure_matches(len(values), check or {"$gte": 1}), {"distinct_count": len(values)}
+def pattern(operand: Mapping[str, Any], events: Sequence[Event], view: View) -> Verdict:
+    """The counts of every period from the first active one to the last, as `SERIES` judges them."""
+    days = sorted(view.day(e) for e in events)
+    keys, counts = series_of(days, operand["periodType"])
+    shown, least = {"period_keys": keys, "period_counts": counts}, operand.get("minPeriods", 3)
+    word = "is_" + operand["pattern"]
+    if len(counts) < least:
+        return False, {word: False, "reason": f"{len(counts)} of {least} periods", **shown}
+    passed, figures = SERIES[operand["pattern"]](counts, operand)
+    return passed, {word: passed, **figures, **shown}
 
 
 def unknown(operand: Any, _events: Sequence[Event], _: View) -> Verdict:
@@ -226,6 +286,8 @@ OPERATORS: dict[str, Callable[[Any, Sequence[Event], View], Verdict]] = {
     "$timePeriod": time_period,
     "$aggregate": aggregate,
     "$distinctCount": distinct_count,
+    "$pattern": pattern,
+    "$gap": gap,
 }
 
 
@@ -241,7 +303,7 @@ def snapshot(name: str, check: Any, view: View) -> Verdict:
                 return False, {}
             at = instant(found[0 if edge == "first" else -1].occurred_us)
             text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-            return moment_matches(at, check, view.now, view.world.zone), {name: text}
+            return moment_matches(at, check, view.now, view.zone), {name: text}
     if "sum" in metric:
         values = [look_up(e.payload, metric["sum"]) for e in filtered(events, metric["event"], conditions, view)]
         figure: Any = sum(Fraction(value) for value in values if number(value))
@@ -277,55 +339,6 @@ def milestone(operand: Mapping[str, Any], view: View) -> Verdict:
     return gap >= Fraction(data["gap_days"]), {"gap_days": gap}
 
 
-def all_badges(world: World) -> list[dict[str, Any]]:
-    """Every badge of a catalog with key, flow, triggers; a badge comes after those it asks for."""
-    document = world.document
-    found = [dict(badge) for badge in document.get("badges") or []]
-    for ladder in document.get("ladders") or []:
-        per = world.metrics[ladder["metric"]].get("per", world.metrics[ladder["metric"]].get("by"))
-        for level in ladder["levels"]:
-            flow = {"snapshot": {ladder["metric"]: {"$gte": level}}}
-            found.append({**ladder, "key": f"{ladder['key']}_{level}", "flow": flow, "per": per})
-    for entry in document.get("milestones") or []:
-        if entry.get("is_active", True):
-            found.append({"key": entry["code"], "flow": {"milestone": entry}})
-    done: dict[str, dict[str, Any]] = {}
-    lent: dict[str, set[str]] = {}
-    while found:
-        badge = found.pop(0)
-        types = reads(badge["flow"], world)
-        needs = {name.removeprefix("held:") for name in types if name.startswith("held:")}
-        if not needs <= set(done):
-            found.append(badge)
-            continue
-        # A flow that asks for a badge reads what that badge reads: every badge has an event to be looked at by.
-        lent[badge["key"]] = types.union(*(lent[key] for key in needs))
-        done[badge["key"]] = {"triggers": lent[badge["key"]], **badge}
-    return list(done.values())
-
-
-def reads(flow: Any, world: World) -> set[str]:
-    """The event types a flow reads; `*` for all of the user's, `held:K` for the grant of badge K."""
-    if isinstance(flow, list):
-        return set().union(*(reads(part, world) for part in flow))
-    found: set[str] = set()
-    for word, operand in flow.items():
-        if word == "event":
-            return {world.type(operand)}
-        if word == "milestone":
-            return {world.type(operand["trigger_event"])}
-        if word == "snapshot":
-            forms = [world.metrics[name] for name in operand]
-            found |= {m[k] for m in forms for k in ("count", "less", "event", "first", "last") if k in m}
-        elif word == "badge":
-            found.add("held:" + operand)
-        elif word in ("$timePeriod", "$aggregate"):
-            found.add("*")
-        elif word in ("$and", "$or", "$not", "$timeWindow"):
-            found |= reads(operand["flow"] if word == "$timeWindow" else operand, world)
-    return {world.type(name) for name in found}
-
-
 Award = tuple[str, str, str, int, str, dict[str, Any]]
 
 
@@ -354,7 +367,7 @@ def ever(world: World, events: Sequence[Event]) -> Iterable[Award]:
         for key, badge in world.badges.items():
             triggers = {world.type(name) for name in badge["triggers"]}
             hit = event.type in triggers or ("*" in triggers and counted(event.type))
-            context = text_of(event, badge.get("per"))
+            context = text_of(event.payload, badge.get("per"))
             if not (hit or granted & reads(badge["flow"], world)) or context is None or (key, context) in world.held:
                 continue
             if badge.get("status", "active") not in ("active", "hidden"):
@@ -372,15 +385,5 @@ def ever(world: World, events: Sequence[Event]) -> Iterable[Award]:
 
 def view_of(seen: Sequence[Event], now: int, world: World, badge: Mapping[str, Any], context: str) -> View:
     """What a badge sees of a user's events in one context."""
-    mine = [e for e in seen if text_of(e, badge.get("per")) == context]
-    return View(mine, seen, instant(now), world, badge.get("per"), context)
-
-
-def text_of(event: Event, per: str | None) -> str | None:
-    """The context an event belongs to: a JSON scalar as canonical text; None where there is none."""
-    value = "" if per is None else look_up(event.payload, per)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if number(value):
-        value = str(int(value)) if value == int(value) else format(value.normalize(), "f")
-    return value if isinstance(value, str) and len(value) <= 200 else None
+    mine = [e for e in seen if text_of(e.payload, badge.get("per")) == context]
+    return View(mine, seen, instant(now), world, zones_of(seen, world), badge.get("per"), context)

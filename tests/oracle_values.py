@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import holidays
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LENGTHS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -132,6 +134,16 @@ def value_matches(value: Any, word: str, operand: Any) -> bool:
     return pair is not None and ORDER[word](*pair)
 
 
+def text_of(payload: Mapping[str, Any], per: str | None) -> str | None:
+    """The context an event belongs to: a JSON scalar as canonical text; None where there is none."""
+    value = "" if per is None else look_up(payload, per)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if number(value):
+        value = str(int(value)) if value == int(value) else format(value.normalize(), "f")
+    return value if isinstance(value, str) and len(value) <= 200 else None
+
+
 def figure_matches(figure: Any, check: Mapping[str, Any]) -> bool:
     """A count, sum or other figure against comparisons, and-ed."""
     for word, operand in check.items():
@@ -185,3 +197,47 @@ def moment_matches(at: datetime, condition: Any, now: datetime, zone: ZoneInfo) 
         if not passed:
             return False
     return True
+
+
+# -- days and periods --------------------------------------------------------------------------------------------------
+
+
+def zone_named(name: Any) -> ZoneInfo | None:
+    """The IANA zone of a name; None where there is no such zone."""
+    try:
+        return ZoneInfo(name) if isinstance(name, str) and name else None
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def day_off(day: date, items: Sequence[str], lists: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a date is among dates written out, the catalog's lists, or a country's public holidays."""
+    for item in (one for name in items for one in lists.get(name, [name])):
+        if item[:2].isalpha():
+            country, _, part = item.partition("-")
+            if day in holidays.country_holidays(country, subdiv=part or None, years=day.year):
+                return True
+        elif item == day.isoformat():
+            return True
+    return False
+
+
+def period(day: date, kind: str) -> str:
+    year, week, _ = day.isocalendar()
+    return {
+        "day": day.isoformat(),
+        "week": f"{year}-W{week:02}",
+        "month": f"{day.year}-{day.month:02}",
+        "quarter": f"{day.year}-Q{(day.month + 2) // 3}",
+        "year": f"{day.year}",
+    }[kind]
+
+
+def series_of(days: Sequence[date], kind: str) -> tuple[list[str], list[int]]:
+    """Every period from the first to the last of the sorted days, and how many of the days are in each."""
+    if not days:
+        return [], []
+    span = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days + 1)]
+    keys = list(dict.fromkeys(period(day, kind) for day in span))
+    mine = [period(day, kind) for day in days]
+    return keys, [mine.count(key) for key in keys]

@@ -181,7 +181,7 @@ def assert_explained(
     plan: Plan, state: UserState, seen: Sequence[Event], now: int, world: oracle.World, badge: dict[str, Any]
 ) -> None:
     """The engine's answer for a badge in the newest event's context is the oracle's."""
-    context = oracle.text_of(seen[-1], badge.get("per"))
+    context = oracle.text_of(seen[-1].payload, badge.get("per"))
     if context is None:
         return
     passed, metadata = oracle.read(badge["flow"], oracle.view_of(seen, now, world, badge, context))
