@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from worker.events.dictionary import NAME
 from worker.rules.catalog.cron import cron_fault
+from worker.rules.catalog.flow_schema import definitions, ref
 from worker.rules.catalog.nearest import nearest
 from worker.rules.catalog.shapes import (
     Anything,
@@ -83,8 +84,8 @@ _BADGE_KEY = Text(
     "nice_question", 100, KEY, "is no key: a to z, 0 to 9, _ . and -, beginning with a letter or digit, at most 100.",
     "invalid_key",
 )  # fmt: skip
-_PAYLOAD = Anything({"type": "object", "description": "Conditions on payload fields, as in a flow's criteria."})
-_FLOW = Anything({"type": "object", "minProperties": 1})
+_PAYLOAD = Anything(ref("fields"))
+_FLOW = Anything(ref("flow"))
 
 _BREAKER = Either(
     Choice(("off",)),
@@ -283,4 +284,5 @@ def catalog_schema() -> dict[str, Any]:
         "title": "A badgestream catalog",
         "description": "Event dictionary, metrics, badges. `badges catalog lint` checks more than this schema can say.",
         **CATALOG.schema(),
+        "$defs": definitions(),
     }
