@@ -73,7 +73,7 @@ def test_an_index_finds_what_trying_every_filter_finds(listed: list[Match], payl
     """Each filter that an event passes is found once, and no other."""
     event = Event("u", "a", step * DAY, "", "1", payload, dumps(payload))
     found: list[int] = []
-    Dispatch([filter_of(number, match) for number, match in enumerate(listed)], UTC).passed(event, found)
+    Dispatch([filter_of(number, match) for number, match in enumerate(listed)]).passed(event, UTC, found)
     assert sorted(found) == [number for number, match in enumerate(listed) if passes(match, event)]
 
 
@@ -93,7 +93,7 @@ def test_a_list_is_one_of_a_list_by_any_element_and_found_once() -> None:
     """`$in` over an array: one element is enough, several elements are still one match."""
     operands = [("x",), ("x", 1), (("x", 1),), ("y",), ((),), (1,)]
     listed = [Match(clauses=(Clause("f", "$in", operand),)) for operand in operands]
-    index = Dispatch([filter_of(number, match) for number, match in enumerate(listed)], UTC)
+    index = Dispatch([filter_of(number, match) for number, match in enumerate(listed)])
     for value, expected in (
         (["x", 1], [0, 1, 5]),
         (["x"], [0, 1]),
@@ -103,7 +103,7 @@ def test_a_list_is_one_of_a_list_by_any_element_and_found_once() -> None:
         ([[]], [4]),
     ):
         found: list[int] = []
-        index.passed(Event("u", "a", 0, "", "1", {"f": value}, ""), found)
+        index.passed(Event("u", "a", 0, "", "1", {"f": value}, ""), UTC, found)
         assert sorted(found) == expected, value
 
 
@@ -114,7 +114,7 @@ def test_filters_of_one_kind_are_told_apart_at_their_edges(data: st.DataObject, 
     listed = [Match(clauses=(Clause("f", operator, data.draw(operand)),)) for _ in range(8)]
     event = Event("u", "a", 0, "", "1", {"f": data.draw(value)}, "")
     found: list[int] = []
-    Dispatch([filter_of(number, match) for number, match in enumerate(listed)], UTC).passed(event, found)
+    Dispatch([filter_of(number, match) for number, match in enumerate(listed)]).passed(event, UTC, found)
     assert sorted(found) == [number for number, match in enumerate(listed) if passes(match, event)]
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.playing import DAY, NOON, catalog, earned, event, plan, play
 from worker.errors import AuthorError
 from worker.rules.ir import Fold
+from worker.rules.operators.calendar import Calendar
 from worker.rules.plan import Plan, Tally, compile_plan, context_of, scope_of
 from worker.rules.plan.model import FigureLadder
 
@@ -31,7 +32,7 @@ def folds(compiled: Plan) -> list[Fold]:
     """The folds behind the gates that a plain event of each type passes, each once."""
     found = {}
     for kind in [*compiled.routes, "any.other"]:
-        for gate in compiled.route(kind).gates(event(kind, post_id=1)):
+        for gate in compiled.route(kind).gates(event(kind, post_id=1), compiled.calendar):
             found |= {memory.id: memory.fold for memory in gate.memories}
     return list(found.values())
 
@@ -231,7 +232,7 @@ def test_a_cap_is_that_of_the_highest_threshold() -> None:
 def test_a_ladder_gives_the_thresholds_between_two_figures() -> None:
     """Above the old figure and not above the new one; a strict threshold is above the figure it equals."""
     keys = ((5, False), (5, True), (10, False), (10, True))
-    ladder = FigureLadder(level=lambda state, _now: state, keys=keys, goals=(0, 1, 2, 3))
+    ladder = FigureLadder(level=lambda state, _now, _calendar: state, keys=keys, goals=(0, 1, 2, 3))
     for before, after, expected in (
         (None, 5, [0]),
         (4, 5, [0]),
@@ -244,7 +245,7 @@ def test_a_ladder_gives_the_thresholds_between_two_figures() -> None:
         (3, None, []),
     ):
         due: list[int] = []
-        ladder.crossed(before, after, 0, due)
+        ladder.crossed(before, after, 0, Calendar(), due)
         assert due == expected, (before, after)
 
 

@@ -256,7 +256,7 @@ DAY = FIXED["d"]
 def test_a_fact_passes_a_check_exactly(check: Check, value: Any, passes: bool) -> None:
     """Figures are compared without rounding, instants with now as it is; a fact that is not there passes nothing."""
     assert check_fact(check, value, NOW, UTC) is passes
-    assert compile_check(check, UTC)(value, NOW) is passes
+    assert compile_check(check)(value, NOW, UTC) is passes
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_tenure_is_complete_with_its_local_day(since: str, years: int, feb_29:
     """The years are complete at the beginning of the anniversary's day, whatever the hour of the first event."""
     check = Check("$years", (years, feb_29))
     assert check_fact(check, parse_instant(since), parse_instant(now), UTC) is passes
-    assert compile_check(check, UTC)(parse_instant(since), parse_instant(now)) is passes
+    assert compile_check(check)(parse_instant(since), parse_instant(now), UTC) is passes
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from worker.events.types import Event
 from worker.rules.explain import Explanation, explain
+from worker.rules.operators.calendar import Calendar
 from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
 from worker.rules.state import Award, UserState, award_key
@@ -28,16 +29,17 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
     """
     route = plan.routes.get(event.type) or plan.route(event.type)
     state.newest = (event.occurred_us, event.source, event.id)
-    due = _step(route, state, event)
+    calendar = plan.calendar
+    due = _step(route, state, event, calendar)
     if also:
         due += also
-    return _test(plan, state, event, due) if due else []
+    return _test(plan, state, event, calendar, due) if due else []
 
 
 def fold(plan: Plan, state: UserState, event: Event) -> None:
     """Bring the memory past an event whose awards were given when it was first applied; nothing is tested."""
     state.newest = (event.occurred_us, event.source, event.id)
-    _step(plan.routes.get(event.type) or plan.route(event.type), state, event)
+    _step(plan.routes.get(event.type) or plan.route(event.type), state, event, plan.calendar)
 
 
 def replay(
@@ -86,11 +88,11 @@ def begin_again(plan: Plan, user_id: str, held: Mapping[tuple[str, str], int]) -
     return state, Asking(plan, given)
 
 
-def _step(route: Route, state: UserState, event: Event) -> list[int]:
+def _step(route: Route, state: UserState, event: Event, calendar: Calendar) -> list[int]:
     """Step the folds the event matches; the numbers of the goals to test, repeats among them."""
     due = list(route.watchers)
     scopes = state.scopes
-    for gate in route.gates(event) if route.every is None else route.every:
+    for gate in route.gates(event, calendar) if route.every is None else route.every:
         scope = ""
         if gate.per is not None:
             context = context_of(event.payload, gate.per)
@@ -103,7 +105,7 @@ def _step(route: Route, state: UserState, event: Event) -> list[int]:
         changed = False
         for fold_id, step, level_of, rungs, ladders, dependents in gate.turns:
             before = states.get(fold_id)
-            after = step(before, event)
+            after = step(before, event, calendar)
             if after is before:
                 continue
             states[fold_id] = after
@@ -114,7 +116,7 @@ def _step(route: Route, state: UserState, event: Event) -> list[int]:
                 if level in rungs and (before is None or level_of(before) != level):
                     due += rungs[level]
             for ladder in ladders:
-                ladder.crossed(before, after, event.occurred_us, due)
+                ladder.crossed(before, after, event.occurred_us, calendar, due)
             if dependents:
                 due += dependents
         if changed:
@@ -122,7 +124,7 @@ def _step(route: Route, state: UserState, event: Event) -> list[int]:
     return due
 
 
-def _test(plan: Plan, state: UserState, event: Event, due: list[int]) -> list[Award]:
+def _test(plan: Plan, state: UserState, event: Event, calendar: Calendar, due: list[int]) -> list[Award]:
     """Test goals in order of their numbers; a grant adds those that ask for it."""
     waiting = sorted(set(due), reverse=True) if len(due) > 1 else due
     subject: Subject | None = None
@@ -134,7 +136,7 @@ def _test(plan: Plan, state: UserState, event: Event, due: list[int]) -> list[Aw
         if context is None or (badge.key, context) in state.held:
             continue
         if subject is None:
-            subject = Subject(state, event.occurred_us)
+            subject = Subject(state, event.occurred_us, calendar)
         scope = scope_name(badge.per, context)
         state.evaluations += 1
         if not goal.holds(subject, scope, context):

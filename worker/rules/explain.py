@@ -43,9 +43,9 @@ def explain(plan: Plan, badge_key: str, state: UserState, *, now_us: int, contex
     The state must have been folded by this plan. Raises KeyError for a badge that the plan does not test.
     """
     goal = plan.goals[plan.numbers[badge_key]]
-    subject = Subject(state, now_us)
+    subject = Subject(state, now_us, plan.calendar)
     scope = scope_name(goal.badge.per, context)
-    reason = _Reader(plan, goal.badge, subject, context, Words(plan.catalog, plan.calendar)).read(goal.badge.formula)
+    reason = _Reader(plan, goal.badge, subject, context, Words(plan.catalog, subject.calendar)).read(goal.badge.formula)
     metadata = figures(goal.shows, subject, scope)
     return Explanation(reason.passed, metadata, reason.as_json(), Fraction(1) if reason.passed else reason.nearness)
 
@@ -94,6 +94,7 @@ class _Reader:
         self.words = words
         self.scope = scope_name(badge.per, context)
         self.now_us = subject.now_us
+        self.calendar = subject.calendar
 
     def read(self, node: Node) -> Reason:
         """The reason of a node and all below it."""
@@ -182,7 +183,7 @@ class _Reader:
     def _test(self, test: Test) -> Reason:
         facts = self.subject.facts(self.plan.sources(test), self.scope)
         value = facts[test.fact]
-        passed = all(check_fact(check, value, self.now_us, self.plan.calendar) for check in test.checks)
+        passed = all(check_fact(check, value, self.now_us, self.calendar) for check in test.checks)
         sentence = self.words.test(test, facts, self.now_us, passed=passed, badge=self.badge)
         instant = test.fact.endswith("_us")
         ids = (facts.get(name) for name in ("first_event_id", "last_event_id", "event_id"))
@@ -217,7 +218,7 @@ class _Reader:
 
     def _operand(self, operand: Any, *, instant: bool) -> Any:
         if isinstance(operand, Moment):
-            return format_instant(self.plan.calendar.shift(self.now_us, operand))
+            return format_instant(self.calendar.shift(self.now_us, operand))
         if instant and isinstance(operand, int):
             return format_instant(operand)
         return thawed(operand)
@@ -227,7 +228,7 @@ class _Reader:
         starts = [] if match.start_us is None else [match.start_us]
         ends = [] if match.end_us is None else [match.end_us]
         for bound in match.bounds:
-            at = self.plan.calendar.shift(self.now_us, bound.moment)
+            at = self.calendar.shift(self.now_us, bound.moment)
             if bound.operator in ("$gte", "$gt", "$eq"):
                 starts.append(at)
             if bound.operator in ("$lte", "$lt", "$eq"):

@@ -4,7 +4,7 @@ Remembered per user: one number and two event ids, whatever the history. Source:
 metadata keys of the event leaf.
 """
 
-# ruff: noqa: ARG002 - every kind has the same signatures
+# ruff: noqa: ARG001, ARG002 - every kind has the same signatures
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from worker.rules.operators.calendar import Calendar
 
 
-def counted(state: State | None, event: Event) -> State:
-    """The memory with one more event."""
+def counted(state: State | None, event: Event, calendar: Calendar) -> State:
+    """The memory with one more event, whatever the calendar."""
     us = event.occurred_us
     if state is None:
         return [1, us, event.source, event.id, us, event.source, event.id]
@@ -46,9 +46,9 @@ class Count(Kind):
         return [1, us, source, key, us, source, key]
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
-        return counted(state, event)
+        return counted(state, event, calendar)
 
-    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+    def stepper(self, params: Mapping[str, Any]) -> Stepper:
         return counted
 
     def merge(self, a: State | None, b: State | None, cap: int | None = None) -> State | None:

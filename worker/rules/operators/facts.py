@@ -49,14 +49,14 @@ def _bound(operand: Any, now_us: int, calendar: Calendar) -> Any:
     return Fraction(operand) if isinstance(operand, Decimal) else operand
 
 
-def compile_check(check: Check, calendar: Calendar) -> Callable[[Any, int], bool]:
-    """`check_fact` for one check: a function of the fact and now."""
+def compile_check(check: Check) -> Callable[[Any, int, Calendar], bool]:
+    """`check_fact` for one check: a function of the fact, now, and the user's calendar now."""
     compare, bound = _COMPARE.get(check.operator), check.operand
     if compare is None or isinstance(bound, Moment):
-        return lambda value, now_us: check_fact(check, value, now_us, calendar)
+        return lambda value, now_us, calendar: check_fact(check, value, now_us, calendar)
     if isinstance(bound, Decimal):
         bound = Fraction(bound)
-    return lambda value, _now: value is not None and compare(value, bound)
+    return lambda value, _now, _calendar: value is not None and compare(value, bound)
 
 
 def figure(value: Any) -> Any:

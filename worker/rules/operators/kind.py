@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 #: JSON-like data: int, str, bool, None, lists of them. A memory that was loaded may hold lists where tuples were saved.
 State = Any
 
-#: The memory before an event, and the event, to the memory after it: `step` with all else bound.
-Stepper = Callable[[State | None, "Event"], State | None]
+#: The memory before an event, the event, and the user's calendar at it, to the memory after: `step`, parameters bound.
+Stepper = Callable[[State | None, "Event", "Calendar"], State | None]
 
 
 class Kind(ABC):
@@ -48,10 +48,10 @@ class Kind(ABC):
         lifted = self.lift(event, params, calendar)
         return state if lifted is None else self.merge(state, lifted, params.get("cap"))
 
-    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+    def stepper(self, params: Mapping[str, Any]) -> Stepper:
         """`step` for one fold, its parameters bound."""
         step = self.step
-        return lambda state, event: step(state, event, params, calendar)
+        return lambda state, event, calendar: step(state, event, params, calendar)
 
     def level(self, state: State | None) -> int:
         """The unit fact as an int, without building the other facts."""
@@ -79,10 +79,10 @@ class Trail(ABC):
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         """The memory with one newer event; never changes `state` in place."""
 
-    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+    def stepper(self, params: Mapping[str, Any]) -> Stepper:
         """`step` for one fold, its parameters bound."""
         step = self.step
-        return lambda state, event: step(state, event, params, calendar)
+        return lambda state, event, calendar: step(state, event, params, calendar)
 
     @abstractmethod
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:

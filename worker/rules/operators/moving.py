@@ -43,21 +43,21 @@ class Moving(Trail):
         self._lower = tuple(bound.moment for bound in bounds if bound.operator in ("$gte", "$gt", "$eq"))
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
-        return self.stepper(params, calendar)(state, event)
+        return self.stepper(params)(state, event, calendar)
 
-    def stepper(self, params: Mapping[str, Any], calendar: Calendar) -> Stepper:
+    def stepper(self, params: Mapping[str, Any]) -> Stepper:
         length = self._length()
         if self.keeps_window and length is not None:
             return _window_of(length, self.cap)
-        note, within, horizon = self.kind.note, self.within, self._horizon(length, calendar)
+        note, within, horizon = self.kind.note, self.within, self._horizon(length)
         most = None if self.cap is None else 2 * self.cap
 
-        def step(state: State | None, event: Event) -> State | None:
+        def step(state: State | None, event: Event, calendar: Calendar) -> State | None:
             noted = note(event, params, calendar)
             if noted is None:
                 return state
             now_us = event.occurred_us
-            kept: list[Any] = _later(state or [], horizon(now_us)) + [now_us, noted]  # noqa: RUF005 - as in _window_of
+            kept: list[Any] = _later(state or [], horizon(now_us, calendar)) + [now_us, noted]  # noqa: RUF005 - as in _window_of
             if most is None or len(kept) <= most or len(within(kept, now_us, calendar)) < most:
                 return kept
             # Not before the window holds as many: a calendar bound that steps back may bring older ones in again.
@@ -74,12 +74,12 @@ class Moving(Trail):
             lengths.append(-sum(amount * FIXED[unit] for amount, unit in moment.steps))
         return min(lengths, default=None)
 
-    def _horizon(self, length: int | None, calendar: Calendar) -> Callable[[int], int]:
+    def _horizon(self, length: int | None) -> Callable[[int, Calendar], int]:
         """From now to the instant further back than which no now from there on looks."""
         if length is not None:
-            return lambda now_us: min(max(now_us - length, MIN_US), MAX_US)
+            return lambda now_us, _: min(max(now_us - length, MIN_US), MAX_US)
         lower = self._lower
-        return lambda now_us: max((_earliest(moment, now_us, calendar) for moment in lower), default=MIN_US)
+        return lambda now_us, calendar: max((_earliest(moment, now_us, calendar) for moment in lower), default=MIN_US)
 
     def within(self, state: State | None, now_us: int, calendar: Calendar) -> list[Any]:
         """What is within the bounds as of now, in order: a flat list as the state is."""
@@ -124,7 +124,7 @@ def _window_of(length: int, cap: int | None) -> Stepper:
     """The step of a count over the last so many microseconds: what a busy user's every event takes."""
     most = maxsize if cap is None else 2 * cap
 
-    def step(state: State | None, event: Event) -> State:
+    def step(state: State | None, event: Event, calendar: Calendar) -> State:  # noqa: ARG001 - a Stepper
         now_us = event.occurred_us
         if not state:
             return [now_us, event.id]

@@ -8,7 +8,10 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from worker.events.instants import format_instant
+from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import Test, tests
 from worker.rules.normalize import true_on_empty
@@ -64,7 +67,7 @@ class _Compiler:
         self.tally = tally
         self.calendar = Calendar(catalog.timezone)
         self.badges = {badge.key: badge for badge in catalog.badges}
-        self.keeping = Keeping(self.calendar, exact=exact, tally=tally)
+        self.keeping = Keeping(exact=exact, tally=tally)
         self.overrides = overrides
         self.fixed_sources: dict[tuple[str, int], Source] = {}
         self.needs: dict[str, tuple[str, ...]] = {}
@@ -184,7 +187,7 @@ class _Compiler:
                 asked[key].append(number)
                 if self.badges[key].per not in (None, badge.per):
                     marked.add(key)
-        formulas = Formulas(self._source_of, self.badges, self.calendar, tally=self.tally)
+        formulas = Formulas(self._source_of, self.badges, tally=self.tally)
         goals = []
         for badge in chosen:
             touches = self.touches[badge.key]
@@ -212,7 +215,7 @@ class _Compiler:
         if key not in self.fixed_sources:
             value = self.overrides[name]
             instant = {"at": format_instant(value)} if self.catalog.metrics[name].instant else {}
-            source = Source(test.fold, self.calendar, {test.fact: value, **instant})
+            source = Source(test.fold, {test.fact: value, **instant})
             source.settle(kept.fold, kept.source.id)
             self.fixed_sources[key] = source
         return self.fixed_sources[key]
@@ -255,13 +258,15 @@ class _Compiler:
     def _ways(self, gates: Sequence[Gate]) -> _Ways:
         return _Ways(
             gates=self._dispatch(gates),
-            contexts=self._dispatch([gate for gate in gates if gate.touches - {None}]),
+            contexts=self._dispatch([gate for gate in gates if gate.touches - {None}], whatever_day=True),
             touches_user=any(None in gate.touches for gate in gates),
         )
 
-    def _dispatch(self, gates: Iterable[Gate]) -> Dispatch[Gate]:
-        filters = [filter_of(gate, gate.memories[0].fold.match) for gate in gates]
-        return Dispatch(filters, self.calendar, self._watch())
+    def _dispatch(self, gates: Iterable[Gate], *, whatever_day: bool = False) -> Dispatch[Gate]:
+        """Finds the gates an event passes; those it may pass in some calendar where days are not to matter."""
+        matches = ((gate, gate.memories[0].fold.match) for gate in gates)
+        filters = [filter_of(gate, replace(match, days=()) if whatever_day else match) for gate, match in matches]
+        return Dispatch(filters, self._watch())
 
     def _watch(self) -> Watch | None:
         tally = self.tally
@@ -269,9 +274,9 @@ class _Compiler:
             return None
 
         def watch(check: Check) -> Check:
-            def counting(event: Any) -> bool:
+            def counting(event: Event, calendar: Calendar) -> bool:
                 tally.checks += 1
-                return check(event)
+                return check(event, calendar)
 
             return counting
 

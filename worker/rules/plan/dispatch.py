@@ -28,7 +28,8 @@ FEW = 2
 _TRUE, _FALSE = object(), object()
 _BOUNDS = frozenset({"$gte", "$gt", "$lte", "$lt", "$between"})
 
-Check = Callable[[Event], bool]
+#: Whether an event passes, days by its user's calendar at it.
+Check = Callable[[Event, Calendar], bool]
 Watch = Callable[[Check], Check]
 Read = Callable[[Mapping[str, Any]], Any]
 
@@ -53,7 +54,7 @@ class Dispatch(Generic[T]):
 
     __slots__ = ("_always", "_lists", "_spans", "_tables", "_times", "free", "size")
 
-    def __init__(self, filters: Sequence[Filter[T]], calendar: Calendar, watch: Watch | None = None) -> None:
+    def __init__(self, filters: Sequence[Filter[T]], watch: Watch | None = None) -> None:
         """`watch` wraps every check, for counting them; a plan that serves events has none.
 
         `free` are the targets that every event reaches.
@@ -70,16 +71,16 @@ class Dispatch(Generic[T]):
             left = [one for one in left if not _indexable(one, index, field)]
             match index:
                 case "$eq":
-                    self._tables.append((reader(field), _equal(chosen, field, calendar, watch)))
+                    self._tables.append((reader(field), _equal(chosen, field, watch)))
                 case "$in":
-                    self._lists.append((reader(field), _member(chosen, field, calendar, watch)))
+                    self._lists.append((reader(field), _member(chosen, field, watch)))
                 case "span":
-                    rows = [(*_interval(one, field), _entry(_bounded(one, field), calendar, watch)) for one in chosen]
+                    rows = [(*_interval(one, field), _entry(_bounded(one, field), watch)) for one in chosen]
                     self._spans.append((reader(field), Spans(rows)))
                 case _:
                     times = [(one.match.start_us, one.match.end_us, one) for one in chosen]
-                    self._times = Spans((*time[:2], _entry(time[2], calendar, watch)) for time in times)
-        always = [_entry(one, calendar, watch) for one in left]
+                    self._times = Spans((*time[:2], _entry(time[2], watch)) for time in times)
+        always = [_entry(one, watch) for one in left]
         self.free = tuple(target for target, check in always if check is None)
         self._always = tuple((target, check) for target, check in always if check is not None)
 
@@ -88,40 +89,42 @@ class Dispatch(Generic[T]):
         """Whether every event passes the same filters."""
         return len(self.free) == self.size
 
-    def passed(self, event: Event, found: list[T]) -> None:
-        """Append the targets of the filters that this event passes, each once."""
+    def passed(self, event: Event, calendar: Calendar, found: list[T]) -> None:
+        """Append the targets of the filters that this event passes, each once; `calendar` is the user's at it."""
         found.extend(self.free)
         for checked, passes in self._always:
-            if passes(event):
+            if passes(event, calendar):
                 found.append(checked)
         payload = event.payload
         for read, table in self._tables:
             if (cell := table.get(json_key(read(payload)))) is not None:
-                cell.passed(event, found)
+                cell.passed(event, calendar, found)
         for read, table in self._lists:
-            _passed_members(read(payload), table, event, found)
+            _passed_members(read(payload), table, event, calendar, found)
         for read, spans in self._spans:
             value = read(payload)
             if type(value) is int or type(value) is Decimal:
                 for target, check in spans.at(value):
-                    if check is None or check(event):
+                    if check is None or check(event, calendar):
                         found.append(target)
         if self._times is not None:
             for target, check in self._times.at(event.occurred_us):
-                if check is None or check(event):
+                if check is None or check(event, calendar):
                     found.append(target)
 
 
-def _passed_members(value: Any, table: dict[Any, Dispatch[T]], event: Event, found: list[T]) -> None:
+def _passed_members(
+    value: Any, table: dict[Any, Dispatch[T]], event: Event, calendar: Calendar, found: list[T]
+) -> None:
     """`$in` looks at each element of an array: filters that name several of them are found once."""
     if not isinstance(value, list):
         if (cell := table.get(json_key(value))) is not None:
-            cell.passed(event, found)
+            cell.passed(event, calendar, found)
         return
     several: list[T] = []
     for key in set(map(json_key, value)):
         if (cell := table.get(key)) is not None:
-            cell.passed(event, several)
+            cell.passed(event, calendar, several)
     found.extend({id(target): target for target in several}.values())
 
 
@@ -229,25 +232,23 @@ def _best_index(filters: Sequence[Filter[T]]) -> tuple[str, str] | None:
     return max(ranked)[3] if ranked else None
 
 
-def _equal(filters: Sequence[Filter[T]], field: str, calendar: Calendar, watch: Watch | None) -> dict[Any, Dispatch[T]]:
+def _equal(filters: Sequence[Filter[T]], field: str, watch: Watch | None) -> dict[Any, Dispatch[T]]:
     """Filters by the value one of their fields must equal; the cell has answered that clause."""
     cells: dict[Any, list[Filter[T]]] = defaultdict(list)
     for one in filters:
         clause, rest = _without(one, field, "$eq")
         cells[json_key(clause.operand)].append(Filter(one.target, one.match, rest, one.kept))
-    return {key: Dispatch(cell, calendar, watch) for key, cell in cells.items()}
+    return {key: Dispatch(cell, watch) for key, cell in cells.items()}
 
 
-def _member(
-    filters: Sequence[Filter[T]], field: str, calendar: Calendar, watch: Watch | None
-) -> dict[Any, Dispatch[T]]:
+def _member(filters: Sequence[Filter[T]], field: str, watch: Watch | None) -> dict[Any, Dispatch[T]]:
     """Filters by each value one of their fields may be; the clause is still checked."""
     cells: dict[Any, list[Filter[T]]] = defaultdict(list)
     for one in filters:
         clause, rest = _without(one, field, "$in")
         for key in {json_key(item) for item in clause.operand}:
             cells[key].append(Filter(one.target, one.match, rest, (*one.kept, clause)))
-    return {key: Dispatch(cell, calendar, watch) for key, cell in cells.items()}
+    return {key: Dispatch(cell, watch) for key, cell in cells.items()}
 
 
 def _without(one: Filter[T], field: str, operator: str) -> tuple[Clause, tuple[Clause, ...]]:
@@ -279,12 +280,12 @@ def _interval(one: Filter[T], field: str) -> tuple[Any, Any]:
     return low, high
 
 
-def _entry(one: Filter[T], calendar: Calendar, watch: Watch | None) -> tuple[T, Check | None]:
-    check = _check(one, calendar)
+def _entry(one: Filter[T], watch: Watch | None) -> tuple[T, Check | None]:
+    check = _check(one)
     return one.target, check if check is None or watch is None else watch(check)
 
 
-def _check(one: Filter[T], calendar: Calendar) -> Check | None:
+def _check(one: Filter[T]) -> Check | None:
     """One function for all that is left of a filter; None where nothing is."""
     clauses = tuple(compile_clause(clause) for clause in (*one.clauses, *one.kept))
     start, end, days = one.match.start_us, one.match.end_us, one.match.days
@@ -293,11 +294,11 @@ def _check(one: Filter[T], calendar: Calendar) -> Check | None:
             return None
         if len(clauses) == 1:
             only = clauses[0]
-            return lambda event: only(event.payload)
-        return lambda event: all(clause(event.payload) for clause in clauses)
+            return lambda event, _: only(event.payload)
+        return lambda event, _: all(clause(event.payload) for clause in clauses)
     low, high = -inf if start is None else start, inf if end is None else end
 
-    def check(event: Event) -> bool:
+    def check(event: Event, calendar: Calendar) -> bool:
         return (
             low <= event.occurred_us <= high
             and all(clause(event.payload) for clause in clauses)

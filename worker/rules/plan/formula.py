@@ -28,20 +28,19 @@ class Tally:
     tests: int = 0
 
 
-Read = Callable[[FoldState, int], Facts]
+Read = Callable[[FoldState, int, Calendar], Facts]
 
 
 class Source:
     """How the facts of one fold are read; `fixed` facts stand in for what is remembered (`simulate --set`)."""
 
-    __slots__ = ("_calendar", "_fold", "_read", "fixed", "id", "per")
+    __slots__ = ("_fold", "_read", "fixed", "id", "per")
 
-    def __init__(self, fold: Fold, calendar: Calendar, fixed: Facts | None = None) -> None:
+    def __init__(self, fold: Fold, fixed: Facts | None = None) -> None:
         self.id = ""
         self.per = fold.per
         self.fixed = fixed
         self._fold = fold
-        self._calendar = calendar
         self._read: Read | None = None
 
     def settle(self, fold: Fold, fold_id: str) -> None:
@@ -49,32 +48,36 @@ class Source:
         self.id = fold_id
         self._fold = fold
 
-    def read(self, state: FoldState, now_us: int) -> Facts:
-        """All facts of a state of the fold, as of now."""
+    def read(self, state: FoldState, now_us: int, calendar: Calendar) -> Facts:
+        """All facts of a state of the fold, as of now and by the user's calendar now."""
         if self._read is None:
-            self._read = facts_reader(self._fold, self._calendar)
-        found = self._read(state, now_us)
+            self._read = facts_reader(self._fold)
+        found = self._read(state, now_us, calendar)
         return found if self.fixed is None else {**found, **self.fixed}
 
 
-def facts_reader(fold: Fold, calendar: Calendar) -> Read:
-    """A function from a fold's state and now to all its facts."""
+def facts_reader(fold: Fold) -> Read:
+    """A function from a fold's state, now, and the user's calendar now to all the fold's facts."""
     keeper, params = keeper_of(fold), params_of(fold)
     if isinstance(keeper, Kind):
         kind = keeper
-        return lambda state, _now: kind.facts(state, params)
+        return lambda state, _now, _calendar: kind.facts(state, params)
     trail = keeper
-    return lambda state, now: trail.facts(state, now, params, calendar)
+    return lambda state, now, calendar: trail.facts(state, now, params, calendar)
 
 
 class Subject:
-    """One user at one instant, seen through a plan: each fold's facts are worked out once, when asked for."""
+    """One user at one instant, seen through a plan: each fold's facts are worked out once, when asked for.
 
-    __slots__ = ("_facts", "now_us", "state")
+    `calendar` is the user's at that instant.
+    """
 
-    def __init__(self, state: UserState, now_us: int) -> None:
+    __slots__ = ("_facts", "calendar", "now_us", "state")
+
+    def __init__(self, state: UserState, now_us: int, calendar: Calendar) -> None:
         self.state = state
         self.now_us = now_us
+        self.calendar = calendar
         self._facts: dict[tuple[Source, str], Facts] = {}
 
     def facts(self, source: Source, scope: str) -> Facts:
@@ -84,7 +87,7 @@ class Subject:
         found = self._facts.get((source, scope))
         if found is None:
             states = self.state.scopes.get(scope)
-            found = source.read(None if states is None else states.get(source.id), self.now_us)
+            found = source.read(None if states is None else states.get(source.id), self.now_us, self.calendar)
             self._facts[source, scope] = found
         return found
 
@@ -118,20 +121,18 @@ Judge = Callable[[Subject, str, str], bool]
 class Formulas:
     """Compiles formulas over the sources of one plan. `source_of` answers for every test of them."""
 
-    __slots__ = ("_badges", "_calendar", "_source_of", "_tally")
+    __slots__ = ("_badges", "_source_of", "_tally")
 
     def __init__(
         self,
         source_of: Callable[[Test], Source],
         badges: Mapping[str, Badge],
-        calendar: Calendar,
         *,
         tally: Tally | None = None,
     ) -> None:
         self._tally = tally
         self._source_of = source_of
         self._badges = badges
-        self._calendar = calendar
 
     def judge(self, node: Node, per: str | None) -> Judge:
         """The formula of a badge with this `per` field as a function."""
@@ -165,16 +166,18 @@ class Formulas:
 
     def _test(self, test: Test) -> Judge:
         source, fact = self._source_of(test), test.fact
-        checks = [compile_check(check, self._calendar) for check in test.checks]
+        checks = [compile_check(check) for check in test.checks]
         if not checks:
             return lambda _subject, _scope, _context: True
         if len(checks) == 1:
             passes = checks[0]
-            return lambda subject, scope, _context: passes(subject.facts(source, scope)[fact], subject.now_us)
+            return lambda subject, scope, _context: passes(
+                subject.facts(source, scope)[fact], subject.now_us, subject.calendar
+            )
 
         def several(subject: Subject, scope: str, _context: str) -> bool:
             value = subject.facts(source, scope)[fact]
-            return all(passes(value, subject.now_us) for passes in checks)
+            return all(passes(value, subject.now_us, subject.calendar) for passes in checks)
 
         return several
 

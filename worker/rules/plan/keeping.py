@@ -24,7 +24,11 @@ from worker.rules.plan.model import FigureLadder, Memory, UnitLadder
 from worker.rules.plan.timing import Threshold, exact_number, is_unit, may_be_capped
 from worker.rules.state import FoldState
 
-Step = Callable[[FoldState, Event], FoldState]
+Step = Callable[[FoldState, Event, Calendar], FoldState]
+
+#: For windows under a unit ladder, whose bounds are fixed lengths: where the calendar bends them, time alone can make a
+#: threshold true (`timing.drift`), and that is no ladder's matter.
+_ANYWHERE = Calendar()
 
 
 @dataclass(slots=True, eq=False)
@@ -45,8 +49,7 @@ class Kept:
 class Keeping:
     """The folds of a plan, each once."""
 
-    def __init__(self, calendar: Calendar, *, exact: bool, tally: Tally | None) -> None:
-        self._calendar = calendar
+    def __init__(self, *, exact: bool, tally: Tally | None) -> None:
         self._exact = exact
         self._tally = tally
         self._kept: dict[Hashable, Kept] = {}
@@ -59,7 +62,7 @@ class Keeping:
             key = fold_key(fold)
             kept = self._kept.get(key)
             if kept is None:
-                kept = self._kept[key] = Kept(fold, Source(fold, self._calendar))
+                kept = self._kept[key] = Kept(fold, Source(fold))
             self._by_object[id(fold)] = kept
         return kept
 
@@ -86,11 +89,11 @@ class Keeping:
         return tuple(memories.values())
 
     def _memory(self, kept: Kept) -> Memory:
-        unit, figures = _watched(kept, self._calendar)
+        unit, figures = _watched(kept)
         return Memory(
             fold=kept.fold,
             id=kept.fold.id,
-            step=_stepper(kept.fold, self._calendar, self._tally),
+            step=_stepper(kept.fold, self._tally),
             unit=unit,
             figures=figures,
             dependents=tuple(dict.fromkeys(kept.dependents)),
@@ -107,19 +110,19 @@ def _collision(one: Fold, other: Fold) -> AuthorError:
     return AuthorError([Fault("duplicate_key", "", message, "Change one of the two, in the smallest way that suits.")])
 
 
-def _stepper(fold: Fold, calendar: Calendar, tally: Tally | None) -> Step:
-    step = keeper_of(fold).stepper(params_of(fold), calendar)
+def _stepper(fold: Fold, tally: Tally | None) -> Step:
+    step = keeper_of(fold).stepper(params_of(fold))
     if tally is None:
         return step
 
-    def counting(state: FoldState, event: Event) -> FoldState:
+    def counting(state: FoldState, event: Event, calendar: Calendar) -> FoldState:
         tally.steps += 1
-        return step(state, event)
+        return step(state, event, calendar)
 
     return counting
 
 
-def _watched(kept: Kept, calendar: Calendar) -> tuple[UnitLadder | None, tuple[FigureLadder, ...]]:
+def _watched(kept: Kept) -> tuple[UnitLadder | None, tuple[FigureLadder, ...]]:
     """The ladder over the fold's unit fact, and those over its other facts."""
     by_fact: dict[str, list[tuple[Threshold, int]]] = defaultdict(list)
     for found, goal in kept.rungs:
@@ -127,30 +130,30 @@ def _watched(kept: Kept, calendar: Calendar) -> tuple[UnitLadder | None, tuple[F
     unit, figures = None, []
     for fact, rungs in by_fact.items():
         if is_unit(kept.fold, fact):
-            unit = _unit_ladder(kept.fold, rungs, calendar)
+            unit = _unit_ladder(kept.fold, rungs)
         else:
-            figures.append(_figure_ladder(kept.fold, fact, rungs, calendar))
+            figures.append(_figure_ladder(kept.fold, fact, rungs))
     return unit, tuple(figures)
 
 
-def _unit_ladder(fold: Fold, rungs: Sequence[tuple[Threshold, int]], calendar: Calendar) -> UnitLadder:
+def _unit_ladder(fold: Fold, rungs: Sequence[tuple[Threshold, int]]) -> UnitLadder:
     goals: dict[int, list[int]] = defaultdict(list)
     for found, goal in rungs:
         goals[whole_number(found)].append(goal)
-    return UnitLadder(_unit_level(fold, calendar), {at: tuple(rung) for at, rung in goals.items()})
+    return UnitLadder(_unit_level(fold), {at: tuple(rung) for at, rung in goals.items()})
 
 
-def _figure_ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]], calendar: Calendar) -> FigureLadder:
+def _figure_ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]]) -> FigureLadder:
     rows = sorted(((found.number, found.strict), goal) for found, goal in rungs)
-    read = facts_reader(fold, calendar)
+    read = facts_reader(fold)
     return FigureLadder(
-        level=lambda state, now: exact_number(read(state, now)[fact]),
+        level=lambda state, now, calendar: exact_number(read(state, now, calendar)[fact]),
         keys=tuple(key for key, _ in rows),
         goals=tuple(goal for _, goal in rows),
     )
 
 
-def _unit_level(fold: Fold, calendar: Calendar) -> Callable[[FoldState], int]:
+def _unit_level(fold: Fold) -> Callable[[FoldState], int]:
     """Reads the unit fact of a state that holds something, as of its own last step."""
     keeper, kind = keeper_of(fold), KINDS[fold.kind]
     if not isinstance(keeper, Moving):
@@ -158,4 +161,4 @@ def _unit_level(fold: Fold, calendar: Calendar) -> Callable[[FoldState], int]:
     if keeper.keeps_window:
         return lambda state: len(state) // 2
     moving, params = keeper, params_of(fold)
-    return lambda state: kind.level(kind.gather(moving.within(state, state[-2], calendar), params))
+    return lambda state: kind.level(kind.gather(moving.within(state, state[-2], _ANYWHERE), params))

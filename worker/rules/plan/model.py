@@ -20,6 +20,8 @@ from worker.rules.state import FoldState
 
 #: Longer values of a `per` field make no context (decisions 11).
 LONGEST_CONTEXT = 200
+#: Where no day is looked at.
+_ANY_CALENDAR = Calendar()
 
 
 class UnitLadder(NamedTuple):
@@ -38,21 +40,22 @@ NO_LADDER: tuple[None, Mapping[int, tuple[int, ...]]] = (None, {})
 
 @dataclass(frozen=True, slots=True)
 class FigureLadder:
-    """A ladder over any figure. `level` reads it (None: there is none); `keys` are (number, strict), rising."""
+    """A ladder over any figure. `level` reads it, as of an instant and by the user's calendar then (None: there is
+    none); `keys` are (number, strict), rising."""
 
-    level: Callable[[FoldState, int], Any]
+    level: Callable[[FoldState, int, Calendar], Any]
     keys: tuple[tuple[Any, bool], ...]
     goals: tuple[int, ...]
 
-    def crossed(self, before: FoldState, after: FoldState, now_us: int, due: list[int]) -> None:
+    def crossed(self, before: FoldState, after: FoldState, now_us: int, calendar: Calendar, due: list[int]) -> None:
         """Append the goals whose threshold lies above the old figure and not above the new one."""
-        high = self.level(after, now_us)
+        high = self.level(after, now_us, calendar)
         if high is None:
             return
         last = bisect_right(self.keys, (high, False))
         if last == 0:
             return
-        low = self.level(before, now_us)
+        low = self.level(before, now_us, calendar)
         first = 0 if low is None else bisect_right(self.keys, (low, False))
         if last > first:
             due.extend(self.goals[first:last])
@@ -64,7 +67,7 @@ class Memory:
 
     fold: Fold
     id: str
-    step: Callable[[FoldState, Event], FoldState]
+    step: Callable[[FoldState, Event, Calendar], FoldState]
     unit: UnitLadder | None
     figures: tuple[FigureLadder, ...]
     dependents: tuple[int, ...]
@@ -82,7 +85,7 @@ class Memory:
 #: A memory laid out: its id, its step, the level and rungs of its unit ladder, its other ladders, its dependents.
 Turn = tuple[
     str,
-    Callable[[FoldState, Event], FoldState],
+    Callable[[FoldState, Event, Calendar], FoldState],
     Callable[[FoldState], int] | None,
     Mapping[int, tuple[int, ...]],
     tuple[FigureLadder, ...],
@@ -155,7 +158,8 @@ class Route:
 
     `every` are the gates where each event of the type passes the same ones, `alike` the scopes where each touches the
     same ones. `touches` are the `per` fields that an event may touch whatever gates it passes, None among them where
-    some gate touches the user's own scope; `contexts` find the gates that touch others.
+    some gate touches the user's own scope; `contexts` find the gates that touch others, on whatever day: what to load
+    is asked before the user, and so the user's calendar, is known.
     """
 
     dispatches: tuple[Dispatch[Gate], ...]
@@ -165,13 +169,13 @@ class Route:
     every: tuple[Gate, ...] | None = None
     alike: tuple[str, ...] | None = None
 
-    def gates(self, event: Event) -> Sequence[Gate]:
-        """The gates this event passes."""
+    def gates(self, event: Event, calendar: Calendar) -> Sequence[Gate]:
+        """The gates this event passes, days by the user's calendar at it."""
         if self.every is not None:
             return self.every
         found: list[Gate] = []
         for dispatch in self.dispatches:
-            dispatch.passed(event, found)
+            dispatch.passed(event, calendar, found)
         return found
 
     def scopes(self, event: Event) -> tuple[str, ...]:
@@ -179,7 +183,7 @@ class Route:
         fields = set(self.touches)
         found: list[Gate] = []
         for dispatch in self.contexts:
-            dispatch.passed(event, found)
+            dispatch.passed(event, _ANY_CALENDAR, found)
         for gate in found:
             fields |= gate.touches
         return tuple(scope for per in fields if (scope := scope_of(event.payload, per)) is not None)
