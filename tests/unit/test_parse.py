@@ -90,6 +90,7 @@ FLOWS: list[tuple[Any, str, str]] = [
     (leaf(eventCount={"$gte": 2.5}), "bad_operand", "/criteria/$eventCount/$gte"),
     (leaf(eventCount={"$gte": True}), "bad_operand", "/criteria/$eventCount/$gte"),
     (leaf(eventCount={"$between": [5, 1]}), "bad_operand", "/criteria/$eventCount/$between"),
+    (leaf(eventCount={"$between": "1,1e999999999"}), "bad_operand", "/criteria/$eventCount/$between"),
     (leaf(eventCount={"$between": [1, "5"]}), "bad_operand", "/criteria/$eventCount/$between/1"),
     (leaf(distinctCount={"$gte": 5}), "missing_field", "/criteria/$distinctCount"),
     (leaf(distinctCount={"field": "a", "min": 5}), "unknown_key", "/criteria/$distinctCount/min"),

@@ -14,7 +14,7 @@ from worker.rules.operators import CRITERIA_OPERATORS, FLOW_OPERATORS
 from worker.rules.operators.event import read_leaf
 from worker.rules.operators.milestone import read_rule
 from worker.rules.operators.names import Metric, Names
-from worker.rules.operators.place import MAX_DEPTH, Place, Reading, described, listed, offer, shown
+from worker.rules.operators.place import MAX_DEPTH, Place, Reading, cut, described, listed, offer, shown
 
 __all__ = ["Metric", "Names", "parse_flow", "parse_milestone"]
 
@@ -80,7 +80,7 @@ def _flow(flow: Any, place: Place) -> Node | None:
         return None
     operators = [key for key in flow if key.startswith("$") or key in FLOW_OPERATORS]
     if len(operators) + ("event" in flow) > 1:
-        words = [*(["event"] if "event" in flow else []), *operators]
+        words = [*(["event"] if "event" in flow else []), *map(cut, operators)]
         place.fault(
             "multiple_operators",
             f"This flow has {listed(words)} side by side.",

@@ -8,7 +8,7 @@ from decimal import Decimal
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
-from worker.rules.catalog.places import MAX_DEPTH, MAX_VALUES, Problem, Spot, place_at
+from worker.rules.catalog.places import MAX_DEPTH, MAX_VALUES, NUMBER_RULE, Problem, Spot, exact, place_at
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN = re.compile(r"[-+.0-9A-Za-z]+")
@@ -64,15 +64,14 @@ def spots(text: str) -> Spot | None:
 
 def _integer(text: str) -> int:
     if len(text.lstrip("-")) > 38:
-        raise ValueError("A number has at most 38 digits and an exponent up to 308.")
+        raise ValueError(NUMBER_RULE)
     return int(text)
 
 
 def _decimal(text: str) -> Decimal:
-    digits = len(text.lower().partition("e")[0].replace(".", "").lstrip("-0"))
-    number = Decimal(text) if digits <= 38 and len(text) <= 400 else None
-    if number is None or abs(number.adjusted()) > 308:
-        raise ValueError("A number has at most 38 digits and an exponent up to 308.")
+    number = exact(text)
+    if number is None:
+        raise ValueError(NUMBER_RULE)
     return number
 
 

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 #: From and to, as character offsets; `to` is just past the end.
 Span = tuple[int, int]
@@ -15,6 +16,21 @@ MAX_DEPTH = 64
 
 #: How many values a source may have, those behind aliases counted each time they appear.
 MAX_VALUES = 8_000_000
+
+#: What is said of a number that `exact` does not take.
+NUMBER_RULE = "A number has at most 38 digits and an exponent up to 308."
+
+
+def exact(text: str) -> Decimal | None:
+    """The number that a JSON or YAML numeral names; None beyond 38 digits or an exponent of 308."""
+    digits = len(text.lower().partition("e")[0].replace(".", "").lstrip("-0"))
+    if digits > 38 or len(text) > 400:
+        return None
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent beyond even those of Decimal
+        return None
+    return number if abs(number.adjusted()) <= 308 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import yaml
 from yaml import events
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
-from worker.rules.catalog.places import MAX_DEPTH, MAX_VALUES, Problem, Spot, place_at
+from worker.rules.catalog.places import MAX_DEPTH, MAX_VALUES, NUMBER_RULE, Problem, Spot, exact, place_at
 
 _WORDS: dict[str, Any] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -76,10 +76,9 @@ def scalar(event: Any) -> Any:
 def _number(value: str, event: Any, *, whole: bool) -> int | Decimal:
     if whole and len(value) <= 15:
         return int(value)
-    digits = len(value.lower().partition("e")[0].replace(".", "").lstrip("-0"))
-    number = Decimal(value) if digits <= 38 and len(value) <= 400 else None
-    if number is None or abs(number.adjusted()) > 308:
-        raise _Refused("A number has at most 38 digits and an exponent up to 308.", event.start_mark)
+    number = exact(value)
+    if number is None:
+        raise _Refused(NUMBER_RULE, event.start_mark)
     return int(value) if whole else number
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from worker.rules.ir import Check, Moment
 from worker.rules.operators.moments import EXAMPLE, read_instant
-from worker.rules.operators.place import Place, described, listed, offer, sentence, shown
-from worker.rules.operators.values import NUMBER_OPERATORS, freeze, is_number, split_bounds
+from worker.rules.operators.place import Place, cut, described, listed, offer, sentence, shown
+from worker.rules.operators.values import NUMBER_OPERATORS, freeze, is_number, is_numeral, split_bounds
 
 AT_LEAST_ONE = (Check("$gte", 1),)
 
@@ -45,7 +45,7 @@ def _read(
         checks.append(None)
         if name.startswith("$"):
             remedy = f"Write one of {listed(NUMBER_OPERATORS)}."
-            here.fault("unknown_operator", f"A figure cannot be compared with {name}.", remedy)
+            here.fault("unknown_operator", f"A figure cannot be compared with {cut(name)}.", remedy)
         else:
             here.fault("bad_operand", f"{shown(name)} is no comparison.", offer("$" + name, NUMBER_OPERATORS))
     found = tuple(check for check in checks if check is not None)
@@ -88,17 +88,24 @@ def _number_bounds(operand: Any, place: Place, *, whole: bool) -> tuple[Any, Any
     items: Any = operand
     if isinstance(operand, str):
         try:
-            items = [Decimal(text) for text in split_bounds(operand)]
-        except (ValueError, ArithmeticError):
+            items = [Decimal(text) if _is_short(text) else None for text in split_bounds(operand)]
+        except ValueError:
             items = None
     if not isinstance(items, list | tuple) or len(items) != 2:
         place.fault("bad_operand", f"$between takes two bounds, not {described(operand)}.", "Write [5, 10].")
         return None
-    low = _number(items[0], place.at(0), whole=whole)
-    high = _number(items[1], place.at(1), whole=whole)
+    low, high = (
+        _number(item, place if isinstance(operand, str) else place.at(index), whole=whole)
+        for index, item in enumerate(items)
+    )
     if low is None or high is None:
         return None
     return ordered_bounds(low, high, place)
+
+
+def _is_short(text: str) -> bool:
+    """Whether a text is a plain numeral, of no more digits than a number may have."""
+    return len(text) <= 40 and is_numeral(text)
 
 
 def ordered_bounds(low: Any, high: Any, place: Place) -> tuple[Any, Any] | None:

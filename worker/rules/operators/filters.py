@@ -8,7 +8,7 @@ from typing import Any
 from worker.rules.ir import Bound, Check, Clause, Match, Moment, canonical
 from worker.rules.operators.checks import read_instant_checks
 from worker.rules.operators.moments import read_instant
-from worker.rules.operators.place import EVERYTHING, Place, described, listed, offer, shown
+from worker.rules.operators.place import EVERYTHING, Place, cut, described, listed, offer, shown
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
     NUMBER_OPERATORS,
@@ -32,7 +32,9 @@ def read_fields(fields: Mapping[str, Any], place: Place) -> tuple[Clause, ...]:
     for name, condition in fields.items():
         here = place.at(name)
         if name.startswith("$"):
-            here.fault("unknown_operator", f"{name} may not stand among payload fields.", "Write it beside `payload`.")
+            here.fault(
+                "unknown_operator", f"{cut(name)} may not stand among payload fields.", "Write it beside `payload`."
+            )
         elif here.short(name):
             here.known_field(name)
             clauses.extend(_condition(name, condition, here))
@@ -56,7 +58,9 @@ def _condition(name: str, condition: Any, place: Place) -> list[Clause]:
                 "Write either operators or a value to equal, not both in one condition.",
             )
         elif word not in FIELD_OPERATORS:
-            here.fault("unknown_operator", f"A field cannot be compared with {word}.", offer(word, FIELD_OPERATORS))
+            here.fault(
+                "unknown_operator", f"A field cannot be compared with {cut(word)}.", offer(word, FIELD_OPERATORS)
+            )
         else:
             operator = "$ne" if word == "$neq" else word
             frozen = _operand(operator, operand, here)

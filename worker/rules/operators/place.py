@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from worker.rules.operators.names import Names
 MAX_DEPTH = 32
 MAX_NODES = 1_000
 MAX_TEXT = 65_536
+#: How many words a sentence names.
+MAX_LISTED = 30
 #: The types in view where the author's event type is unknown: the rest is read for its other faults only.
 UNKNOWN = ("?",)
 #: No window and no filter around it.
@@ -95,8 +98,8 @@ class Place(msgspec.Struct, frozen=True):
         return None
 
     def last(self) -> str:
-        """The last key of the pointer as written."""
-        return self.path.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+        """The last key of the pointer as written, cut to what a sentence can hold."""
+        return cut(self.path.rpartition("/")[2].replace("~1", "/").replace("~0", "~"))
 
     def only(self, value: Mapping[str, Any], known: Collection[str]) -> None:
         """File `unknown_key` for each key that is not known here, the nearest offered."""
@@ -180,12 +183,19 @@ def sentence(text: str) -> str:
 
 def shown(text: str) -> str:
     """A text in quotes, cut to what a sentence can hold."""
-    return f'"{text if len(text) <= 60 else text[:57] + "…"}"'
+    return f'"{cut(text)}"'
+
+
+def cut(text: str) -> str:
+    """As much of a text as a sentence can hold."""
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def listed(words: Collection[str]) -> str:
-    """Words for a sentence: a, b, c."""
-    return ", ".join(words)
+    """Words for a sentence: a, b, c; of very many the first."""
+    if len(words) <= MAX_LISTED:
+        return ", ".join(words)
+    return f"{', '.join(islice(words, MAX_LISTED))} and {len(words) - MAX_LISTED:,} more"
 
 
 def offer(word: str, known: Collection[str]) -> str:
