@@ -1,0 +1,207 @@
+"""Flows over the whole grammar: every operator, nested windows and logic, from pools laid out beforehand."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cache
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.strategies_events import FIELDS, GRID, NAMES, NO, NUMBERS, SCALARS, TEXTS, YES, Json, objects, of, pairs
+from worker.events import format_instant
+
+METRICS: Json = {
+    "all_a": {"count": "a.done"},
+    "gauge": {"count": "a.done", "less": "b.done"},
+    "picky": {"count": "b.done", "where": {"s": {"$startsWith": "x"}}},
+    "gauged": {"count": "b.done", "less": "c.done", "where": {"n": {"$gt": 0}}},
+    "total": {"sum": "n", "event": "a.done"},
+    "paid": {"sum": "n", "event": "b.done", "where": {"s": "x"}},
+    "first_a": {"first": "a.done"},
+    "last_b": {"last": "b.done"},
+    "last_any": {"last": "*"},
+    "all_b_per_k": {"count": "b.done", "per": "k"},
+    "total_per_k": {"sum": "n", "event": "b.done", "by": "k"},
+}
+INSTANTS = ("first_a", "last_b", "last_any")
+PER_K = ("all_b_per_k", "total_per_k")
+
+# -- conditions and figures --------------------------------------------------------------------------------------------
+
+_FIXED = [format_instant(us) for us in GRID[::7]]
+_RELATIVE = ["$NOW", "$NOW()", "$NOW(-1d)", "$NOW(-12h)", "$NOW(-1M)", "$NOW(-1y+1M)", "$NOW(-90m)", "$NOW(-1w+30s)"]
+_MOMENTS = [*_FIXED, *_RELATIVE, *_RELATIVE]
+_CONDITIONS = [
+    *(*SCALARS, [1, "x"], ["x"]),
+    *pairs(("$gt", "$gte", "$lt", "$lte"), (*NUMBERS, *TEXTS)),
+    *objects(("$eq", "$ne", "$neq", "$contains"), SCALARS),
+    *objects(("$in", "$nin"), ([], ["x", 1], [YES, None], ["3", Decimal("0.5"), "xy"], [1, 2, 3])),
+    *objects(("$startsWith", "$endsWith", "$regex"), ("x", "y", "0")),
+    *objects(("$between",), ([0, 2], "0,2", ["09:00:00", "10:00:00"], [Decimal("0.5"), 1], "1,10", ["3", "10"])),
+]
+_FIGURES = ("$gte", "$gte", "$gt", "$lt", "$lte", "$eq", "$ne", "$neq")
+
+fields = st.dictionaries(of(["n", "n", "s", "s", "tags", "o.p", "k"]), of(_CONDITIONS), min_size=1, max_size=2)
+timestamps = of(
+    [
+        *pairs(("$gte", "$gt", "$lt", "$lte", "$eq", "$ne"), _MOMENTS),
+        *objects(("$between",), map(list, combinations_with_replacement(_FIXED[::3], 2))),
+    ]
+)
+counts = of([*pairs(_FIGURES, range(5)), *objects(("$between",), ([0, 0], [1, 2], [2, 4]))])
+sums = of([*pairs(_FIGURES, (0, 1, 2, 3, Decimal("1.5"), -1)), {"$between": [Decimal("0.5"), 3]}])
+edges = of(objects(("$lte", "$gte", "$lt"), _MOMENTS))
+
+
+# -- flows -------------------------------------------------------------------------------------------------------------
+
+
+def keyed(word: str, operands: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
+    """An object of one operator."""
+    return operands.map(lambda operand: {word: operand})
+
+
+periods = st.fixed_dictionaries(
+    {"periodType": of(["day", "week", "month", "quarter", "year"])},
+    optional={
+        "periodCount": counts,
+        "excludeWeekends": st.booleans(),
+        "excludeHolidays": st.booleans(),
+        "holidays": of([["2024-04-01"], "company"]),
+    },
+)
+_figures = list(product(("min", "max", "avg", "sum", "count"), ("n", "o.p"), (YES, YES, NO), (YES, NO)))
+aggregates = st.tuples(of(_figures), sums).map(lambda parts: _aggregate(*parts[0], parts[1]))
+
+
+def _aggregate(function: str, field: str, asks: bool, first_spelling: bool, check: Json) -> Json:
+    keys = ("type", "field", "value") if first_spelling else ("function", "property", "result")
+    return dict(zip(keys, (function, field, check), strict=True)) if asks else {keys[0]: function, keys[1]: field}
+
+
+_BOUNDS = {
+    "consistent": ("maxDeviation", (0, Decimal("0.15"), Decimal("0.5"), 2)),
+    "increasing": ("minIncreasePct", (0, 5, Decimal("33.3"), 50, 100)),
+    "decreasing": ("maxDecreasePct", (5, Decimal("33.4"), 50, 100)),
+}
+_LEAST = [{}, *objects(("minPeriods",), (2, 2, 2, 3, 4, 8))]
+#: Shapes of activity; most ask for few periods, and half of the thresholds are left to their defaults.
+patterns = st.tuples(
+    of(
+        ({"pattern": kind}, {"pattern": kind, word: bound})[stated]
+        for kind, (word, bounds_) in _BOUNDS.items()
+        for stated, bound in product((NO, YES), (*bounds_, *bounds_[-2:])[:5])
+    ),
+    of(objects(("periodType",), ("day",) * 6 + ("week", "week", "month", "quarter", "year"))),
+    of(_LEAST),
+).map(lambda parts: {**parts[0], **parts[1], **parts[2]})
+_HOURS = (0, 1, 11, 24, Decimal("0.5"), 168, 730, 10_000)
+gaps = of(
+    [
+        *objects(("minGapHours", "maxGapHours"), _HOURS[1:]),
+        *({"minGapHours": low, "maxGapHours": high} for low, high in product(_HOURS, _HOURS[1:]) if low <= high),
+        {"minGapHours": 1, "periodType": "day"},
+    ]
+)
+_NAMED = (*NAMES, "a.done", "b.done")
+sequences = st.tuples(
+    st.lists(of(_NAMED), min_size=1, max_size=4),
+    of([{}, {}, *objects(("maxGapSeconds",), (1, 3600, 36_000, 39_600, Decimal("43200.5"), 86_400, 864_000))]),
+    of([{}, {}, {"requireStrict": YES}, {"requireStrict": NO}]),
+).map(lambda parts: {"sequence": parts[0], **parts[1], **parts[2]})
+_ENDS = st.tuples(
+    of(("a.done", "a.done", "b.done", "b.done", "ADone", "c.done")),
+    of([*[{}] * 70, *objects(("s", "n"), _CONDITIONS[::25])]),
+).map(lambda parts: {"type": parts[0], **parts[1]})
+_MATCHES = [{}, {}, {}, *objects(("matchProperty",), ("k", "k", "s", "o.p", "tags"))]
+durations = st.tuples(
+    st.fixed_dictionaries({"startEvent": _ENDS, "endEvent": _ENDS}),
+    of(_MATCHES),
+    of([{}, *objects(("duration",), pairs(_FIGURES, (0, 1, 11, 24, 60, 3600, Decimal("1.5"))))]),
+    of([{}, {}, *objects(("unit",), ("seconds", "minutes", "hours", "days"))]),
+).map(lambda parts: {**parts[0], **parts[1], **parts[2], **parts[3]})
+
+#: The operators that are drawn of those that came last.
+DRAWN: frozenset[str] = frozenset()
+
+operators = st.one_of(
+    st.just({}),
+    *(keyed(word, operands) for word, operands in {"$pattern": patterns, "$gap": gaps}.items() if word in DRAWN),
+    keyed("$eventCount", counts),
+    keyed("$timePeriod", periods),
+    keyed("$aggregate", aggregates),
+    counts.map(lambda check: {"$distinctCount": {"field": "s", **check}}),
+    st.tuples(keyed("$eventCount", counts), keyed("$aggregate", aggregates)).map(lambda both: {**both[0], **both[1]}),
+)
+filters = st.one_of(
+    st.just({}),
+    fields,
+    keyed("payload", fields),
+    keyed("timestamp", timestamps),
+    st.tuples(fields, timestamps).map(lambda both: {"payload": both[0], "timestamp": both[1]}),
+    st.tuples(fields, fields).map(lambda both: {**both[0], "payload": both[1]}),
+)
+criteria = st.tuples(filters, operators).map(lambda both: {**both[0], **both[1]})
+leaves = st.fixed_dictionaries({"event": of(NAMES)}, optional={"criteria": criteria})
+#: The plain shapes, in which most of what may go wrong shows: one field, one count.
+tallies = st.fixed_dictionaries({"event": of(NAMES), "criteria": keyed("$eventCount", counts)})
+choices = st.fixed_dictionaries(
+    {"event": of(NAMES), "criteria": st.dictionaries(of(list(FIELDS)), of(_CONDITIONS), min_size=1, max_size=1)}
+)
+bounds = of(
+    [
+        *objects(("last",), ("1d", "2d", "1w", "1m", "3m", "1q", "1y") * 3),
+        *({"start": start, "end": end} for start, end in combinations_with_replacement(_FIXED[::3], 2)),
+        *objects(("start", "end"), _MOMENTS),
+    ]
+)
+_LENGTHS = of(["30s", "90min", "1h", "11h", "24h", "1d", "2d", "1w"])
+days = of(
+    [
+        *[{}, {}, {}],
+        {"businessDaysOnly": YES},
+        {"businessDaysOnly": YES, "holidays": ["2024-04-01", "2024-03-01"]},
+        {"businessDaysOnly": YES, "holidays": "company"},
+    ]
+)
+
+
+SHAPES = {"$pattern": patterns, "$gap": gaps, "$sequence": sequences, "$duration": durations}
+
+
+@cache
+def flows(per: str | None = None, badges: tuple[str, ...] = ()) -> st.SearchStrategy[Json]:
+    """A flow of any shape, of a badge with this `per`; `badges` are those it may ask for."""
+    plain = [name for name in METRICS if name not in INSTANTS and (per or name not in PER_K)]
+    figures = st.dictionaries(of(plain), counts, min_size=1, max_size=2)
+    instants = st.dictionaries(of(INSTANTS), edges, min_size=1, max_size=1)
+    recent = st.tuples(bounds, tallies).map(lambda parts: {"$timeWindow": {**parts[0], "flow": parts[1]}})
+    tips = [
+        leaves,
+        leaves,
+        choices,
+        tallies,
+        recent,
+        st.tuples(tallies, recent).map(lambda parts: {"$and": list(parts)}),
+        keyed("snapshot", st.one_of(figures, instants)),
+        keyed("$timePeriod", periods),
+        keyed("$aggregate", aggregates),
+        *(keyed(word, operands) for word, operands in SHAPES.items() if word in DRAWN),
+    ]
+    if badges:
+        tips.append(keyed("badge", of(badges)))
+
+    def around(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        listed = st.lists(inner, min_size=1, max_size=3)
+        window = st.tuples(bounds, days, inner).map(
+            lambda parts: {"$timeWindow": {**parts[0], **parts[1], "flow": parts[2]}}
+        )
+        within = st.tuples(_LENGTHS, inner).map(
+            lambda parts: {"$withinTimeWindow": {"window": parts[0], "conditions": parts[1]}}
+        )
+        logic = [keyed("$and", listed), keyed("$or", listed), keyed("$not", inner)]
+        return st.one_of(*logic, window, window, *([within] if "$withinTimeWindow" in DRAWN else []))
+
+    return st.recursive(st.one_of(tips), around, max_leaves=4)
