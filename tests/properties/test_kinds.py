@@ -17,7 +17,7 @@ from worker.events.json_text import dumps
 from worker.rules.ir import Bound, Fold, Match, Moment
 from worker.rules.operators import KINDS, TRAILS, memory, params_of
 from worker.rules.operators.calendar import FIXED, Calendar
-from worker.rules.operators.kind import Kind
+from worker.rules.operators.kind import Kind, Trail
 
 PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "count": (),
@@ -27,6 +27,11 @@ PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "periods": (("period", "week"),),
     "first": (),
     "last": (),
+}
+#: The parameters of each trail over events of types a and b.
+TRAIL_PARAMS: dict[str, st.SearchStrategy[tuple[tuple[str, Any], ...]]] = {
+    "logins": st.just(()),
+    "pauses": st.just(()),
 }
 CALENDARS = (Calendar("UTC"), Calendar("Europe/Berlin"), Calendar("America/New_York"))
 HOUR = FIXED["h"]
@@ -211,15 +216,47 @@ def test_a_capped_window_counts_right_up_to_its_cap(
         assert len(states[1] or ()) <= 2 * cap
 
 
-@pytest.mark.parametrize("name", sorted(TRAILS))
-@given(events=histories(), calendar=calendars)
-def test_a_trail_can_be_stored_between_any_two_events(name: str, events: list[Event], calendar: Calendar) -> None:
+trails = pytest.mark.parametrize("name", sorted(TRAILS))
+
+
+@trails
+@given(events=histories(), calendar=calendars, data=st.data())
+def test_a_trail_can_be_stored_between_any_two_events(
+    name: str, events: list[Event], calendar: Calendar, data: st.DataObject
+) -> None:
     """A trail that is written and read after each event states what one kept in memory does."""
-    trail, params = TRAILS[name], {}
+    trail, params = TRAILS[name], dict(data.draw(TRAIL_PARAMS[name]))
     kept = read = None
     for event in sorted(events, key=lambda event: event.order):
+        before = stored(read)
         kept = trail.step(kept, event, params, calendar)
-        read = stored(trail.step(read, event, params, calendar))
+        after = trail.step(read, event, params, calendar)
+        assert stored(read) == before
+        assert after is read or stored(after) != before
+        read = stored(after)
         assert trail.facts(read, event.occurred_us, params, calendar) == trail.facts(
             kept, event.occurred_us, params, calendar
         )
+
+
+def walked(trail: Trail, events: Sequence[Event], params: dict[str, Any], calendar: Calendar) -> Any:
+    """A trail's memory of a history in order."""
+    state = None
+    for event in sorted(events, key=lambda event: event.order):
+        state = trail.step(state, event, params, calendar)
+    return state
+
+
+@trails
+@given(events=histories(), limits=bounds, calendar=calendars, wait=st.integers(0, 40), data=st.data())
+def test_a_moving_window_over_a_trail_states_what_its_events_do(
+    name: str, events: list[Event], limits: tuple[Bound, ...], calendar: Calendar, wait: int, data: st.DataObject
+) -> None:
+    """At every later now a trail behind moving bounds states the facts of exactly the events within them."""
+    fold = Fold(name, Match(bounds=limits), data.draw(TRAIL_PARAMS[name]))
+    window, trail, params = memory(fold), TRAILS[name], params_of(fold)
+    state = walked(window, events, params, calendar)
+    now_us = max((event.occurred_us for event in events), default=START) + wait * 6 * HOUR
+    within = [event for event in events if all(holds(bound, event.occurred_us, now_us, calendar) for bound in limits)]
+    expected = trail.facts(walked(trail, within, params, calendar), now_us, params, calendar)
+    assert window.facts(stored(state), now_us, params, calendar) == expected

@@ -12,7 +12,7 @@ from worker.events import Event, format_instant, parse_instant
 from worker.events.json_text import dumps
 from worker.rules.ir import NEVER_COUNTED, All, Fold, Match, Node, Not, Some, Test, Windowed
 from worker.rules.normalize import triggers
-from worker.rules.operators import memory, params_of
+from worker.rules.operators import VERDICTS, memory, params_of
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.facts import check_fact, figure
 from worker.rules.operators.kind import Kind
@@ -140,6 +140,9 @@ def answer(node: Node, events: Sequence[Event], now_us: int, zone: str = "UTC") 
     match node:
         case Test():
             found = facts(node.fold, events, now_us, calendar)
+            if (verdict := VERDICTS.get(node.operator)) is not None:
+                passed, told = verdict(found, dict(node.params), now_us, calendar)
+                return passed, {key: figure(value) for key, value in told.items() if value is not None}
             passed = all(check_fact(check, found[node.fact], now_us, calendar) for check in node.checks)
             shown = {key: figure(found[fact]) for fact, key in node.shows if found[fact] is not None}
             return passed, shown

@@ -11,7 +11,8 @@ from typing import Any
 from worker.events.instants import format_instant
 from worker.rules.catalog.definitions import Badge
 from worker.rules.ir import All, Check, Frozen, Held, Match, Moment, Node, Not, Some, Test, Windowed
-from worker.rules.operators.facts import check_fact, figure
+from worker.rules.operators import VERDICTS, always
+from worker.rules.operators.facts import Verdict, check_fact, figure
 from worker.rules.plan import Plan, Subject, figures, held_since, scope_name
 from worker.rules.sentences import Words, all_of, none_of, some_of
 from worker.rules.state import UserState
@@ -113,7 +114,8 @@ class _Reader:
                     "$not", path, not below.passed, sentence, nearness, below.passed, {"$eq": False}, children=(below,)
                 )
             case All(children=children, operator=operator, path=path):
-                told = [child for child in children if not isinstance(child, Test) or child.checks] or children[:1]
+                told = [child for child in children if not isinstance(child, Test) or not always(child)]
+                told = told or [*children[:1]]
                 if operator != "$and" and len(told) == 1:
                     return self.read(told[0])
                 return self._all(operator, path, [self.read(child) for child in told])
@@ -182,11 +184,12 @@ class _Reader:
 
     def _test(self, test: Test) -> Reason:
         facts = self.subject.facts(self.plan.sources(test), self.scope)
+        if (verdict := VERDICTS.get(test.operator)) is not None:
+            return self._decided(test, facts, verdict)
         value = facts[test.fact]
         passed = all(check_fact(check, value, self.now_us, self.calendar) for check in test.checks)
         sentence = self.words.test(test, facts, self.now_us, passed=passed, badge=self.badge)
         instant = test.fact.endswith("_us")
-        ids = (facts.get(name) for name in ("first_event_id", "last_event_id", "event_id"))
         return Reason(
             operator=test.operator,
             path=test.path,
@@ -197,7 +200,24 @@ class _Reader:
             bound=self._bound(test.checks, instant=instant),
             window=self._span(test.fold.match),
             events=test.fold.match.types,
-            event_ids=tuple(dict.fromkeys(one for one in ids if one is not None)),
+            event_ids=_ids(facts),
+            first_us=facts.get("first_us"),
+        )
+
+    def _decided(self, test: Test, facts: Mapping[str, Any], verdict: Verdict) -> Reason:
+        """A test that is no check of one fact: its actual is all it tells, its bound its thresholds as written."""
+        passed, found = verdict(facts, dict(test.params), self.now_us, self.calendar)
+        return Reason(
+            operator=test.operator,
+            path=test.path,
+            passed=passed,
+            sentence=self.words.test(test, facts, self.now_us, passed=passed, badge=self.badge),
+            nearness=Fraction(passed),
+            actual={key: figure(value) for key, value in found.items() if value is not None},
+            bound={name: thawed(value) for name, value in test.params},
+            window=self._span(test.fold.match),
+            events=test.fold.match.types,
+            event_ids=_ids(facts),
             first_us=facts.get("first_us"),
         )
 
@@ -241,6 +261,12 @@ class _Reader:
             "start": format_instant(max(starts)) if starts else None,
             "end": format_instant(min(ends)) if ends else None,
         }
+
+
+def _ids(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The events that facts name."""
+    found = [facts.get(name) for name in ("first_event_id", "last_event_id", "event_id")]
+    return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 def last_text(moment: Moment) -> str:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from worker.rules.ir import All, Check, Held, Node, Not, Some, Test, Windowed, tests
-from worker.rules.operators import KINDS, TRAILS
+from worker.rules.operators import KINDS, TRAILS, VERDICTS
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.facts import check_fact
 
@@ -105,6 +105,9 @@ def without_paths(value: Any) -> Any:
 def true_on_empty(node: Node) -> bool:
     """Whether the formula holds for a user without any event and without any badge."""
     match node:
+        case Test(fold=fold) if (verdict := VERDICTS.get(node.operator)) is not None:
+            facts = _empty_facts(fold.kind, dict(fold.params))
+            return verdict(facts, dict(node.params), _SOME_TIME, _ANYWHERE)[0]
         case Test(checks=checks):
             return not checks or _holds_on_empty(node.fold.kind, node.fold.params, node.fact, checks)
         case Held():

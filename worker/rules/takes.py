@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import All, Check, Held, Match, Node, Not, Some, Test, Windowed
+from worker.rules.operators import always
 from worker.rules.operators.calendar import Calendar
 from worker.rules.phrases import bounds, joined, moment, need_of, number, plain, plural
 from worker.rules.sentences import FIGURES, Words
@@ -34,7 +35,7 @@ class Takes:
                 return f"the badge {self._words.badges.get(key, key)}"
             case All(children=children, operator=operator):
                 # The leaf's own count says nothing beside the operators that stand with it.
-                shown = [c for c in children if not (operator == "event" and isinstance(c, Test) and not c.checks)]
+                shown = [c for c in children if not (operator == "event" and isinstance(c, Test) and always(c))]
                 return joined([self._inner(child) for child in shown or children])
             case Some(children=children):
                 return " or ".join(self._inner(child) for child in children)

@@ -9,6 +9,8 @@ What is not in these tables is refused. Signatures that plan and evaluation use:
     Kind:  lift(event, params, calendar) -> state | None · merge(a, b, cap=None) · step(state, event, params, calendar)
            facts(state, params) -> dict · level(state) -> int · unit_fact: str | None
     Trail: step(state, event, params, calendar) · facts(state, now_us, params, calendar) -> dict
+    VERDICTS: word -> Verdict                           decides tests of this `operator`, not their checks and shows
+    always(test) -> bool                                whether a test asks for nothing and only shows
     moving.may_cap(fold) -> bool                        whether `cap = K` is safe for `unit fact >= K` in a window
     calendar.Calendar(zone): period · ordinal · local_date · shift(us, moment) · drops(us, days) · anniversary
     calendar.period_name(kind, key) -> "2024-W08"
@@ -26,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.rules.ir import Fold
+from worker.rules.ir import Fold, Test
 from worker.rules.operators.aggregate import AGGREGATE
 from worker.rules.operators.badge import BADGE
 from worker.rules.operators.count import Count
@@ -34,12 +36,15 @@ from worker.rules.operators.distinct import Distinct
 from worker.rules.operators.distinct_count import DISTINCT_COUNT
 from worker.rules.operators.edges import First, Last
 from worker.rules.operators.event_count import EVENT_COUNT
+from worker.rules.operators.facts import Verdict
+from worker.rules.operators.gap import GAP, gap_verdict
 from worker.rules.operators.gauge import Gauge
 from worker.rules.operators.kind import Kind, Trail
 from worker.rules.operators.logic import AND, NOT, OR
 from worker.rules.operators.login import Logins
 from worker.rules.operators.moving import Moving
 from worker.rules.operators.number import Numbers
+from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.periods import Periods
 from worker.rules.operators.place import Operator
 from worker.rules.operators.snapshot import SNAPSHOT
@@ -47,23 +52,29 @@ from worker.rules.operators.time_period import TIME_PERIOD
 from worker.rules.operators.time_window import TIME_WINDOW
 
 FLOW_OPERATORS: Mapping[str, Operator] = {
-    operator.name: operator for operator in (TIME_PERIOD, AGGREGATE, TIME_WINDOW, AND, OR, NOT, SNAPSHOT, BADGE)
+    operator.name: operator for operator in (TIME_PERIOD, GAP, AGGREGATE, TIME_WINDOW, AND, OR, NOT, SNAPSHOT, BADGE)
 }
 CRITERIA_OPERATORS: Mapping[str, Operator] = {
-    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, AGGREGATE, DISTINCT_COUNT)
+    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, GAP, AGGREGATE, DISTINCT_COUNT)
 }
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), First(), Last())
 }
-TRAILS: Mapping[str, Trail] = {trail.name: trail for trail in (Logins(),)}
+TRAILS: Mapping[str, Trail] = {trail.name: trail for trail in (Logins(), Pauses())}
+
+VERDICTS: Mapping[str, Verdict] = {GAP.name: gap_verdict}
 
 
 def memory(fold: Fold) -> Kind | Trail:
-    """What keeps this fold: its kind or trail, or the kind over a moving window."""
-    if (kind := KINDS.get(fold.kind)) is None:
-        return TRAILS[fold.kind]
-    return Moving(kind, fold.match.bounds, fold.cap) if fold.match.bounds else kind
+    """What keeps this fold: its kind or trail, or a moving window around that."""
+    kept = KINDS.get(fold.kind) or TRAILS[fold.kind]
+    return Moving(kept, fold.match.bounds, fold.cap) if fold.match.bounds else kept
+
+
+def always(test: Test) -> bool:
+    """Whether a test holds whatever is remembered: it has no checks, and no verdict in place of them."""
+    return not test.checks and test.operator not in VERDICTS
 
 
 def params_of(fold: Fold) -> dict[str, Any]:

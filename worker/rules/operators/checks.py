@@ -147,6 +147,22 @@ def _word(name: str) -> str:
     return "$ne" if name == "$neq" else name
 
 
+def read_measure(value: Any, place: Place, what: str) -> int | Decimal | None:
+    """A number from 0 on, at most 10^9."""
+    try:
+        number = freeze(value) if is_number(value) else None
+    except ValueError:
+        number = None
+    if number is None or not 0 <= number <= 10**9:
+        place.fault(
+            "bad_operand",
+            f"{sentence(described(value))} is not {what}.",
+            "Write a number from 0 on, at most 1,000,000,000.",
+        )
+        return None
+    return int(number) if number == int(number) else _exact(number)
+
+
 def read_positive(value: Any, place: Place, what: str, *, whole: bool = True) -> int | Decimal | None:
     """A number above 0, whole unless said otherwise, at most 10^9."""
     try:

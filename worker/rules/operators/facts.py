@@ -11,6 +11,11 @@ from typing import Any
 from worker.rules.ir import Check, Moment
 from worker.rules.operators.calendar import Calendar
 
+#: How a test whose thresholds are no checks of one fact is decided: from all facts of its fold, its own thresholds as
+#: written (`dict(test.params)`) and now, to whether it holds and what the award tells, in order: exact figures as facts
+#: are; what is None is not told. It may not hang on now alone: what time changes, a moving window's facts say.
+Verdict = Callable[[Mapping[str, Any], Mapping[str, Any], int, Calendar], tuple[bool, dict[str, Any]]]
+
 #: Integers of as many digits stand in metadata as they are.
 _LONG = 10**38
 

@@ -71,7 +71,11 @@ class Kind(ABC):
 
 
 class Trail(ABC):
-    """An ordered, bounded memory: valid for appends in order only; an older event rebuilds it from the log."""
+    """An ordered, bounded memory: valid for appends in order only; an older event rebuilds it from the log.
+
+    None is the empty memory. `step` returns the very same object where an event changes nothing. `gather` of what
+    `note` gave for each of some events is the memory after stepping exactly these.
+    """
 
     name: ClassVar[str]
 
@@ -86,4 +90,12 @@ class Trail(ABC):
 
     @abstractmethod
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
-        """All facts as of now, also of the empty memory."""
+        """All facts as of now, also of the empty memory. They change with now only behind moving bounds."""
+
+    @abstractmethod
+    def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
+        """What a moving window keeps of one event beside its time; None: the event is not kept."""
+
+    @abstractmethod
+    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
+        """The memory of what a moving window holds within its bounds: instant, note, instant, note …, in order."""

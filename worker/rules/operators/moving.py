@@ -9,7 +9,7 @@ the plan sets a cap (`may_cap`), else as many as the look-back holds; a match wi
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from sys import maxsize
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,16 @@ _SLACK = 5 * FIXED["d"]
 
 
 class Moving(Trail):
-    """A kind over a match with moving bounds. State: a flat list, occurred_us, note, occurred_us, note …, in order."""
+    """A counter or trail over a match with moving bounds. State: a flat list, instant, note, instant, note …, in order.
+
+    A trail's facts are worked out again from all of the window whenever they are asked for.
+    """
 
     name = "moving"
 
     __slots__ = ("_lower", "bounds", "cap", "keeps_window", "kind")
 
-    def __init__(self, kind: Kind, bounds: tuple[Bound, ...], cap: int | None = None) -> None:
+    def __init__(self, kind: Kind | Trail, bounds: tuple[Bound, ...], cap: int | None = None) -> None:
         self.kind = kind
         self.bounds = bounds
         self.cap = cap
@@ -104,7 +107,16 @@ class Moving(Trail):
         return [item for at in kept for item in entries[2 * at : 2 * at + 2]]
 
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
-        return self.kind.facts(self.kind.gather(self.within(state, now_us, calendar), params), params)
+        gathered = self.gather(self.within(state, now_us, calendar), params)
+        if isinstance(self.kind, Kind):
+            return self.kind.facts(gathered, params)
+        return self.kind.facts(gathered, now_us, params, calendar)
+
+    def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
+        return self.kind.note(event, params, calendar)
+
+    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
+        return self.kind.gather(entries, params)
 
 
 def may_cap(fold: Fold) -> bool:

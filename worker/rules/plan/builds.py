@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 
 from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed
 from worker.rules.normalize import normalize
+from worker.rules.operators import VERDICTS
 from worker.rules.plan.dispatch import json_key
 from worker.rules.plan.formula import prerequisites
 from worker.rules.plan.model import Goal, Plan
@@ -42,7 +43,8 @@ def meaning(node: Node, fold_of: Callable[[Test], Hashable]) -> Hashable:
     match node:
         case Test():
             checks = tuple((check.operator, json_key(check.operand)) for check in node.checks)
-            return ("test", fold_of(node), node.fact, checks, node.shows)
+            decided = (node.operator, json_key(node.params)) if node.operator in VERDICTS else None
+            return ("test", fold_of(node), node.fact, checks, node.shows, decided)
         case Held(badge_key=key):
             return ("held", key)
         case Not(child=child) | Windowed(child=child):

@@ -9,8 +9,8 @@ from typing import Any
 
 from worker.rules.catalog.definitions import Badge
 from worker.rules.ir import All, Fold, Held, Node, Not, Some, Test, Windowed
+from worker.rules.operators import VERDICTS, params_of
 from worker.rules.operators import memory as keeper_of
-from worker.rules.operators import params_of
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.facts import compile_check, figure
 from worker.rules.operators.kind import Kind
@@ -111,8 +111,8 @@ def mark_of(badge_key: str) -> str:
     return hashlib.sha256(b"held:" + badge_key.encode()).hexdigest()[:16]
 
 
-#: What one test shows: facts of its source, each under a key.
-Shown = tuple[Source, tuple[tuple[str, str], ...]]
+#: What one test shows of a subject in a scope: a key and an exact figure each, None where there is none.
+Shown = Callable[[Subject, str], Iterable[tuple[str, Any]]]
 
 #: A formula compiled: whether it holds for a subject, in a badge's scope and context.
 Judge = Callable[[Subject, str, str], bool]
@@ -166,6 +166,8 @@ class Formulas:
 
     def _test(self, test: Test) -> Judge:
         source, fact = self._source_of(test), test.fact
+        if (decided := self._decided(test)) is not None:
+            return lambda subject, scope, _context: decided(subject, scope)[0]
         checks = [compile_check(check) for check in test.checks]
         if not checks:
             return lambda _subject, _scope, _context: True
@@ -185,8 +187,8 @@ class Formulas:
         """What each test puts into an award's metadata, in order; `window_` is written once."""
         match node:
             case Test():
-                if node.shows:
-                    yield self._source_of(node), tuple((fact, prefix + key) for fact, key in node.shows)
+                if node.shows or node.operator in VERDICTS:
+                    yield self._shown(node, prefix)
             case Windowed(child=child):
                 yield from self.shows(child, "window_")
             case Not(child=child):
@@ -197,14 +199,33 @@ class Formulas:
             case Held():
                 return
 
+    def _decided(self, test: Test) -> Callable[[Subject, str], tuple[bool, dict[str, Any]]] | None:
+        """The verdict of a test that has one in place of checks."""
+        verdict = VERDICTS.get(test.operator)
+        if verdict is None:
+            return None
+        source, params = self._source_of(test), dict(test.params)
+        return lambda subject, scope: verdict(subject.facts(source, scope), params, subject.now_us, subject.calendar)
+
+    def _shown(self, test: Test, prefix: str) -> Shown:
+        if (decided := self._decided(test)) is not None:
+            return lambda subject, scope: ((prefix + key, value) for key, value in decided(subject, scope)[1].items())
+        source = self._source_of(test)
+        keys = tuple((fact, prefix + key) for fact, key in test.shows)
+
+        def stated(subject: Subject, scope: str) -> Iterator[tuple[str, Any]]:
+            facts = subject.facts(source, scope)
+            return ((key, facts[fact]) for fact, key in keys)
+
+        return stated
+
 
 def figures(shows: Iterable[Shown], subject: Subject, scope: str) -> dict[str, Any]:
     """Why, in figures: what the tests of all branches show, in order; where two give one key, the later wins."""
     found: dict[str, Any] = {}
-    for source, keys in shows:
-        facts = subject.facts(source, scope)
-        for fact, key in keys:
-            if (value := facts[fact]) is not None:
+    for shown in shows:
+        for key, value in shown(subject, scope):
+            if value is not None:
                 found[key] = figure(value)
     return found
 

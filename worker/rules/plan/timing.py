@@ -25,7 +25,7 @@ from worker.rules.ir import (
     Test,
     Windowed,
 )
-from worker.rules.operators import KINDS
+from worker.rules.operators import KINDS, VERDICTS, always
 from worker.rules.operators.moving import may_cap, rises_with_now
 from worker.rules.plan.identity import fold_key
 
@@ -79,6 +79,8 @@ def drift(node: Node) -> int:
 def _test_drift(test: Test) -> int:
     found = 0
     moving = [bound for bound in test.fold.match.bounds if bound.moment.at_us is None]
+    if test.operator in VERDICTS:
+        return BOTH if moving else 0
     for check in test.checks:
         if check.operator == "$years":
             found |= UP if not moving else BOTH
@@ -125,7 +127,7 @@ def may_be_capped(fold: Fold) -> bool:
 def threshold(node: Node) -> Threshold | None:
     """The threshold a formula amounts to, if it does: lower bounds on one fact, beside parts that always hold."""
     match node:
-        case Test(checks=checks) if checks:
+        case Test(checks=checks, operator=operator) if checks and operator not in VERDICTS:
             return _of_test(node)
         case Windowed(child=child):
             return threshold(child)
@@ -134,7 +136,7 @@ def threshold(node: Node) -> Threshold | None:
         case All(children=children):
             found: Threshold | None = None
             for child in children:
-                if isinstance(child, Test) and not child.checks:
+                if isinstance(child, Test) and always(child):
                     continue
                 other = threshold(child)
                 if other is None or (found is not None and _other_fact(found, other)):
