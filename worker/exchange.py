@@ -75,7 +75,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     awarded_us: int
     source: str
     origin: str
-    award_id: UUID
+    award_id: str
     catalog_version: int
     trigger_id: str
     trigger_type: str

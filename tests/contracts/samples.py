@@ -60,7 +60,7 @@ def grant(user_id: str = "u1", badge_key: str = "first", /, **changes: Any) -> G
         "awarded_us": NOON,
         "source": "auto",
         "origin": "live",
-        "award_id": uuid5(NAMESPACE_URL, f"{user_id}|{badge_key}|{changes.get('context', '')}"),
+        "award_id": str(uuid5(NAMESPACE_URL, f"{user_id}|{badge_key}|{changes.get('context', '')}")),
         "sequence": next(_SEQUENCES),
         "catalog_version": 1,
         "trigger_id": "e1",

@@ -443,7 +443,7 @@ async def test_award_is_granted_once(store: AnyStore) -> None:
     with pytest.raises(PoisonBatch) as refused:
         async with store.transaction() as transaction:
             await load(transaction, {"u1": ()})
-            await transaction.grant([grant("u1", "b"), grant("u1", "a", award_id=uuid4())])
+            await transaction.grant([grant("u1", "b"), grant("u1", "a", award_id=str(uuid4()))])
     assert "user_badges_pkey" in refused.value.message
     assert (await state_of(store, "u1")).held == {("a", ""): NOON}
 

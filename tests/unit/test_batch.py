@@ -6,16 +6,18 @@ import json
 from collections import Counter
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
+from uuid import uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.errors import Fenced
 from worker.events import Record, Rejected, parse_instant
 from worker.exchange import Claim
 from worker.pipeline.batch import Applier, CatalogMoved, dead_letter
 from worker.pipeline.facts import BatchFacts, Limits
-from worker.pipeline.messages import award_id, dead_letter_message
+from worker.pipeline.messages import NAMESPACE, award_id, dead_letter_message
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import Plan, compile_plan
@@ -109,16 +111,23 @@ async def test_awards_are_stored_and_said(rig: Rig) -> None:
     assert first["trigger"] == {"id": "c1", "type": "comment.posted"}
     assert (first["origin"], first["notify"], first["sequence"]) == ("live", True, 1)
     assert first["badge"]["label"] == "Commentator I"
-    assert first["id"] == str(award_id("u1", "commentator_1", ""))
+    assert first["id"] == award_id("u1", "commentator_1", "")
     assert said["exactly_two"]["context"] == "p"
     assert [body["sequence"] for body in rig.messages()] == [1, 2, 3]
 
 
 def test_an_award_id_is_the_same_everywhere() -> None:
     """The id of an award follows from user, badge, context and earlier grants alone (decisions 14)."""
-    assert award_id("u42", "nice_question", "35") == UUID("1d6883e8-8cc7-5b54-aff1-093e66b69613")
+    assert award_id("u42", "nice_question", "35") == "1d6883e8-8cc7-5b54-aff1-093e66b69613"
     assert award_id("ü", "b", "") == award_id("ü", "b", "", earlier_grants=0, kind="awarded")
     assert len({award_id("u", "b", ""), award_id("u", "b", "", earlier_grants=1), award_id("u", "b", "c")}) == 3
+
+
+@given(user=st.text(max_size=8), context=st.text(max_size=8), earlier=st.integers(0, 300))
+def test_an_award_id_is_a_uuid_of_version_5_over_its_parts_as_json(user: str, context: str, earlier: int) -> None:
+    """The id is what any library makes of the name space and the parts in canonical JSON (decisions 14)."""
+    name = json.dumps([user, "b", context, earlier, "awarded"], ensure_ascii=False, separators=(",", ":"))
+    assert award_id(user, "b", context, earlier_grants=earlier) == str(uuid5(NAMESPACE, name))
 
 
 async def test_a_repeat_changes_nothing(rig: Rig) -> None:

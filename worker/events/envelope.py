@@ -8,14 +8,14 @@ which gets its code there. The quick way decides nothing alone: it takes only wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from worker.events import json_text
 from worker.events.dictionary import NAME, Dictionary, EventType, is_reserved
 from worker.events.instants import parse_instant
-from worker.events.json_text import FAST_ERRORS, MAX_BYTES, MAX_DEPTH, TOP, JsonFault, fits, read_object
+from worker.events.json_text import FAST_ERRORS, MAX_BYTES, MAX_DEPTH, TOP, JsonFault, fits, read_flat, read_object
 from worker.events.spellings import ABSENT, Draft, is_cloud_event, read_slowly
 from worker.events.types import Event, Record, Rejected
 
@@ -95,25 +95,41 @@ def _quickly(
         return None
     try:
         found = _read_envelope(value)
-        payload = read_object(found.payload)
+        kind = dictionary.resolve(found.type)
+        if kind is None:
+            return None
+        payload = _payload(found.payload, kind.name)
         payload_json = str(found.payload, "utf-8")
         occurred_us = parse_instant(found.occurred_at)
     except FAST_ERRORS:
         return None
-    kind = dictionary.resolve(found.type)
     user_id = found.user_id
     if type(user_id) is int and abs(user_id) < TOP:
         user_id = str(user_id)
     if (
-        kind is None
-        or (kind.builtin and not own_types)
+        (kind.builtin and not own_types)
         or type(user_id) is not str
         or not 0 <= occurred_us <= latest_us
-        or not fits(payload, MAX_DEPTH - 1)
+        or payload is None
         or (kind.schema is not None and kind.check(payload) is not None)
     ):
         return None
     return Event(user_id, kind.name, occurred_us, found.source, found.id, payload, payload_json)
+
+
+#: Types whose payloads were seen to hold more than texts and small integers: trying in vain costs more than it saves.
+_not_flat: set[str] = set()
+
+
+def _payload(text: msgspec.Raw, name: str) -> dict[str, Any] | None:
+    """The payload of an event of this type, one of the dictionary; None for one with unfit numbers or too deep."""
+    if name not in _not_flat:
+        try:
+            return read_flat(text)
+        except msgspec.ValidationError:
+            _not_flat.add(name)
+    payload = read_object(text)
+    return payload if fits(payload, MAX_DEPTH - 1) else None
 
 
 def _slowly(

@@ -7,13 +7,12 @@ not know is read by an expression, slowly and with a sentence that says what is 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import lru_cache
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _LEAST = (date.min.toordinal() - _EPOCH_DAY) * DAY
 _MOST = (date.max.toordinal() - _EPOCH_DAY + 1) * DAY - 1
@@ -25,32 +24,30 @@ _WHOLE = re.compile(
     re.ASCII,
 )
 _CLOCK = {f"{h:02}:{m:02}:": (h * 60 + m) * 60 * SECOND for h in range(24) for m in range(60)}
-_SECONDS = {f"{s:02}{end}": s * SECOND for s in range(60) for end in "Z."}
-_FRACTIONS = {f"{ms:03}Z": ms * 1000 for ms in range(1000)}
+_WHOLE_SECONDS = {f"{s:02}Z": s * SECOND for s in range(60)}
+_SECONDS = {f"{s:02}.": s * SECOND for s in range(60)}
+_THOUSANDS = {f"{n:03}": n for n in range(1000)}
+_TEXTS = tuple(_THOUSANDS)
+_CLOCK_TEXTS = tuple(text[:-1] for text in _CLOCK)
+
+_DAYS_AT_MOST = 16_384
 
 
-_MINUTES_AT_MOST = 16_384
-#: The minutes met lately, as written: `2026-03-01T12:00:`. Events that arrive together are mostly of few minutes.
-_minutes: dict[str, int] = {}
+class _Days(dict[str, int]):
+    """Microseconds from the epoch to the beginning of a day written as `2026-03-01T`; KeyError for what is no such."""
+
+    def __missing__(self, text: str) -> int:
+        found = _DATE_T.fullmatch(text)
+        if found is None:
+            raise KeyError(text)
+        year, month, day = (int(part) for part in found.groups())
+        if len(self) >= _DAYS_AT_MOST:
+            self.clear()
+        us = self[text] = (date(year, month, day).toordinal() - _EPOCH_DAY) * DAY
+        return us
 
 
-@lru_cache(maxsize=16_384)
-def _day(text: str) -> int:
-    """Microseconds from the epoch to the beginning of the day written as `2026-03-01T`."""
-    found = _DATE_T.fullmatch(text)
-    if found is None:
-        raise KeyError(text)
-    year, month, day = (int(part) for part in found.groups())
-    return (date(year, month, day).toordinal() - _EPOCH_DAY) * DAY
-
-
-def _minute(text: str) -> int:
-    """Microseconds from the epoch to the beginning of the minute the text begins with. KeyError for unusual texts."""
-    found = _day(text[:11]) + _CLOCK[text[11:17]]
-    if len(_minutes) >= _MINUTES_AT_MOST:
-        _minutes.clear()
-    _minutes[text[:17]] = found
-    return found
+_days = _Days()
 
 
 def parse_instant(text: str) -> int:
@@ -59,16 +56,17 @@ def parse_instant(text: str) -> int:
     Raises ValueError, with a sentence, for anything else, and for instants outside the years 1 to 9999.
     """
     try:
-        minute = _minutes.get(text[:17])
-        whole = (_minute(text) if minute is None else minute) + _SECONDS[text[17:20]]
-        if len(text) == 20 and text[19] == "Z":
+        minute = _days[text[:11]] + _CLOCK[text[11:17]]
+        if len(text) == 20:
+            return minute + _WHOLE_SECONDS[text[17:]]
+        whole = minute + _SECONDS[text[17:20]] + 1000 * _THOUSANDS[text[20:23]]
+        if text[-1] == "Z" and len(text) == 27:
+            return whole + _THOUSANDS[text[23:26]]
+        if text[23:] == "Z":
             return whole
-        fraction = text[20:]
-        if len(fraction) == 7 and fraction[6] == "Z" and fraction[:6].isdecimal() and fraction.isascii():
-            return whole + int(fraction[:6])
-        return whole + _FRACTIONS[fraction]
     except (KeyError, ValueError):
-        return _parse_slowly(text)
+        pass
+    return _parse_slowly(text)
 
 
 def _parse_slowly(text: str) -> int:
@@ -80,7 +78,7 @@ def _parse_slowly(text: str) -> int:
     if hour > 23 or minute > 59 or second > 59 or offset_hour > 23 or offset_minute > 59:
         raise ValueError(f"{_shown(text)} names a time of day that does not exist")
     try:
-        day = _day(text[:11])
+        day = _days[text[:11]]
     except ValueError:
         raise ValueError(f"{_shown(text)} names a day that does not exist") from None
     micros = int((found[4] or "0").ljust(6, "0")[:6])
@@ -98,8 +96,17 @@ def format_instant(us: int) -> str:
     """
     if not _LEAST <= us <= _MOST:
         raise ValueError(f"{us} microseconds since 1970 lie outside the years 1 to 9999")
-    moment = _EPOCH + timedelta(microseconds=us)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    minute, rest = divmod(us, 60 * SECOND)
+    day, minute = divmod(minute, 24 * 60)
+    second, fraction = divmod(rest, SECOND)
+    thousands, ones = divmod(fraction, 1000)
+    return f"{_day_text(day)}T{_CLOCK_TEXTS[minute]}:{second:02}.{_TEXTS[thousands]}{_TEXTS[ones]}Z"
+
+
+@lru_cache(maxsize=_DAYS_AT_MOST)
+def _day_text(day: int) -> str:
+    """The date so many days after the epoch."""
+    return date.fromordinal(day + _EPOCH_DAY).isoformat()
 
 
 def _shown(text: str) -> str:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -50,6 +50,12 @@ read_fast: Callable[[bytes | str | msgspec.Raw], Any] = msgspec.json.Decoder(flo
 #: The same for an object.
 read_object: Callable[[bytes | str | msgspec.Raw], dict[str, Any]] = msgspec.json.Decoder(
     dict[str, Any], float_hook=_decimal
+).decode
+_INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+#: The same for an object of texts, booleans, nulls and integers of 64 bits, which therefore `fits`. ValidationError for
+#: all others.
+read_flat: Callable[[bytes | str | msgspec.Raw], dict[str, Any]] = msgspec.json.Decoder(
+    dict[str, str | _INT64 | bool | None]
 ).decode
 #: What `read_fast` and the decoders built on msgspec raise; UnicodeDecodeError and ValidationError are ValueErrors.
 FAST_ERRORS = (ValueError, RecursionError, InvalidOperation, msgspec.MsgspecError)

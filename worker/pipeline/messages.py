@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from hashlib import sha1
 from typing import Any, Final
-from uuid import NAMESPACE_DNS, UUID, uuid5
+from uuid import NAMESPACE_DNS, uuid5
 
 import msgspec
 
@@ -17,7 +18,10 @@ from worker.rules.phrases import short_instant
 from worker.rules.state import Award
 
 #: Name space of award ids (decisions 14).
-NAMESPACE = uuid5(NAMESPACE_DNS, "badgestream")
+NAMESPACE: Final = uuid5(NAMESPACE_DNS, "badgestream")
+_SPACE: Final = NAMESPACE.bytes
+#: The digit that says how a UUID is laid out: its two high bits are 1 and 0.
+_VARIANTS: Final = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
 #: How much of a dead letter's key goes out: with all of a giant one the message would be too large for its topic.
 KEY_LIMIT = 64 * 1024
 
@@ -26,14 +30,19 @@ KEY_LIMIT = 64 * 1024
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 _.:@/+=-]*", re.ASCII).fullmatch
 
 
-def award_id(user_id: str, badge_key: str, context: str, *, earlier_grants: int = 0, kind: str = "awarded") -> UUID:
-    """The id that live path, replay, recompute and backfill all give to the same award (decisions 14)."""
+def award_id(user_id: str, badge_key: str, context: str, *, earlier_grants: int = 0, kind: str = "awarded") -> str:
+    """The id that live path, replay, recompute and backfill all give to the same award (decisions 14), as text.
+
+    A name-based UUID of version 5 (RFC 9562, 5.5), written out here because `uuid` takes most of its time to wrap it.
+    """
     if _PLAIN(user_id) and _PLAIN(badge_key) and _PLAIN(context):
         name = f'["{user_id}","{badge_key}","{context}",{earlier_grants},"{kind}"]'
     else:
         parts = [user_id, badge_key, context, earlier_grants, kind]
         name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return uuid5(NAMESPACE, name)
+    digest = sha1(_SPACE + name.encode(), usedforsecurity=False).hexdigest()
+    variant = _VARIANTS[digest[16]]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 class _Trigger(msgspec.Struct, gc=False):
@@ -67,7 +76,7 @@ def award_message(
     badge: Badge,
     *,
     metadata_json: str,
-    message_id: UUID,
+    message_id: str,
     origin: str,
     notify: bool,
     sequence: int,
@@ -76,7 +85,7 @@ def award_message(
     """The value on the awards topic, UTF-8 JSON."""
     return _encode(
         _Body(
-            str(message_id),
+            message_id,
             "badge.awarded",
             award.user_id,
             award.badge_key,
