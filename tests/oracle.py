@@ -342,20 +342,18 @@ def milestone(operand: Mapping[str, Any], view: View) -> Verdict:
 Award = tuple[str, str, str, int, str, dict[str, Any]]
 
 
-def awards(document: Mapping[str, Any], events: Sequence[Event], *, arrival: bool = False) -> list[Award]:
+def awards(document: Mapping[str, Any], events: Sequence[Event], *, cuts: Iterable[int] = ()) -> list[Award]:
     """(user, badge, context, awarded_at in microseconds, event id, metadata) in order of user and instant.
 
-    In order: the badge at the first trigger event at which it holds. With `arrival` the events are as they arrived,
-    and the awards those of every prefix in turn, what was given staying given.
+    In order: the badge at the first trigger event at which it holds. With `cuts` the events are as they arrived, some
+    perhaps twice, and the awards those of every prefix in turn that was looked at, what was given staying given.
     """
     found: list[Award] = []
     for user in sorted({e.user_id for e in events}):
-        first: dict[tuple[str, str], Event] = {}
-        for event in (e for e in events if e.user_id == user):
-            first.setdefault((event.source, event.id), event)
-        mine, world = list(first.values()), World(document)
-        for end in range(1, len(mine) + 1) if arrival else [len(mine)]:
-            found += ever(world, sorted(mine[:end], key=lambda e: e.order))
+        world = World(document)
+        for end in [*sorted(cuts), len(events)]:
+            mine = {(e.source, e.id): e for e in reversed(events[:end]) if e.user_id == user}
+            found += ever(world, sorted(mine.values(), key=lambda e: e.order))
     return sorted(found, key=lambda award: (award[0], award[3], award[1], award[2]))
 
 

@@ -1,0 +1,118 @@
+"""What users are given and what is remembered of them, whatever arrives when, through the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tests import oracle
+from tests.properties.test_engine import assert_same_figures, in_order
+from tests.strategies import catalogs, histories
+from worker.events import Event, Record, format_instant, json_text
+from worker.pipeline import users
+from worker.pipeline.batch import Applier
+from worker.pipeline.cache import Cache
+from worker.pipeline.facts import Limits
+from worker.rules import evaluate
+from worker.rules.catalog.load import catalog_from_document
+from worker.rules.plan import Plan, compile_plan
+from worker.store.memory import MemoryStore
+
+LIMITS = Limits("awards", "dead", "control", 1 << 60)
+#: When the records were written, in milliseconds: after everything that happened.
+WRITTEN = 1_772_323_200_000
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[Event]:
+    """Events of an application in any order, some of them more than once."""
+    drawn = draw(histories())
+    events = [replace(e, type="b.done") if e.type.startswith("cron.") else e for e in drawn]
+    for place, again in draw(st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=4)):
+        if again < len(events):
+            events.insert(place, events[again])
+    return events
+
+
+def record(offset: int, event: Event) -> Record:
+    """The message of an event."""
+    value = {
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "user_id": event.user_id,
+        "occurred_at": format_instant(event.occurred_us),
+        "payload": event.payload,
+    }
+    return Record("events", 0, offset, WRITTEN, event.user_id.encode(), json_text.dumps(value).encode())
+
+
+async def taken(plan: Plan, events: Sequence[Event], cuts: Sequence[int], lost: set[int]) -> MemoryStore:
+    """The store after the events, in batches; before some of these the process is lost with all it has in memory."""
+    store, applier, claim = MemoryStore(), None, None
+    for number, (begin, end) in enumerate(pairwise([0, *cuts, len(events)])):
+        if applier is None or claim is None or number in lost:
+            applier = Applier(store, plan, LIMITS, cache=Cache(1 << 30))
+            claim = await store.claim("events", 0, generation=number + 1, owner=f"w{number}", start_offset=0)
+        assert claim is not None
+        records = [record(begin + index, event) for index, event in enumerate(events[begin:end])]
+        await applier.apply(claim, records, from_offset=begin)
+    return store
+
+
+@given(
+    catalogs(),
+    arrivals(),
+    st.sets(st.integers(1, 14), max_size=6),
+    st.sets(st.integers(1, 6), max_size=3),
+    st.sampled_from([1, 3, 1000]),
+)
+def test_what_arrives_is_answered_as_the_oracle_does(
+    document: dict[str, Any], events: list[Event], cut: set[int], lost: set[int], every: int
+) -> None:
+    """Late, twice, cut anywhere, stopped and started: the awards are the oracle's, the memory is the log's."""
+    plan = compile_plan(catalog_from_document(document, 0), exact=False)
+    cuts = sorted(place for place in cut if place < len(events))
+    original, users.CHECKPOINT = users.CHECKPOINT, every  # type: ignore[misc]
+    try:
+        store = asyncio.run(taken(plan, events, cuts, lost))
+    finally:
+        users.CHECKPOINT = original  # type: ignore[misc]
+    assert not store.tables.dead_letters
+    expected = {
+        (badge, context): (at, metadata)
+        for _, badge, context, at, _, metadata in oracle.awards(document, events, cuts=cuts)
+    }
+    given_ = store.tables.user_badges.get("u", {})
+    assert {key: grant.awarded_us for key, grant in given_.items()} == {key: at for key, (at, _) in expected.items()}
+    for key, grant in given_.items():
+        assert_same_figures(json_text.loads(grant.metadata_json), expected[key][1])
+    log = in_order(list(store.tables.events.get("u", {}).values()))
+    assert [event.order for event in log] == sorted({event.order for event in events})
+    wanted, _ = evaluate.replay(plan, "u", log, {key: grant.awarded_us for key, grant in given_.items()})
+    assert asyncio.run(recovered(plan, store)) == plain(wanted.scopes)
+
+
+async def recovered(plan: Plan, store: MemoryStore) -> Any:
+    """The memory of the user that a new owner would work with: the row, and the log after it folded."""
+    async with store.transaction() as transaction:
+        states = await transaction.lock(["u"], version=0)
+        state = states["u"]
+        tail = (await transaction.tails([state])).get("u", [])
+        scopes = {scope for _, scope in store.tables.scopes}.union(*(plan.scopes(event) for event in tail))
+        await transaction.read(states, [("u", scope) for scope in sorted({*scopes, ""})])
+        for event in tail:
+            evaluate.fold(plan, state, event)
+    return plain(state.scopes)
+
+
+def plain(scopes: dict[str, Any]) -> Any:
+    """Memory as it compares: JSON-like, scopes without memory left out."""
+    return json.loads(json.dumps({scope: memory for scope, memory in scopes.items() if memory}))
