@@ -124,7 +124,7 @@ durations = st.tuples(
 ).map(lambda parts: {**parts[0], **parts[1], **parts[2], **parts[3]})
 
 #: The operators that are drawn of those that came last.
-DRAWN: frozenset[str] = frozenset()
+DRAWN: frozenset[str] = frozenset({"$gap", "$sequence", "$duration"})
 
 operators = st.one_of(
     st.just({}),

@@ -32,6 +32,18 @@ PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
 TRAIL_PARAMS: dict[str, st.SearchStrategy[tuple[tuple[str, Any], ...]]] = {
     "logins": st.just(()),
     "pauses": st.just(()),
+    "steps": st.tuples(
+        st.sampled_from([("sequence", kinds) for kinds in (("a",), ("a", "b"), ("b", "a", "b"), ("a", "a", "b", "b"))]),
+        st.sampled_from([("gap_us", hours * FIXED["h"]) for hours in (6, 48, 10_000)]),
+        st.sampled_from([("strict", True), ("strict", False)]),
+    ),
+    "pairs": st.tuples(
+        st.sampled_from([("start", ("a", ())), ("start", ("a", (("n", "$gte", 0),)))]),
+        st.sampled_from([("end", ("b", ())), ("end", ("a", ()))]),
+        st.sampled_from([("property", None), ("property", "n")]),
+        st.sampled_from([("checks", ()), ("checks", (("$gte", 1),)), ("checks", (("$lte", Decimal("1.5")),))]),
+        st.just(("unit", "days")),
+    ),
 }
 CALENDARS = (Calendar("UTC"), Calendar("Europe/Berlin"), Calendar("America/New_York"))
 HOUR = FIXED["h"]

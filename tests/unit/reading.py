@@ -113,7 +113,9 @@ def event(at: str | int, type: str = "a", payload: Mapping[str, Any] | None = No
 
 def matches(match: Match, event: Event, calendar: Calendar) -> bool:
     """Whether an event belongs, but for the moving bounds."""
-    known = event.type in match.types if match.types else not event.type.startswith(NEVER_COUNTED)
+    known = event.type in match.types
+    if not match.types or "*" in match.types:
+        known = known or not event.type.startswith(NEVER_COUNTED)
     return (
         known
         and (match.start_us is None or event.occurred_us >= match.start_us)

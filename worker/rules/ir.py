@@ -73,7 +73,7 @@ class Days(msgspec.Struct, frozen=True):
 class Match(msgspec.Struct, frozen=True):
     """Which of a user's events belong: type, payload, fixed instants (inclusive), local days, and moving bounds.
 
-    `types` is sorted; empty means all of the user's events but `NEVER_COUNTED`.
+    `types` is sorted; empty means all of the user's events but `NEVER_COUNTED`; `*` among them means those as well.
     """
 
     types: tuple[str, ...] = ()

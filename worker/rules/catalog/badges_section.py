@@ -87,8 +87,9 @@ class BadgeReader:
     def _declared(self, formula: Node, per: str, path: str) -> None:
         """Every event type of the flow must declare the field that gives the context (decisions 11)."""
         for test in tests(formula):
-            if test.fold.per == per and test.fold.match.types:
-                self._names.field(test.fold.match.types, per, path)
+            types = dict(test.fold.params).get("sequence", test.fold.match.types)
+            if test.fold.per == per and types:
+                self._names.field(types, per, path)
 
     def _metric_of(self, entry: Entry, path: str) -> None:
         name = entry.get("metric")

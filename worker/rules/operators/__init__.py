@@ -34,6 +34,7 @@ from worker.rules.operators.badge import BADGE
 from worker.rules.operators.count import Count
 from worker.rules.operators.distinct import Distinct
 from worker.rules.operators.distinct_count import DISTINCT_COUNT
+from worker.rules.operators.duration import DURATION, duration_verdict
 from worker.rules.operators.edges import First, Last
 from worker.rules.operators.event_count import EVENT_COUNT
 from worker.rules.operators.facts import Verdict
@@ -44,15 +45,19 @@ from worker.rules.operators.logic import AND, NOT, OR
 from worker.rules.operators.login import Logins
 from worker.rules.operators.moving import Moving
 from worker.rules.operators.number import Numbers
+from worker.rules.operators.pairs import Pairs
 from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.periods import Periods
 from worker.rules.operators.place import Operator
+from worker.rules.operators.sequence import SEQUENCE
 from worker.rules.operators.snapshot import SNAPSHOT
+from worker.rules.operators.steps import Steps
 from worker.rules.operators.time_period import TIME_PERIOD
 from worker.rules.operators.time_window import TIME_WINDOW
 
 FLOW_OPERATORS: Mapping[str, Operator] = {
-    operator.name: operator for operator in (TIME_PERIOD, GAP, AGGREGATE, TIME_WINDOW, AND, OR, NOT, SNAPSHOT, BADGE)
+    operator.name: operator
+    for operator in (TIME_PERIOD, GAP, SEQUENCE, DURATION, AGGREGATE, TIME_WINDOW, AND, OR, NOT, SNAPSHOT, BADGE)
 }
 CRITERIA_OPERATORS: Mapping[str, Operator] = {
     operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, GAP, AGGREGATE, DISTINCT_COUNT)
@@ -61,9 +66,9 @@ CRITERIA_OPERATORS: Mapping[str, Operator] = {
 KINDS: Mapping[str, Kind] = {
     kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), First(), Last())
 }
-TRAILS: Mapping[str, Trail] = {trail.name: trail for trail in (Logins(), Pauses())}
+TRAILS: Mapping[str, Trail] = {trail.name: trail for trail in (Logins(), Pauses(), Steps(), Pairs())}
 
-VERDICTS: Mapping[str, Verdict] = {GAP.name: gap_verdict}
+VERDICTS: Mapping[str, Verdict] = {GAP.name: gap_verdict, DURATION.name: duration_verdict}
 
 
 def memory(fold: Fold) -> Kind | Trail:

@@ -16,6 +16,9 @@ State = Any
 #: The memory before an event, the event, and the user's calendar at it, to the memory after: `step`, parameters bound.
 Stepper = Callable[[State | None, "Event", "Calendar"], State | None]
 
+#: What a moving window keeps of an event, by the user's calendar at it: `note`, parameters bound.
+Noter = Callable[["Event", "Calendar"], Any]
+
 
 class Kind(ABC):
     """A counter: a commutative monoid over events that can state facts. None is the empty memory everywhere.
@@ -61,6 +64,11 @@ class Kind(ABC):
         """What a moving window keeps of one event beside its time; None: the event is not kept."""
         return self.lift(event, params, calendar)
 
+    def noter(self, params: Mapping[str, Any]) -> Noter:
+        """`note` for one fold, its parameters bound."""
+        note = self.note
+        return lambda event, calendar: note(event, params, calendar)
+
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
         """The memory of what a moving window holds within its bounds: instant, note, instant, note …, in order."""
         cap = params.get("cap")
@@ -95,6 +103,11 @@ class Trail(ABC):
     @abstractmethod
     def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
         """What a moving window keeps of one event beside its time; None: the event is not kept."""
+
+    def noter(self, params: Mapping[str, Any]) -> Noter:
+        """`note` for one fold, its parameters bound."""
+        note = self.note
+        return lambda event, calendar: note(event, params, calendar)
 
     @abstractmethod
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:

@@ -52,11 +52,11 @@ class Moving(Trail):
         length = self._length()
         if self.keeps_window and length is not None:
             return _window_of(length, self.cap)
-        note, within, horizon = self.kind.note, self.within, self._horizon(length)
+        note, within, horizon = self.kind.noter(params), self.within, self._horizon(length)
         most = None if self.cap is None else 2 * self.cap
 
         def step(state: State | None, event: Event, calendar: Calendar) -> State | None:
-            noted = note(event, params, calendar)
+            noted = note(event, calendar)
             if noted is None:
                 return state
             now_us = event.occurred_us

@@ -239,7 +239,7 @@ class _Compiler:
         for gate in gates:
             types = gate.memories[0].fold.match.types
             for name in types:
-                own[name].append(gate)
+                (everything if name == "*" else own[name]).append(gate)
             if not types:
                 everything.append(gate)
         shared = self._ways(everything)
