@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="Also 100,000 badges, 100,000 events a user, a million users.")
 @click.option(
     "--scenario",
-    type=click.Choice(["ladder", "community"]),
+    type=click.Choice(["ladder", "community", "operators"]),
     default="ladder",
     show_default=True,
-    help="Zipf-like users and a ladder, or a real community's events.",
+    help="Zipf-like users and a ladder, a real community's events, or each operator by itself, without services.",
 )
 @click.option("--profile", is_flag=True, help="Also say where time goes, by function and by statement.")
 @click.option("--events", type=click.IntRange(1_000, 20_000_000), help="Events of the scenario.")
@@ -46,6 +46,11 @@ def bench(
     """
     if quick and full:
         raise click.UsageError("--quick and --full do not go together.")
+    if scenario == "operators":
+        if full or profile or events is not None or only:
+            raise click.UsageError("--scenario operators goes with --quick and --json only.")
+        _operators(json_=json_, quick=quick)
+        return
     from worker import logs
     from worker.bench.report import Options, run
     from worker.cli.connections import quiet_clients
@@ -66,6 +71,16 @@ def bench(
     from worker.cli.bench_table import lines
 
     for line in lines(figures):
+        click.echo(line)
+
+
+def _operators(*, json_: bool, quick: bool) -> None:
+    """The cost of each operator after a short and after a long history."""
+    from worker.bench.operators import NORMAL, QUICK, measure
+    from worker.cli.bench_table import operator_lines
+
+    figures = measure(QUICK if quick else NORMAL, notice)
+    for line in [as_json(figures)] if json_ else operator_lines(figures):
         click.echo(line)
 
 

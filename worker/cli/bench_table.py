@@ -31,6 +31,22 @@ def lines(figures: Figures) -> Iterator[str]:
     )
 
 
+def operator_lines(figures: Figures) -> Iterator[str]:
+    """The report of `--scenario operators`."""
+    few, many = figures["history"]
+    grown = f"from {few:,} events of a user to {many:,} over {figures['days']} days"
+    yield f"{figures['steepest']:.2f} times at most, {grown}"
+    rows = [{**row, "few": row["us"][0], "many": row["us"][1], "held": row["bytes"][1]} for row in figures["operators"]]
+    columns = (
+        "operator", "means", _figure("few", f"us at {few:,}"), _figure("many", f"us at {many:,}"),
+        _figure("ratio", "times"), Column("held", f"bytes at {many:,}"),
+    )  # fmt: skip
+    yield from table(rows, columns, width=None)
+    machine = figures["machine"]
+    yield ""
+    yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}. No service was needed."
+
+
 def _rows(figures: Figures) -> list[dict[str, str]]:
     cpu, delay, again = figures["cpu_us_per_event"], figures["latency_ms"], figures["repeats"]
     naive = figures["naive_events_per_s"]

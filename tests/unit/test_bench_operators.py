@@ -1,0 +1,62 @@
+"""The bench of operators: every operator is measured, on events that never earn the badge, over the same days."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from worker.bench import operators
+from worker.bench.operators import CASES, DAYS, QUICK, Case, built, document, following, history
+from worker.cli import main
+from worker.rules.catalog.load import catalog_from_document
+from worker.rules.evaluate import replay
+from worker.rules.operators import CRITERIA_OPERATORS, FLOW_OPERATORS
+from worker.rules.plan import compile_plan
+
+WORDS = {*FLOW_OPERATORS, *CRITERIA_OPERATORS}
+BUILT = built()
+NAMES = [f"{case.operator}, {case.means}" for case in BUILT]
+
+
+def test_every_operator_is_measured() -> None:
+    """Each word of the language has a case."""
+    assert {case.operator for case in CASES} >= WORDS
+
+
+@pytest.mark.parametrize("case", BUILT, ids=NAMES)
+def test_the_events_are_remembered_and_never_earn_the_badge(case: Case) -> None:
+    """Each event of a case changes what is remembered of the user, and none of them ends the measuring by an award."""
+    plan = compile_plan(catalog_from_document(document(case), 1))
+    events = [*history(case, 200), *(following(case, number) for number in range(20))]
+    assert events == sorted(events, key=lambda event: event.order)
+    state, awards = replay(plan, "u", events, {})
+    assert awards == []
+    assert state.scopes[""]
+
+
+def test_histories_cover_the_same_days() -> None:
+    """A history of 100 events and one of 10,000 have events on the same days."""
+    (case, *_) = CASES
+    day = 86_400_000_000
+    few, many = ({event.occurred_us // day for event in history(case, length)} for length in (100, 10_000))
+    assert few == many
+    assert len(few) == DAYS
+
+
+def test_the_command_says_how_steep_each_operator_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`badges bench --scenario operators` needs no services, prints a table or one object, refuses other options."""
+    monkeypatch.setattr(operators, "CASES", tuple(BUILT[:2]))
+    monkeypatch.setattr(operators, "QUICK", replace(QUICK, history=(10, 100), rounds=1, events=10))
+    assert main(["bench", "--scenario", "operators", "--quick"]) == 0
+    printed = capsys.readouterr().out
+    assert "times at most, from 10 events of a user to 100 over 100 days" in printed
+    assert "$eventCount" in printed
+    assert main(["bench", "--scenario", "operators", "--quick", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [row["operator"] for row in figures["operators"]] == ["$eventCount", "$timePeriod"]
+    assert all(row["ratio"] > 0 and len(row["us"]) == len(row["bytes"]) == 2 for row in figures["operators"])
+    assert main(["bench", "--scenario", "operators", "--full"]) == 2
