@@ -430,13 +430,22 @@ async def test_a_batch_takes_what_came_while_it_waited_for_a_slot(rig: Rig) -> N
 
 async def test_records_gather_once_two_batches_run() -> None:
     """Beside one batch another begins at once, so that the processor has work while the disk has; a third waits."""
-    turns = Turns(4)
+    turns = Turns(4, eager=2)
     async with turns:
         assert turns.line_up().done()
         async with turns:
             third = turns.line_up()
             assert not third.done()
     assert third.done()
+
+
+async def test_a_turn_is_free_while_there_is_room() -> None:
+    """Where nothing else is said, records gather only while as many batches run as may."""
+    turns = Turns(2)
+    async with turns:
+        assert turns.line_up().done()
+        async with turns:
+            assert not turns.line_up().done()
 
 
 async def test_turns_that_were_given_up_are_forgotten() -> None:

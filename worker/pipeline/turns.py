@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-#: Batches that may run before records must gather: while one waits for the disk, another has the processor.
-EAGER = 2
-
 
 class Turns:
     """At most `parallel` batches at a time (`async with`), and a line for those that are not full yet.
 
-    A transaction costs much the same for one record as for a hundred. While fewer than `eager` run, waiting for company
-    gains nothing, and the first in the line goes at once; else records gather.
+    A transaction costs much the same for one record as for a hundred. While fewer than `eager` run (unless said
+    otherwise: while there is room), waiting for company gains nothing, and the first in the line goes at once; else
+    records gather.
     """
 
-    def __init__(self, parallel: int, *, eager: int = EAGER) -> None:
-        self._eager = eager
+    def __init__(self, parallel: int, *, eager: int | None = None) -> None:
+        self._eager = parallel if eager is None else eager
         self._slots = asyncio.Semaphore(parallel)
         self._running = 0
         self._line: deque[asyncio.Future[None]] = deque()
