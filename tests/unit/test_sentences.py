@@ -59,6 +59,20 @@ def last(flow: dict[str, Any], length: str = "7d") -> dict[str, Any]:
     return window(flow, last=length)
 
 
+def steps(*types: str, **more: Any) -> dict[str, Any]:
+    """A sequence of these."""
+    return {"$sequence": {"sequence": list(types), **more}}
+
+
+def took(check: dict[str, Any]) -> dict[str, Any]:
+    """Minutes from a comment to a payment of the same item."""
+    ends = {"startEvent": {"type": "comment.posted", "score": {"$gte": 1}}, "endEvent": {"type": "order.paid"}}
+    asked = {"duration": check} if check else {}
+    return {"$duration": {**ends, "matchProperty": "item", "unit": "minutes", **asked}}
+
+
+LOGGED = event("user.logged_in", -0.25)
+PAIR = [event("comment.posted", 0, item="i1", score=2), event("order.paid", 1 / 32, item="i1")]
 WORDS: list[tuple[Any, list[Event], bool, str]] = [
     (COMMENT, SOME, True, "3 comments"),
     (COMMENT, SOME[:1], True, "1 comment"),
@@ -121,6 +135,39 @@ WORDS: list[tuple[Any, list[Event], bool, str]] = [
      "joined is not known yet; no later than 2023-03-01 12:00:00Z needed"),
     ({"snapshot": {"joined": {"$gte": "2024-01-01T00:00:00Z"}}}, [event("user.registered")], True,
      "joined is 2024-03-01 12:00:00Z; no earlier than 2024-01-01 00:00:00Z needed"),
+    (leaf(_gap={"minGapHours": 2, "maxGapHours": 24}), SOME, True,
+     "Every pause 2 to 24 h: shortest 24, longest 24"),
+    (last(leaf(_gap={"maxGapHours": 30})), SOME, True,
+     "Every pause at most 30 h in the last 7 days: shortest 24, longest 24"),
+    (leaf(_gap={"minGapHours": Decimal("24.001")}), SOME, False,
+     "A pause of 24 h before 2024-03-02 12:00:00Z; at least 24.001 h allowed"),
+    ({"$gap": {"minGapHours": 2, "maxGapHours": 20}}, SOME, False,
+     "A pause of 24 h before 2024-03-02 12:00:00Z; 2 to 20 h allowed"),
+    (leaf(_gap={"maxGapHours": 2}), SOME[:1], False, "1 of 2 comments; 1 more to go"),
+    ({"$gap": {"maxGapHours": 2}}, [], False, "0 of 2 activity; 2 more to go"),
+    (steps("user.logged_in", "comment.posted"), [LOGGED, *SOME], True,
+     "`user.logged_in` event, then comment: 2024-03-01 06:00:00Z to 2024-03-01 12:00:00Z"),
+    (steps("user.logged_in", "comment.posted", maxGapSeconds=43_200, requireStrict=True), [LOGGED, *SOME], True,
+     ("`user.logged_in` event, then comment, each within 12 hours, nothing between:"
+      " 2024-03-01 06:00:00Z to 2024-03-01 12:00:00Z")),
+    (steps("comment.posted"), SOME, True, "comment: 2024-03-01 12:00:00Z"),
+    (steps("user.logged_in", "comment.posted"), SOME, False, "No `user.logged_in` events"),
+    (steps("comment.posted", "comment.posted", "user.logged_in"), SOME, False,
+     "Came to comment (step 2 of 3) on 2024-03-03 12:00:00Z; no `user.logged_in` event after it"),
+    (last(steps("user.logged_in", "comment.posted", maxGapSeconds=900)), [LOGGED, *SOME], False,
+     ("Came to `user.logged_in` event (step 1 of 2) on 2024-03-01 06:00:00Z in the last 7 days;"
+      " no comment within 15 minutes")),
+    (steps("user.logged_in", "comment.posted", requireStrict=True), [LOGGED, event("order.paid", 0), SOME[1]], False,
+     "Came to `user.logged_in` event (step 1 of 2) on 2024-03-01 06:00:00Z; `order.paid` event came between"),
+    (steps("user.logged_in", "comment.posted", requireStrict=True, maxGapSeconds=1), [LOGGED, *SOME], False,
+     "Came to `user.logged_in` event (step 1 of 2) on 2024-03-01 06:00:00Z; no comment within 1 second"),
+    (took({"$gte": 30}), PAIR, True,
+     "45 minutes from 2024-03-01 12:00:00Z to 2024-03-01 12:45:00Z (item i1); at least 30 needed"),
+    (took({}), PAIR, True, "45 minutes from 2024-03-01 12:00:00Z to 2024-03-01 12:45:00Z (item i1)"),
+    (took({"$gte": 60}), PAIR, False, "Longest of 1 pair 45 minutes; at least 60 needed"),
+    (took({"$lt": 45}), PAIR, False, "Shortest of 1 pair 45 minutes; less than 45 needed"),
+    (took({"$gte": 60}), PAIR[:1], False,
+     "No `order.paid` event after a comment with score at least 1 of the same item"),
     ({"$and": [COMMENT, count({"$gte": 2})]}, SOME, True, "All 2 conditions hold"),
     ({"$and": [COMMENT, LOGIN, count({"$gte": 9})]}, SOME, False,
      "1 of 3 conditions holds. Missing: No `user.logged_in` events; 3 of 9 comments; 6 more to go"),

@@ -40,9 +40,26 @@ def _parts(node: Mapping[str, Any]) -> Iterator[str]:
         return
     events = " or ".join(node["events"])
     yield events if node["operator"] == "event" else f"{events} {node['operator']}".strip()
-    yield "none" if node["actual"] is None else cell(node["actual"])
+    yield _figures(node["actual"])
     if node["bound"]:
-        yield f"needs {joined([bound(operator, operand) for operator, operand in node['bound'].items()])}"
+        yield f"needs {_bounds(node['bound'])}"
+
+
+def _figures(actual: Any) -> str:
+    """What there is: one figure, or several by name."""
+    if not isinstance(actual, Mapping):
+        return "none" if actual is None else cell(actual)
+    return ", ".join(f"{name} {cell(value)}" for name, value in actual.items()) or "none"
+
+
+def _bounds(bounds: Mapping[str, Any]) -> str:
+    """What is asked: comparisons of one figure, or thresholds by name."""
+    return joined(
+        [
+            f"{name} {_bounds(operand)}" if isinstance(operand, Mapping) else bound(name, operand)
+            for name, operand in bounds.items()
+        ]
+    )
 
 
 def _span(window: Mapping[str, Any]) -> str:

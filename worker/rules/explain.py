@@ -266,6 +266,7 @@ class _Reader:
 def _ids(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """The events that facts name."""
     found = [facts.get(name) for name in ("first_event_id", "last_event_id", "event_id")]
+    found += facts.get("sequence_event_ids") or [facts.get(name) for name in ("start_event_id", "end_event_id")]
     return tuple(dict.fromkeys(one for one in found if one is not None))
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
+from worker.rules import succession
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import Bound, Check, Match, Moment, Test
 from worker.rules.operators.calendar import MAX_US, MIN_US, Calendar
@@ -27,6 +28,7 @@ from worker.rules.phrases import (
     plural,
 )
 
+_SUCCESSION = {"$gap": succession.gap, "$sequence": succession.sequence, "$duration": succession.duration}
 FIGURES = {"sum": "Total", "avg": "Average", "min": "Lowest", "max": "Highest"}
 
 Facts = Mapping[str, Any]
@@ -134,6 +136,8 @@ class Words:
                 return self._aggregate(test, facts, now_us, passed=passed)
             case "snapshot" | "count":
                 return self._metric(test, facts[test.fact], now_us, passed=passed, badge=badge)
+            case "$gap" | "$sequence" | "$duration":
+                return _SUCCESSION[test.operator](self, test, facts, now_us, passed=passed)
             case "return_after_gap":
                 return _return(test, facts, passed=passed)
             case "tenure":

@@ -13,6 +13,7 @@ from worker.rules.operators import always
 from worker.rules.operators.calendar import Calendar
 from worker.rules.phrases import bounds, joined, moment, need_of, number, plain, plural
 from worker.rules.sentences import FIGURES, Words
+from worker.rules.succession import duration_taken, gap_taken, sequence_taken
 
 _AT_LEAST_ONE = (Check("$gte", 1),)
 
@@ -71,6 +72,12 @@ class Takes:
                 instant = test.fact == "at_us"
                 said = joined([_instant(check) for check in checks]) if instant else bounds(checks)
                 return f"{name} {said}{self._frame(match)}"
+            case "$gap":
+                return gap_taken(self._words, test, tail)
+            case "$sequence":
+                return sequence_taken(self._words, test, self._frame(match))
+            case "$duration":
+                return duration_taken(self._words, test, self._frame(match))
             case "return_after_gap":
                 return f"a login after {plural(need_of(checks), 'day')} without one"
             case "tenure":
