@@ -181,12 +181,18 @@ def within(operand: Mapping[str, Any], view: View) -> Verdict:
     ((amount, unit),) = re.findall(r"^(\d+)(s|min|h|d|w)$", operand["window"])
     length, named = timedelta(seconds=int(amount) * LENGTHS[unit[0]]), reads(operand["conditions"], view.world)
     verdicts: list[Verdict] = []
+    told: Verdict = False, {}
     for t in sorted({e.occurred_us for e in view.events if counted(e.type) or e.type in named}):
         end = instant(t)
         inside = view.keep(lambda e, end=end: end - length <= instant(e.occurred_us) <= end)
         verdicts.append(read(operand["conditions"], replace(inside, now=end)))
+        # Where none holds, the last instant of an event that the conditions look at is told; another one within looks
+        # at all.
+        every = "*" in named or "$withinTimeWindow" in str(operand["conditions"])
+        if any(e.type in named or (every and counted(e.type)) for e in view.events if e.occurred_us == t):
+            told = verdicts[-1]
     passing = [verdict for verdict in verdicts if verdict[0]]
-    return bool(passing), windowed((passing or verdicts or [(False, {})])[0 if passing else -1][1])
+    return bool(passing), windowed((passing[0] if passing else told)[1])
 
 
 def sequence(operand: Mapping[str, Any], view: View) -> Verdict:

@@ -124,7 +124,7 @@ durations = st.tuples(
 ).map(lambda parts: {**parts[0], **parts[1], **parts[2], **parts[3]})
 
 #: The operators that are drawn of those that came last.
-DRAWN: frozenset[str] = frozenset({"$gap", "$sequence", "$duration"})
+DRAWN: frozenset[str] = frozenset({"$gap", "$sequence", "$duration", "$pattern", "$withinTimeWindow"})
 
 operators = st.one_of(
     st.just({}),
@@ -172,9 +172,16 @@ SHAPES = {"$pattern": patterns, "$gap": gaps, "$sequence": sequences, "$duration
 
 
 @cache
-def flows(per: str | None = None, badges: tuple[str, ...] = ()) -> st.SearchStrategy[Json]:
-    """A flow of any shape, of a badge with this `per`; `badges` are those it may ask for."""
-    plain = [name for name in METRICS if name not in INSTANTS and (per or name not in PER_K)]
+def flows(per: str | None = None, badges: tuple[str, ...] = (), *, inside: bool = False) -> st.SearchStrategy[Json]:
+    """A flow of any shape, of a badge with this `per`; `badges` are those it may ask for.
+
+    With `inside` it may be the conditions of a `$withinTimeWindow`, which see no more than the badge's own events.
+    """
+    plain = [
+        name
+        for name in METRICS
+        if name not in INSTANTS and (name in PER_K if inside and per else per or name not in PER_K)
+    ]
     figures = st.dictionaries(of(plain), counts, min_size=1, max_size=2)
     instants = st.dictionaries(of(INSTANTS), edges, min_size=1, max_size=1)
     recent = st.tuples(bounds, tallies).map(lambda parts: {"$timeWindow": {**parts[0], "flow": parts[1]}})
@@ -185,7 +192,7 @@ def flows(per: str | None = None, badges: tuple[str, ...] = ()) -> st.SearchStra
         tallies,
         recent,
         st.tuples(tallies, recent).map(lambda parts: {"$and": list(parts)}),
-        keyed("snapshot", st.one_of(figures, instants)),
+        keyed("snapshot", figures if inside and per else st.one_of(figures, instants)),
         keyed("$timePeriod", periods),
         keyed("$aggregate", aggregates),
         *(keyed(word, operands) for word, operands in SHAPES.items() if word in DRAWN),
@@ -198,7 +205,7 @@ def flows(per: str | None = None, badges: tuple[str, ...] = ()) -> st.SearchStra
         window = st.tuples(bounds, days, inner).map(
             lambda parts: {"$timeWindow": {**parts[0], **parts[1], "flow": parts[2]}}
         )
-        within = st.tuples(_LENGTHS, inner).map(
+        within = st.tuples(_LENGTHS, inner if inside else flows(per, inside=True)).map(
             lambda parts: {"$withinTimeWindow": {"window": parts[0], "conditions": parts[1]}}
         )
         logic = [keyed("$and", listed), keyed("$or", listed), keyed("$not", inner)]

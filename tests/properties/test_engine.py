@@ -52,7 +52,7 @@ def assert_same_figures(found: Any, expected: dict[str, Any]) -> None:
     """Metadata agrees: the same keys, numbers by value, texts exactly."""
     assert set(found) == set(expected)
     for key, value in expected.items():
-        if isinstance(value, int | Fraction | Decimal):
+        if isinstance(value, int | float | Fraction | Decimal):
             gap = abs(Fraction(found[key]) - Fraction(value))
             assert gap <= Fraction(1, 10**9), (key, found[key], value)
         else:

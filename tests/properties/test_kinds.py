@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tests.unit.reading import read
 from worker.events import Event
 from worker.events.json_text import dumps
+from worker.rules import ir
 from worker.rules.ir import Bound, Fold, Match, Moment
 from worker.rules.operators import KINDS, TRAILS, memory, params_of
 from worker.rules.operators.calendar import FIXED, Calendar
@@ -25,9 +27,18 @@ PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "number": (("field", "n"),),
     "distinct": (("field", "n"),),
     "periods": (("period", "week"),),
+    "tally": (("period", "day"),),
     "first": (),
     "last": (),
 }
+
+
+def read_test(window: str, conditions: Any) -> Fold:
+    """The fold of a `$withinTimeWindow`."""
+    node = read({"$withinTimeWindow": {"window": window, "conditions": conditions}})
+    return next(ir.tests(node)).fold
+
+
 #: The parameters of each trail over events of types a and b.
 TRAIL_PARAMS: dict[str, st.SearchStrategy[tuple[tuple[str, Any], ...]]] = {
     "logins": st.just(()),
@@ -43,6 +54,22 @@ TRAIL_PARAMS: dict[str, st.SearchStrategy[tuple[tuple[str, Any], ...]]] = {
         st.sampled_from([("property", None), ("property", "n")]),
         st.sampled_from([("checks", ()), ("checks", (("$gte", 1),)), ("checks", (("$lte", Decimal("1.5")),))]),
         st.just(("unit", "days")),
+    ),
+    "within": st.sampled_from(
+        [
+            read_test(window, conditions).params
+            for window, conditions in (
+                ("24h", {"event": "a", "criteria": {"$eventCount": {"$gte": 2}}}),
+                ("2d", {"$and": [{"event": "a", "criteria": {"n": {"$gt": 0}}}, {"$not": {"event": "b"}}]}),
+                ("1w", {"$timePeriod": {"periodType": "day", "periodCount": {"$eq": 2}}}),
+                ("3d", {"$timeWindow": {"last": "1d", "flow": {"$gap": {"minGapHours": 12}}}}),
+                (
+                    "36h",
+                    {"event": "b", "criteria": {"timestamp": {"$lt": "$NOW(-12h)"}, "$distinctCount": {"field": "n"}}},
+                ),
+                ("4d", {"$withinTimeWindow": {"window": "1d", "conditions": {"$not": {"event": "a"}}}}),
+            )
+        ]
     ),
 }
 CALENDARS = (Calendar("UTC"), Calendar("Europe/Berlin"), Calendar("America/New_York"))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from worker.events.instants import format_instant
 from worker.rules.catalog.definitions import Badge
-from worker.rules.ir import All, Check, Frozen, Held, Match, Moment, Node, Not, Some, Test, Windowed
+from worker.rules.ir import All, Check, Frozen, Held, Match, Moment, Node, Not, Some, Test, Windowed, tests
 from worker.rules.operators import VERDICTS, always
 from worker.rules.operators.facts import Verdict, check_fact, figure
+from worker.rules.operators.within import WITHIN_TIME_WINDOW, conditions_alone
 from worker.rules.plan import Plan, Subject, figures, held_since, scope_name
-from worker.rules.sentences import Words, all_of, none_of, some_of
+from worker.rules.sentences import Words, all_of, none_of, some_of, within_window
 from worker.rules.state import UserState
 
 Json = dict[str, Any]
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,22 @@ class Reason:
 class _Reader:
     """Reads one badge's formula for one subject and context."""
 
-    def __init__(self, plan: Plan, badge: Badge, subject: Subject, context: str, words: Words) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        badge: Badge,
+        subject: Subject,
+        context: str,
+        words: Words,
+        facts_of: Callable[[Test], Facts] | None = None,
+    ) -> None:
+        """`facts_of` finds what a test looks at where that is not the subject's memory."""
         self.plan = plan
         self.badge = badge
         self.subject = subject
         self.context = context
         self.words = words
+        self.facts_of = facts_of or self._facts
         self.scope = scope_name(badge.per, context)
         self.now_us = subject.now_us
         self.calendar = subject.calendar
@@ -182,8 +194,39 @@ class _Reader:
             (below,),
         )
 
+    def _facts(self, test: Test) -> Facts:
+        return self.subject.facts(self.plan.sources(test), self.scope)
+
+    def _within(self, test: Test, facts: Facts) -> Reason:
+        """The conditions as of the instant at which they held first, else of the last one looked at."""
+        at_us, tested = facts["at_us"], facts["tested"]
+        conditions = conditions_alone(test)
+        numbers = {id(one): number for number, one in enumerate(tests(conditions))}
+        then = Subject(self.subject.state, self.now_us if at_us is None else at_us, self.calendar)
+        reader = _Reader(
+            self.plan, self.badge, then, self.context, self.words, lambda one: tested[numbers[id(one)]]
+        )  # fmt: skip
+        below = _placed(reader.read(conditions), test.path)
+        params, length = dict(test.params), dict(test.fold.params)["window"]
+        start, end = (None, None) if at_us is None else (format_instant(at_us - length), format_instant(at_us))
+        return Reason(
+            test.operator,
+            test.path,
+            facts["holds"],
+            within_window(params["window"], at_us, below.sentence, passed=facts["holds"]),
+            Fraction(1) if facts["holds"] else below.nearness * Fraction(99, 100),
+            below.actual,
+            below.bound,
+            {"within": params["window"], "start": start, "end": end},
+            below.events,
+            below.event_ids,
+            (below,),
+        )
+
     def _test(self, test: Test) -> Reason:
-        facts = self.subject.facts(self.plan.sources(test), self.scope)
+        facts = self.facts_of(test)
+        if test.operator == WITHIN_TIME_WINDOW.name:
+            return self._within(test, facts)
         if (verdict := VERDICTS.get(test.operator)) is not None:
             return self._decided(test, facts, verdict)
         value = facts[test.fact]
@@ -261,6 +304,12 @@ class _Reader:
             "start": format_instant(max(starts)) if starts else None,
             "end": format_instant(min(ends)) if ends else None,
         }
+
+
+def _placed(reason: Reason, base: str) -> Reason:
+    """A reason, and those below it, whose paths were counted from a place."""
+    children = tuple(_placed(child, base) for child in reason.children)
+    return replace(reason, path=base + reason.path, children=children)
 
 
 def _ids(facts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,12 +8,13 @@ than dataclasses: a catalog may hold a million nodes, and frozen dataclasses tak
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Context, Decimal
 from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 #: Event types that never count in "all of the user's events" unless named (decisions 10).
 NEVER_COUNTED = ("cron.", "badge.", "user.erased")
@@ -169,18 +170,54 @@ class Windowed(msgspec.Struct, frozen=True):
 Node = Test | Held | All | Some | Not | Windowed
 
 
-def tests(node: Node) -> Iterator[Test]:
-    """Every Test of a formula, in the order written."""
+def nodes(node: Node) -> Iterator[Node]:
+    """A formula and every node below it, in the order written; what a fold carries of another formula is not below."""
+    yield node
     match node:
-        case Test():
-            yield node
         case All(children=children) | Some(children=children):
             for child in children:
-                yield from tests(child)
+                yield from nodes(child)
         case Not(child=child) | Windowed(child=child):
-            yield from tests(child)
+            yield from nodes(child)
+
+
+def tests(node: Node) -> Iterator[Test]:
+    """Every Test of a formula, in the order written."""
+    return (one for one in nodes(node) if isinstance(one, Test))
+
+
+def changed(node: Node, change: Callable[[Test], Test]) -> Node:
+    """The formula with each of its Tests changed, all else as it is."""
+    match node:
+        case Test():
+            return change(node)
+        case All(children=children) | Some(children=children):
+            return replace(node, children=tuple(changed(child, change) for child in children))
+        case Not(child=child) | Windowed(child=child):
+            return replace(node, child=changed(child, change))
         case Held():
-            return
+            return node
+
+
+def conditions_of(fold: Fold) -> Node | None:
+    """The formula whose having held a fold remembers; None for every other kind of fold."""
+    found: Node | None = dict(fold.params)["conditions"] if fold.kind == "within" else None
+    return found
+
+
+def leaves(node: Node) -> Iterator[Test]:
+    """Every Test of a formula that looks at events itself: those of its conditions in place of one that has some."""
+    for test in tests(node):
+        conditions = conditions_of(test.fold)
+        if conditions is None:
+            yield test
+        else:
+            yield from leaves(conditions)
+
+
+def counted(event_type: str) -> bool:
+    """Whether events of this type are among "all of the user's events" (decisions 10)."""
+    return not any(event_type == name or (name[-1] == "." and event_type.startswith(name)) for name in NEVER_COUNTED)
 
 
 def canonical(value: Any) -> str:

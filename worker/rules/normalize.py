@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from worker.rules.ir import All, Check, Held, Node, Not, Some, Test, Windowed, tests
+from worker.rules.ir import All, Check, Held, Node, Not, Some, Test, Windowed, leaves
 from worker.rules.operators import KINDS, TRAILS, VERDICTS
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.facts import check_fact
@@ -139,4 +139,4 @@ def triggers(node: Node) -> frozenset[str]:
 
     A badge it requires is none of them: that badge's own triggers are the catalog's to add.
     """
-    return frozenset(name for test in tests(node) for name in test.fold.match.types or ("*",))
+    return frozenset(name for test in leaves(node) for name in test.fold.match.types or ("*",))

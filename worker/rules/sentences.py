@@ -14,6 +14,7 @@ from worker.rules import succession
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import Bound, Check, Match, Moment, Test
 from worker.rules.operators.calendar import MAX_US, MIN_US, Calendar
+from worker.rules.pattern_words import pattern_sentence
 from worker.rules.phrases import (
     INSTANT_BOUNDS,
     UNITS,
@@ -132,6 +133,9 @@ class Words:
                 return self._amount(test, facts["distinct_count"], lambda _: noun, now_us, passed=passed)
             case "$timePeriod":
                 return self._periods(test, facts["unique_period_count"], now_us, passed=passed)
+            case "$pattern":
+                frame = self.frame(test.fold.match, now_us)
+                return pattern_sentence(facts, dict(test.params), frame, passed=passed)
             case "$aggregate":
                 return self._aggregate(test, facts, now_us, passed=passed)
             case "snapshot" | "count":
@@ -259,6 +263,24 @@ def some_of(holding: int, total: int, first: str) -> str:
 def none_of(child: str, *, passed: bool) -> str:
     """The sentence of `$not`."""
     return f"Must not hold, and does not: {child}" if passed else f"Must not hold, but does: {child}"
+
+
+def within_window(length: str, at_us: int | None, child: str, *, passed: bool) -> str:
+    """The sentence of `$withinTimeWindow`, its length as it is written; `at_us` is the instant `child` speaks of."""
+    span = length_words(length)
+    if at_us is None:
+        return f"Never within {span}: {child}"
+    return (
+        f"Within {span} up to {moment(at_us)}: {child}"
+        if passed
+        else f"Never within {span}; closest up to {moment(at_us)}: {child}"
+    )
+
+
+def length_words(length: str) -> str:
+    """24 hours, for 24h."""
+    amount = length.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return plural(int(amount), UNITS[length[len(amount) :]])
 
 
 def _return(test: Test, facts: Facts, *, passed: bool) -> str:

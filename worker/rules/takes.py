@@ -11,8 +11,10 @@ from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import All, Check, Held, Match, Node, Not, Some, Test, Windowed
 from worker.rules.operators import always
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.within import conditions_alone
+from worker.rules.pattern_words import pattern_phrase
 from worker.rules.phrases import bounds, joined, moment, need_of, number, plain, plural
-from worker.rules.sentences import FIGURES, Words
+from worker.rules.sentences import FIGURES, Words, length_words
 from worker.rules.succession import duration_taken, gap_taken, sequence_taken
 
 _AT_LEAST_ONE = (Check("$gte", 1),)
@@ -64,6 +66,11 @@ class Takes:
             case "$timePeriod":
                 periods = f"{bounds(checks, counted=True)} different {params.get('period', 'period')}s"
                 return f"{self._many(match)}{tail} on {periods}"
+            case "$pattern":
+                return f"{self._many(match)}{tail} {pattern_phrase(params['period'], dict(test.params))}"
+            case "$withinTimeWindow":
+                length = length_words(dict(test.params)["window"])
+                return f"{self._inner(conditions_alone(test))} within {length}{self._frame(match)}"
             case "$aggregate":
                 figure = FIGURES.get(test.fact, "number of").lower()
                 return f"{figure} {params.get('field')} of {self._many(match)}{tail} {bounds(checks)}".rstrip()

@@ -11,7 +11,7 @@ from worker.rules.catalog.definitions import Badge
 from worker.rules.catalog.generators import Step, labelled, ladder_steps, tenure_steps, worded
 from worker.rules.catalog.names import CatalogNames
 from worker.rules.catalog.sections import KEY
-from worker.rules.ir import Node, tests
+from worker.rules.ir import Node, leaves
 from worker.rules.normalize import triggers as derived
 from worker.rules.operators.tenure import tenure_test
 from worker.rules.parse import parse_flow, parse_milestone
@@ -86,7 +86,7 @@ class BadgeReader:
 
     def _declared(self, formula: Node, per: str, path: str) -> None:
         """Every event type of the flow must declare the field that gives the context (decisions 11)."""
-        for test in tests(formula):
+        for test in leaves(formula):
             types = dict(test.fold.params).get("sequence", test.fold.match.types)
             if test.fold.per == per and types:
                 self._names.field(types, per, path)

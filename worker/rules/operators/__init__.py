@@ -41,40 +41,56 @@ from worker.rules.operators.facts import Verdict
 from worker.rules.operators.gap import GAP, gap_verdict
 from worker.rules.operators.gauge import Gauge
 from worker.rules.operators.kind import Kind, Trail
+from worker.rules.operators.latch import Within
 from worker.rules.operators.logic import AND, NOT, OR
 from worker.rules.operators.login import Logins
 from worker.rules.operators.moving import Moving
 from worker.rules.operators.number import Numbers
 from worker.rules.operators.pairs import Pairs
+from worker.rules.operators.pattern import PATTERN, pattern_verdict
 from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.periods import Periods
 from worker.rules.operators.place import Operator
 from worker.rules.operators.sequence import SEQUENCE
 from worker.rules.operators.snapshot import SNAPSHOT
 from worker.rules.operators.steps import Steps
+from worker.rules.operators.tally import Tally
 from worker.rules.operators.time_period import TIME_PERIOD
 from worker.rules.operators.time_window import TIME_WINDOW
+from worker.rules.operators.within import WITHIN_TIME_WINDOW, within_verdict
 
 FLOW_OPERATORS: Mapping[str, Operator] = {
     operator.name: operator
-    for operator in (TIME_PERIOD, GAP, SEQUENCE, DURATION, AGGREGATE, TIME_WINDOW, AND, OR, NOT, SNAPSHOT, BADGE)
+    for operator in (
+        *(TIME_PERIOD, PATTERN, GAP, SEQUENCE, DURATION, AGGREGATE, TIME_WINDOW, WITHIN_TIME_WINDOW),
+        *(AND, OR, NOT, SNAPSHOT, BADGE),
+    )
 }
 CRITERIA_OPERATORS: Mapping[str, Operator] = {
-    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, GAP, AGGREGATE, DISTINCT_COUNT)
+    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, PATTERN, GAP, AGGREGATE, DISTINCT_COUNT)
 }
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), First(), Last())
+    kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last())
 }
-TRAILS: Mapping[str, Trail] = {trail.name: trail for trail in (Logins(), Pauses(), Steps(), Pairs())}
 
-VERDICTS: Mapping[str, Verdict] = {GAP.name: gap_verdict, DURATION.name: duration_verdict}
+VERDICTS: Mapping[str, Verdict] = {
+    GAP.name: gap_verdict,
+    DURATION.name: duration_verdict,
+    PATTERN.name: pattern_verdict,
+    WITHIN_TIME_WINDOW.name: within_verdict,
+}
 
 
 def memory(fold: Fold) -> Kind | Trail:
     """What keeps this fold: its kind or trail, or a moving window around that."""
-    kept = KINDS.get(fold.kind) or TRAILS[fold.kind]
+    kept = KINDS.get(fold.kind) or TRAILS[fold.kind].of(dict(fold.params))
     return Moving(kept, fold.match.bounds, fold.cap) if fold.match.bounds else kept
+
+
+TRAILS: Mapping[str, Trail] = {
+    trail.name: trail for trail in (Logins(), Pauses(), Steps(), Pairs(), Within(memory, VERDICTS))
+}
 
 
 def always(test: Test) -> bool:

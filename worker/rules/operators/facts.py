@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -14,7 +14,32 @@ from worker.rules.operators.calendar import Calendar
 #: How a test whose thresholds are no checks of one fact is decided: from all facts of its fold, its own thresholds as
 #: written (`dict(test.params)`) and now, to whether it holds and what the award tells, in order: exact figures as facts
 #: are; what is None is not told. It may not hang on now alone: what time changes, a moving window's facts say.
-Verdict = Callable[[Mapping[str, Any], Mapping[str, Any], int, Calendar], tuple[bool, dict[str, Any]]]
+Verdict = Callable[[Mapping[str, Any], Mapping[str, Any], int, Calendar], tuple[bool, Mapping[str, Any]]]
+
+
+class Told(Mapping[Any, Any]):
+    """A mapping that is worked out when it is first read: what an award or an explanation tells, a verdict does not."""
+
+    __slots__ = ("_found", "_tell")
+
+    def __init__(self, tell: Callable[[], Mapping[Any, Any]]) -> None:
+        self._tell = tell
+        self._found: Mapping[Any, Any] | None = None
+
+    def _read(self) -> Mapping[Any, Any]:
+        if self._found is None:
+            self._found = self._tell()
+        return self._found
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
 
 #: Integers of as many digits stand in metadata as they are.
 _LONG = 10**38

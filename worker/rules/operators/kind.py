@@ -82,10 +82,14 @@ class Trail(ABC):
     """An ordered, bounded memory: valid for appends in order only; an older event rebuilds it from the log.
 
     None is the empty memory. `step` returns the very same object where an event changes nothing. `gather` of what
-    `note` gave for each of some events is the memory after stepping exactly these.
+    `note` gave for each of some events is a memory that states what the one after stepping exactly these does.
     """
 
     name: ClassVar[str]
+
+    def of(self, params: Mapping[str, Any]) -> Trail:  # noqa: ARG002 - for those that compile them
+        """This trail for folds with these parameters only, with what can be compiled of them compiled."""
+        return self
 
     @abstractmethod
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from worker.events.instants import parse_instant
@@ -17,6 +18,7 @@ _LOOK_BACK = re.compile(r"(-?[0-9]{1,9})([a-zA-Z]+)\Z")
 #: `m` is minutes in $NOW and months in a window (criteria decisions).
 _NOW_UNITS = {"s": "s", "m": "min", "h": "h", "d": "d", "w": "w", "M": "M", "y": "y"}
 _WINDOW_UNITS = {"d": "d", "w": "w", "m": "M", "q": "q", "y": "y"}
+_LENGTH_UNITS = {unit: unit for unit in ("s", "min", "h", "d", "w")}
 
 
 def read_instant(value: Any, place: Place) -> int | Moment | None:
@@ -55,15 +57,24 @@ def _moment(text: str) -> Moment | None:
 
 def read_look_back(value: Any, place: Place) -> Moment | None:
     """The beginning of a window that ends now: `30d`, `2w`, `1m` (a month), `1q`, `1y`."""
+    return _read_back(value, place, _WINDOW_UNITS, '"30d"; units d, w, m (months), q (quarters), y')
+
+
+def read_length(value: Any, place: Place) -> Moment | None:
+    """The beginning of a window of a fixed length that ends now: `90s`, `15min`, `24h`, `7d`, `2w`."""
+    return _read_back(value, place, _LENGTH_UNITS, '"24h"; units s, min, h, d, w')
+
+
+def _read_back(value: Any, place: Place, units: Mapping[str, str], example: str) -> Moment | None:
     found = _LOOK_BACK.match(value) if isinstance(value, str) else None
-    if found is not None and found[2] in _WINDOW_UNITS and int(found[1]) > 0:
-        return Moment(((-int(found[1]), _WINDOW_UNITS[found[2]]),))
+    if found is not None and found[2] in units and int(found[1]) > 0:
+        return Moment(((-int(found[1]), units[found[2]]),))
     code = "bad_window"
-    if not isinstance(value, str) or (found is not None and found[2] in _WINDOW_UNITS):
+    if not isinstance(value, str) or (found is not None and found[2] in units):
         code = "bad_operand"
     place.fault(
         code,
         f"{sentence(described(value))} is not the length of a window.",
-        'Write a whole number above 0 and a unit, such as "30d"; units d, w, m (months), q (quarters), y.',
+        f"Write a whole number above 0 and a unit, such as {example}.",
     )
     return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.rules.ir import Bound, Fold, Moment
 from worker.rules.operators.calendar import FIXED, MAX_US, MIN_US, Calendar
-from worker.rules.operators.kind import Kind, State, Stepper, Trail
+from worker.rules.operators.kind import Kind, Noter, State, Stepper, Trail
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -114,6 +114,9 @@ class Moving(Trail):
 
     def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
         return self.kind.note(event, params, calendar)
+
+    def noter(self, params: Mapping[str, Any]) -> Noter:
+        return self.kind.noter(params)
 
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
         return self.kind.gather(entries, params)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from worker.events.instants import format_instant
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
-from worker.rules.ir import Test, tests
+from worker.rules.ir import Test, counted, tests
 from worker.rules.normalize import true_on_empty
 from worker.rules.operators.calendar import Calendar
 from worker.rules.plan.dispatch import Check, Dispatch, Watch, filter_of
@@ -24,7 +24,6 @@ from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route
 from worker.rules.plan.timing import (
     UP,
     Threshold,
-    counted,
     covers,
     drift,
     thresholds,

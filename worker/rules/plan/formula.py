@@ -199,7 +199,7 @@ class Formulas:
             case Held():
                 return
 
-    def _decided(self, test: Test) -> Callable[[Subject, str], tuple[bool, dict[str, Any]]] | None:
+    def _decided(self, test: Test) -> Callable[[Subject, str], tuple[bool, Facts]] | None:
         """The verdict of a test that has one in place of checks."""
         verdict = VERDICTS.get(test.operator)
         if verdict is None:
@@ -209,7 +209,9 @@ class Formulas:
 
     def _shown(self, test: Test, prefix: str) -> Shown:
         if (decided := self._decided(test)) is not None:
-            return lambda subject, scope: ((prefix + key, value) for key, value in decided(subject, scope)[1].items())
+            return lambda subject, scope: (
+                (prefix + key.removeprefix(prefix), value) for key, value in decided(subject, scope)[1].items()
+            )
         source = self._source_of(test)
         keys = tuple((fact, prefix + key) for fact, key in test.shows)
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from worker.rules.ir import Fold, Match
+from worker.rules.ir import Fold, Match, canonical, conditions_of
 from worker.rules.plan.dispatch import json_key
 
 
 def fold_key(fold: Fold) -> Hashable:
     """Equal for folds that remember the same, as `Fold.id` is, without the cost of a hash over text."""
-    params = tuple((name, json_key(value)) for name, value in fold.params)
+    conditions = conditions_of(fold)
+    params = tuple((name, json_key(value)) for name, value in fold.params if value is not conditions)
+    if conditions is not None:
+        params += (("conditions", canonical(conditions)),)
     return (fold.kind, params, fold.match.bounds, fold.cap, gate_key(fold.match, fold.per))
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from worker.errors import AuthorError, Fault
 from worker.events.types import Event
-from worker.rules.ir import Fold, canonical
+from worker.rules.ir import Fold, Test, canonical, changed, conditions_of
 from worker.rules.operators import KINDS, params_of
 from worker.rules.operators import memory as keeper_of
 from worker.rules.operators.calendar import Calendar
@@ -21,7 +21,7 @@ from worker.rules.operators.moving import Moving
 from worker.rules.plan.formula import Source, Tally, facts_reader
 from worker.rules.plan.identity import fold_key
 from worker.rules.plan.model import FigureLadder, Memory, UnitLadder
-from worker.rules.plan.timing import Threshold, exact_number, is_unit, may_be_capped
+from worker.rules.plan.timing import Threshold, exact_number, is_unit, may_be_capped, thresholds
 from worker.rules.state import FoldState
 
 Step = Callable[[FoldState, Event, Calendar], FoldState]
@@ -79,8 +79,8 @@ class Keeping:
         """Caps what may be capped and gives every fold its memory; no fold is used for the first time afterwards."""
         memories: dict[str, Memory] = {}
         for kept in self._kept.values():
-            if not self._exact and not kept.whole and kept.enough > 0 and may_be_capped(kept.fold):
-                kept.fold = replace(kept.fold, cap=kept.enough)
+            if not self._exact:
+                kept.fold = _bounded(kept)
             memory = self._memory(kept)
             if memory.id in memories:
                 raise _collision(memory.fold, memories[memory.id].fold)
@@ -98,6 +98,28 @@ class Keeping:
             figures=figures,
             dependents=tuple(dict.fromkeys(kept.dependents)),
         )
+
+
+def _bounded(kept: Kept) -> Fold:
+    """The fold with all caps that change nothing: its own, and those of the folds of its conditions."""
+    fold = kept.fold
+    if not kept.whole and kept.enough > 0 and may_be_capped(fold):
+        return replace(fold, cap=kept.enough)
+    conditions = conditions_of(fold)
+    if conditions is None or (rungs := thresholds(conditions)) is None:
+        return fold
+    enough: dict[Hashable, int] = {}
+    for rung in rungs:
+        if not is_unit(rung.fold, rung.fact) or not may_be_capped(rung.fold):
+            return fold
+        key = fold_key(rung.fold)
+        enough[key] = max(enough.get(key, 0), whole_number(rung))
+
+    def capped(test: Test) -> Test:
+        return replace(test, fold=replace(test.fold, cap=enough.get(fold_key(test.fold)) or None))
+
+    bounded = changed(conditions, capped)
+    return replace(fold, params=tuple((name, bounded if name == "conditions" else one) for name, one in fold.params))
 
 
 def whole_number(found: Threshold) -> int:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
-from worker.rules.ir import Fold, Test
+from worker.rules.ir import Fold, Test, counted
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.values import lookup
 from worker.rules.plan.dispatch import Dispatch
 from worker.rules.plan.formula import Formulas, Judge, Shown, Source, Subject
-from worker.rules.plan.timing import counted
 from worker.rules.state import FoldState
 
 #: Longer values of a `per` field make no context (decisions 11).

@@ -12,7 +12,6 @@ from decimal import Decimal
 from fractions import Fraction
 
 from worker.rules.ir import (
-    NEVER_COUNTED,
     All,
     Bound,
     Check,
@@ -24,6 +23,7 @@ from worker.rules.ir import (
     Some,
     Test,
     Windowed,
+    counted,
 )
 from worker.rules.operators import KINDS, VERDICTS, always
 from worker.rules.operators.moving import may_cap, rises_with_now
@@ -50,11 +50,6 @@ class Threshold:
     fact: str
     number: Number
     strict: bool
-
-
-def counted(event_type: str) -> bool:
-    """Whether events of this type are among "all of the user's events" (decisions 10)."""
-    return not any(event_type == name or (name[-1] == "." and event_type.startswith(name)) for name in NEVER_COUNTED)
 
 
 def drift(node: Node) -> int:
