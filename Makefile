@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat requirements-dev.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check format lock acceptance acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-properties clean
+.PHONY: help install demo test lint types check format lock acceptance acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-properties acceptance-shuffled clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ lock: install ## Resolve the lock files again from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 
-acceptance: acceptance-properties acceptance-chaos acceptance-live-catalog acceptance-growth acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
+acceptance: acceptance-properties acceptance-shuffled acceptance-chaos acceptance-live-catalog acceptance-growth acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
 
 acceptance-chaos: install ## Kill workers, broker and database mid-stream and compare every award (BADGES_TEST_SEEDS=1-20)
 	@BADGES_TEST_REQUIRE=kafka,postgres BADGES_TEST_SEEDS=$${BADGES_TEST_SEEDS:-1-20} $(BIN)/pytest tests/acceptance -m chaos $(ARGS)
@@ -61,6 +61,9 @@ acceptance-growth: install ## Count the work of an event for 100,000 badges, 100
 
 acceptance-properties: install ## Hold the engine to the oracle with 2,000 examples a property, and fuzz the grammar (ARGS=part of a name)
 	@$(BIN)/python -m tests.acceptance.properties $(ARGS)
+
+acceptance-shuffled: install ## Send a community's events in five shuffled orders and compare every award (BADGES_TEST_SEEDS=1-5)
+	@BADGES_TEST_REQUIRE=kafka,postgres BADGES_TEST_SEEDS=$${BADGES_TEST_SEEDS:-1-5} $(BIN)/pytest tests/acceptance -m shuffled $(ARGS)
 
 acceptance-bench: install ## Measure the worker against the durable floor and hold every bound (ARGS=--quick for a look)
 	@$(BIN)/python -m tests.acceptance.bench $(ARGS)
