@@ -31,7 +31,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """A domain event of one user. (`user_id`, `source`, `id`) identifies it (decisions 1).
 
     `type` is canonical (aliases resolved); `occurred_us` is microseconds since the Unix epoch, UTC; numbers in
-    `payload` are int or Decimal; `payload_json` is the payload's JSON text.
+    `payload` are int or Decimal; `payload_json` is the payload's JSON text. `verdicts` are what the conditions in
+    JavaScript said, `yes`, `no` or `error` by their hash; None where none was asked (decisions 34).
     """
 
     user_id: str
@@ -41,6 +42,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     id: str
     payload: Mapping[str, Any]
     payload_json: str
+    verdicts: Mapping[str, str] | None = None
 
     @property
     def order(self) -> tuple[int, str, str]:

@@ -12,6 +12,7 @@ from worker.events.instants import format_instant
 from worker.rules.catalog.definitions import Badge
 from worker.rules.ir import All, Check, Frozen, Held, Match, Moment, Node, Not, Some, Test, Windowed, tests
 from worker.rules.operators import VERDICTS, always
+from worker.rules.operators.condition import CONDITION, answered
 from worker.rules.operators.facts import Verdict, check_fact, figure
 from worker.rules.operators.within import WITHIN_TIME_WINDOW, conditions_alone
 from worker.rules.plan import Plan, Subject, figures, held_since, scope_name
@@ -69,6 +70,7 @@ class Reason:
     event_ids: tuple[str, ...] = ()
     children: tuple[Reason, ...] = ()
     first_us: int | None = None
+    evaluated: bool = True
 
     def as_json(self) -> Json:
         """The node as command, API and panel show it."""
@@ -78,7 +80,7 @@ class Reason:
             "events": list(self.events),
             "actual": self.actual,
             "bound": self.bound,
-            "verdict": "passed" if self.passed else "not_passed",
+            "verdict": "passed" if self.passed else "not_passed" if self.evaluated else "not_evaluated",
             "sentence": self.sentence,
             "window": self.window,
             "event_ids": list(self.event_ids),
@@ -245,6 +247,7 @@ class _Reader:
             events=test.fold.match.types,
             event_ids=_ids(facts),
             first_us=facts.get("first_us"),
+            evaluated=test.operator != CONDITION.name or answered(facts),
         )
 
     def _decided(self, test: Test, facts: Mapping[str, Any], verdict: Verdict) -> Reason:

@@ -14,6 +14,7 @@ from worker.rules import succession
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import Bound, Check, Match, Moment, Test
 from worker.rules.operators.calendar import MAX_US, MIN_US, Calendar
+from worker.rules.operators.condition import PARKED_AFTER
 from worker.rules.pattern_words import pattern_sentence
 from worker.rules.phrases import (
     INSTANT_BOUNDS,
@@ -138,6 +139,8 @@ class Words:
                 return pattern_sentence(facts, dict(test.params), frame, passed=passed)
             case "$aggregate":
                 return self._aggregate(test, facts, now_us, passed=passed)
+            case "$condition":
+                return self._condition(test, facts, now_us, passed=passed)
             case "snapshot" | "count":
                 return self._metric(test, facts[test.fact], now_us, passed=passed, badge=badge)
             case "$gap" | "$sequence" | "$duration":
@@ -190,6 +193,23 @@ class Words:
             more = number(Fraction(need) - Fraction(value))
             return f"Total {field} {shown} of {number(need)}{frame}; {more} more to go"
         return f"{FIGURES[function]} {field} {shown}{frame}; {bounds(test.checks)} needed"
+
+    def _condition(self, test: Test, facts: Facts, now_us: int, *, passed: bool) -> str:
+        name, types = dict(test.params)["type"], test.fold.match.types
+        if passed:
+            return f"{name} said yes to {self.noun(types, 1)} of {self.day(facts['yes_us'])}"
+        tail = self.filter(test.fold.match) + self.frame(test.fold.match, now_us)
+        no, errors = facts["no_count"], facts["error_count"]
+        silent = errors + facts["unasked_count"]
+        who = self.noun(types, no + silent) + tail
+        if not no + silent:
+            return f"No {who}"
+        if not silent:
+            return f"{name} said no to {f'all {number(no)}' if no > 1 else 'the one'} {who}"
+        if not no and errors >= PARKED_AFTER:
+            return f"{name} is parked after {number(errors)} faults"
+        said = f"said no to {number(no)} and " if no else ""
+        return f"{name} {said}gave no answer to {number(silent)} of {number(no + silent)} {who}"
 
     def _metric(self, test: Test, value: Any, now_us: int, *, passed: bool, badge: Badge) -> str:
         name = dict(test.params)["metric"]

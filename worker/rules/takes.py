@@ -74,6 +74,8 @@ class Takes:
             case "$aggregate":
                 figure = FIGURES.get(test.fact, "number of").lower()
                 return f"{figure} {params.get('field')} of {self._many(match)}{tail} {bounds(checks)}".rstrip()
+            case "$condition":
+                return f"1 {self._words.noun(match.types, 1)} to which {dict(test.params)['type']} says yes{tail}"
             case "snapshot" | "count":
                 name = dict(test.params).get("metric", "")
                 instant = test.fact == "at_us"

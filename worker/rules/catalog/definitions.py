@@ -26,6 +26,15 @@ class Metric(msgspec.Struct, frozen=True):
     instant: bool = False
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """A condition type with the params of one use, asked by its hash; `source` is JavaScript, `params` JSON text."""
+
+    hash: str
+    name: str
+    source: str
+    params: str
+
+
 class Badge(msgspec.Struct, frozen=True):
     """One badge, however it was authored. `flow` is what the author wrote (JSON), `path` the pointer to its entry.
 
@@ -60,6 +69,7 @@ class Badge(msgspec.Struct, frozen=True):
 class Catalog:
     """A clean catalog. `document` is the merged document as JSON data, `options` the sections later rooms read.
 
+    `conditions` are those its flows ask for, by hash.
     `basis` is the version whose memories and tests this one still uses; None means its own.
     """
 
@@ -70,6 +80,7 @@ class Catalog:
     feb_29: Literal["feb_28", "mar_1"] = "feb_28"
     holidays: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
     document: Mapping[str, Any] = field(default_factory=dict)
     version: int = 0
     basis: int | None = None

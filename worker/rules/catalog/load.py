@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from worker.errors import AuthorError, Fault
 from worker.rules.catalog.badges_section import BadgeReader
+from worker.rules.catalog.conditions_section import ConditionTypes
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Document, Source, read_document
 from worker.rules.catalog.events_section import read_events
@@ -80,7 +81,8 @@ def _build(data: dict[str, Any], version: int) -> tuple[Catalog | None, list[Fau
     holidays = _holidays(data.get("holidays"))
     metrics = data.get("metrics")
     metric_names = tuple(metrics) if isinstance(metrics, Mapping) else ()
-    names = CatalogNames(dictionary, faults=faults, holidays=holidays, metrics=metric_names)
+    conditions = ConditionTypes(data.get("condition_types"), faults)
+    names = CatalogNames(dictionary, faults=faults, holidays=holidays, metrics=metric_names, conditions=conditions)
     read_metrics(metrics, names)
     feb_29: Literal["feb_28", "mar_1"] = "mar_1" if data.get("feb_29") == "mar_1" else "feb_28"
     badges = BadgeReader(names, feb_29=feb_29).read(data)
@@ -97,6 +99,7 @@ def _build(data: dict[str, Any], version: int) -> tuple[Catalog | None, list[Fau
         feb_29=feb_29,
         holidays=holidays,
         options=options,
+        conditions=conditions.used,
         document=data,
         version=version,
     )

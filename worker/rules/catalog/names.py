@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.errors import Fault
 from worker.events import Dictionary, EventType
+from worker.rules.catalog.conditions_section import ConditionTypes
 from worker.rules.catalog.definitions import Metric
 from worker.rules.catalog.nearest import Nearest
 from worker.rules.operators.place import shown
@@ -25,6 +26,7 @@ class CatalogNames:
         faults: list[Fault],
         holidays: Mapping[str, tuple[str, ...]],
         metrics: Collection[str] = (),
+        conditions: ConditionTypes | None = None,
     ) -> None:
         self.faults = faults
         self.per: str | None = None
@@ -34,6 +36,7 @@ class CatalogNames:
         self._dictionary = dictionary
         self._holidays = holidays
         self._metric_names = metrics
+        self._conditions = ConditionTypes(None, faults) if conditions is None else conditions
         self._near_metric = Nearest(metrics)
         self._near_badge: Nearest | None = None
         self._checked: set[tuple[tuple[str, ...], str]] = set()
@@ -102,6 +105,10 @@ class CatalogNames:
         remedy = f'Write "{close}".' if close else "Write the key of a badge of this catalog."
         self.faults.append(Fault("unknown_badge", path, f"There is no badge {shown(key)}.", remedy))
         return None
+
+    def condition(self, name: str, params: Mapping[str, Any], path: str) -> str | None:
+        """The hash of a condition type with these params; fault `bad_operand`."""
+        return self._conditions.use(name, params, path)
 
     def holidays(self, name: str) -> tuple[str, ...] | None:
         """The ISO dates of one of the catalog's holiday lists."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.errors import Fault
 from worker.rules.catalog.document import escape
 from worker.rules.catalog.names import CatalogNames
 
@@ -30,7 +29,6 @@ def read_options(data: Mapping[str, Any], names: CatalogNames) -> dict[str, Any]
             names.event_type(name, f"/retention/{escape(name)}"): length for name, length in kept.items() if name
         }
         found["retention"] = {name: length for name, length in resolved.items() if name is not None}
-    _repeated_names(data.get("condition_types"), names.faults)
     return found
 
 
@@ -40,14 +38,3 @@ def _zone(zone: Mapping[str, Any], names: CatalogNames) -> dict[str, Any]:
     if kind is not None and isinstance(field, str):
         names.field((kind,), field, "/user_timezone/field")
     return {"event": kind, "field": field}
-
-
-def _repeated_names(section: Any, faults: list[Fault]) -> None:
-    seen = set()
-    for index, entry in enumerate(section if isinstance(section, list) else ()):
-        name = entry.get("name") if isinstance(entry, Mapping) else None
-        if isinstance(name, str) and name in seen:
-            message = f'There is a condition type "{name[:60]}" already.'
-            faults.append(Fault("duplicate_key", f"/condition_types/{index}/name", message, "Choose another name."))
-        if isinstance(name, str):
-            seen.add(name)

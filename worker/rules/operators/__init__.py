@@ -31,6 +31,7 @@ from typing import Any
 from worker.rules.ir import Fold, Test
 from worker.rules.operators.aggregate import AGGREGATE
 from worker.rules.operators.badge import BADGE
+from worker.rules.operators.condition import CONDITION, Answers
 from worker.rules.operators.count import Count
 from worker.rules.operators.distinct import Distinct
 from worker.rules.operators.distinct_count import DISTINCT_COUNT
@@ -67,11 +68,11 @@ FLOW_OPERATORS: Mapping[str, Operator] = {
     )
 }
 CRITERIA_OPERATORS: Mapping[str, Operator] = {
-    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, PATTERN, GAP, AGGREGATE, DISTINCT_COUNT)
+    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, PATTERN, GAP, AGGREGATE, DISTINCT_COUNT, CONDITION)
 }
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last())
+    kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last(), Answers())
 }
 
 VERDICTS: Mapping[str, Verdict] = {

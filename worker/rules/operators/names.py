@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from worker.errors import Fault
 from worker.rules.ir import Fold
@@ -49,6 +49,9 @@ class Names(Protocol):
 
     def badge(self, key: str, path: str) -> str | None:
         """The key of a badge of this catalog; fault `unknown_badge` with the nearest key."""
+
+    def condition(self, name: str, params: Mapping[str, Any], path: str) -> str | None:
+        """The hash of a condition type with these params; fault `bad_operand` where it is none."""
 
     def holidays(self, name: str) -> tuple[str, ...] | None:
         """The ISO dates of one of the catalog's holiday lists; None (and no fault) where there is no such list."""

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from worker.events.instants import format_instant
 from worker.events.types import Event
-from worker.rules.catalog.definitions import Badge, Catalog
+from worker.rules.catalog.definitions import Badge, Catalog, Condition
 from worker.rules.ir import Test, counted, tests
 from worker.rules.normalize import true_on_empty
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.condition import Answers
 from worker.rules.plan.dispatch import Check, Dispatch, Watch, filter_of
 from worker.rules.plan.formula import Formulas, Source, Tally, mark_of, prerequisites
 from worker.rules.plan.identity import gate_key
@@ -98,7 +99,18 @@ class _Compiler:
             asked={key: tuple(numbers) for key, numbers in self.asked.items()},
             marked=frozenset(self.marked),
             exact=self.exact,
+            conditions=self._conditions(memories),
         )
+
+    def _conditions(self, memories: Iterable[Memory]) -> dict[str, tuple[Condition, ...]] | None:
+        """The conditions to ask about each event, by its type, whatever the filters: those may change, answers stay."""
+        found: dict[str, dict[str, Condition]] = defaultdict(dict)
+        for memory in memories:
+            if memory.fold.kind == Answers.name:
+                asked = self.catalog.conditions[dict(memory.fold.params)["condition"]]
+                for event_type in memory.fold.match.types:
+                    found[event_type][asked.hash] = asked
+        return {name: tuple(asked.values()) for name, asked in found.items()} or None
 
     def _chosen(self, only: Collection[str] | None) -> list[str]:
         if only is None:

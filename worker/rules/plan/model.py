@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from worker.events.types import Event
-from worker.rules.catalog.definitions import Badge, Catalog
+from worker.rules.catalog.definitions import Badge, Catalog, Condition
 from worker.rules.ir import Fold, Test, counted
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.values import lookup
@@ -195,6 +195,7 @@ class Plan:
     `numbers` finds a badge's goal. `exact` plans keep all of a moving window, so that an explanation shows true figures
     also above a threshold. `sources` finds what a test of one of the goals looks at. `asked` are the goals that ask
     whether a badge is held, for each badge asked for, tested or not; `marked` those asked for in other contexts.
+    `conditions` are to be asked, by event type, before an event is applied (None: there are none).
     """
 
     catalog: Catalog
@@ -210,6 +211,7 @@ class Plan:
     asked: Mapping[str, tuple[int, ...]]
     marked: frozenset[str]
     exact: bool = False
+    conditions: Mapping[str, tuple[Condition, ...]] | None = None
 
     @property
     def version(self) -> int:

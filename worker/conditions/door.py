@@ -1,0 +1,240 @@
+"""Asks conditions about events: what to ask, whom not to ask any more, what to make of a fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Self, TypeAlias
+
+import msgspec
+import structlog
+
+from worker.conditions.process import KILL_SECONDS, Child, Died, check_engine
+from worker.events import Event
+from worker.events.instants import format_instant
+from worker.rules.catalog.definitions import Condition
+from worker.rules.operators.condition import PARKED_AFTER
+
+log = structlog.get_logger(__name__)
+
+#: What to ask about the events of a type (`Plan.conditions`).
+Asked = Mapping[str, Sequence[Condition]]
+
+#: One request holds at most so many calls, and about so many bytes of events.
+REQUEST_CALLS: Final = 1_000
+REQUEST_BYTES: Final = 1024 * 1024
+#: After the child died it is asked carefully, so many calls: it then says after each where it is.
+CAREFUL_CALLS: Final = 100
+#: A call during which the child died is made so often before that is the condition's fault.
+TRIES: Final = 2
+
+#: Keys sorted: what a condition sees must not depend on how a producer or the database orders them.
+_encode: Final = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+@dataclass(slots=True)
+class Told:
+    """What the door did since it was last asked: verdicts by kind, faults by condition type, starts of the child."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+
+
+#: One call: the place of the event, and what is asked about it.
+_Call: TypeAlias = tuple[int, Condition]
+
+
+class Door:
+    """The one way to run conditions: a child process behind it, started when first asked and again after its end.
+
+    A condition type that fails ten times in a row is parked until its source changes: its events get the verdict
+    `error` unasked. `tell` is told of each fault, with the type's name and what was wrong.
+    """
+
+    def __init__(self, *, tell: Callable[[str, str], None] | None = None, kill_seconds: float = KILL_SECONDS) -> None:
+        check_engine()
+        self._child = Child(kill_seconds=kill_seconds)
+        self._lock = asyncio.Lock()
+        self._tell = tell
+        self._told = Told()
+        self._in_a_row: dict[tuple[str, str], int] = {}
+        self._faulted: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the child."""
+        await self._child.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the child's process; None where none runs."""
+        return self._child.pid
+
+    @property
+    def parked(self) -> list[str]:
+        """The names of the condition types that are not asked any more, sorted."""
+        return sorted(name for (name, _), count in self._in_a_row.items() if count >= PARKED_AFTER)
+
+    def told(self) -> Told:
+        """What was done since this was last asked."""
+        found, self._told = self._told, Told()
+        found.starts, self._child.starts = self._child.starts, 0
+        return found
+
+    async def judge(self, asked: Asked, events: Sequence[Event]) -> list[Event]:
+        """The events with their verdicts; one that has a verdict already keeps it. All of them then have a mapping.
+
+        No fault of a condition is raised: its verdict is `error`. Raises TransientError where no child can be started.
+        """
+        found: list[dict[str, str]] = [dict(event.verdicts or _NOTHING) for event in events]
+        calls = [
+            (index, condition)
+            for index, event in enumerate(events)
+            for condition in asked.get(event.type, ())
+            if condition.hash not in found[index]
+        ]
+        if calls:
+            async with self._lock:
+                try:
+                    await self._ask(calls, events, found)
+                except BaseException:
+                    await self._child.stop()  # what it was asked, nobody reads
+                    raise
+        return [
+            msgspec.structs.replace(event, verdicts=verdicts) for event, verdicts in zip(events, found, strict=True)
+        ]
+
+    async def check(self, sources: Sequence[str]) -> list[str | None]:
+        """For each source what is wrong with it as one JavaScript expression; None where nothing is."""
+        found: list[str | None] = []
+        async with self._lock:
+            while len(found) < len(sources):
+                left = sources[len(found) : len(found) + REQUEST_CALLS]
+                try:
+                    async for replies in self._child.request({"check": left, "careful": True}, len(left)):
+                        found += [None if reply is True else str(reply) for reply in replies]
+                except Died:
+                    await self._child.stop()
+                    found.append("it cannot be read in time")
+        return found
+
+    async def _ask(self, calls: Iterable[_Call], events: Sequence[Event], found: Sequence[dict[str, str]]) -> None:
+        """Write down the verdict of each call.
+
+        A child that dies is asked again from its last reply on, carefully: dies it again, the call it was at is to
+        blame, and the next child goes on behind that.
+        """
+        waiting, careful, parked = self._left(calls, found), False, -1
+        while waiting:
+            if parked != (parked := len(self.parked)):
+                waiting = self._left(waiting, found)
+                continue
+            batch = list(self._batch(waiting, events, CAREFUL_CALLS if careful else REQUEST_CALLS))
+            replies = self._child.request(self._request(batch, events, careful=careful), len(batch))
+            try:
+                async for bundle in replies:
+                    for reply in bundle:
+                        self._settle(waiting.popleft(), reply, found)
+                    if len(self.parked) > parked:
+                        break  # what was asked of it behind this is not waited for
+                else:
+                    careful = False
+                    continue
+            except Died:
+                if careful:
+                    self._settle(waiting.popleft(), "the process that ran it had to be ended", found)
+                careful = True
+            await replies.aclose()
+            await self._child.stop()
+
+    def _left(self, calls: Iterable[_Call], found: Sequence[dict[str, str]]) -> deque[_Call]:
+        """The calls that may still be made; what is asked of a parked type has its verdict at once."""
+        left: deque[_Call] = deque()
+        for call in calls:
+            if self._in_a_row and self._is_parked(call[1]):
+                self._settle(call, None, found)
+            else:
+                left.append(call)
+        return left
+
+    def _settle(self, call: _Call, reply: bool | str | None, found: Sequence[dict[str, str]]) -> None:
+        """Write down the verdict of one call; without a reply nobody was asked."""
+        index, condition = call
+        verdict = "error" if reply is None or self._is_parked(condition) else self._judged(condition, reply)
+        found[index][condition.hash] = verdict
+        self._told.verdicts[verdict] += 1
+
+    @staticmethod
+    def _batch(waiting: Iterable[_Call], events: Sequence[Event], most: int) -> Iterator[_Call]:
+        """The next calls, as many as one request holds."""
+        size, last = 0, -1
+        for call in islice(waiting, most):
+            if call[0] != last:
+                if size > REQUEST_BYTES:
+                    return
+                last = call[0]
+                size += len(events[last].payload_json)
+            yield call
+
+    def _request(self, batch: Sequence[_Call], events: Sequence[Event], *, careful: bool) -> dict[str, Any]:
+        numbers = {index: number for number, index in enumerate(dict.fromkeys(index for index, _ in batch))}
+        known = self._child.known
+        new = {condition.hash: condition for _, condition in batch if condition.hash not in known}
+        known.update(new)
+        return {
+            "conditions": [[one.hash, one.source, one.params] for one in new.values()],
+            "events": [text_of(events[index]) for index in numbers],
+            "careful": careful,
+            "calls": [[condition.hash, numbers[index]] for index, condition in batch],
+        }
+
+    def _judged(self, condition: Condition, reply: bool | str) -> str:
+        """The verdict; faults are counted, and after ten in a row the type is parked."""
+        kind = _kind(condition)
+        if isinstance(reply, bool):
+            self._in_a_row.pop(kind, None)
+            return "yes" if reply else "no"
+        self._told.faults[condition.name] += 1
+        if self._tell is not None:
+            self._tell(condition.name, reply)
+        count = self._in_a_row[kind] = self._in_a_row.get(kind, 0) + 1
+        # What a condition threw may hold anything of the event: only its kind is logged.
+        reason = reply.partition(":")[0]
+        if count == 1 and condition.name not in self._faulted:
+            self._faulted.add(condition.name)  # the first one only: the metric counts them
+            log.warning("condition_faulted", condition=condition.name, reason=reason)
+        elif count == PARKED_AFTER:
+            log.error("condition_parked", condition=condition.name, faults=count, reason=reason)
+        return "error"
+
+    def _is_parked(self, condition: Condition) -> bool:
+        return self._in_a_row.get(_kind(condition), 0) >= PARKED_AFTER
+
+
+def _kind(condition: Condition) -> tuple[str, str]:
+    """What is parked together: the type, whatever its params; a source that was mended is another one."""
+    return condition.name, condition.source
+
+
+def text_of(event: Event) -> str:
+    """The event as a condition sees it, JSON: id, type, user_id, occurred_at, source, payload."""
+    return _encode(
+        {
+            "id": event.id,
+            "type": event.type,
+            "user_id": event.user_id,
+            "occurred_at": format_instant(event.occurred_us),
+            "source": event.source,
+            "payload": event.payload,
+        }
+    ).decode()
