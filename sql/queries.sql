@@ -64,6 +64,20 @@ WITH batch AS (
 SELECT b.place FROM batch b JOIN fresh f ON f.user_id = b.user_id AND f.source = b.source AND f.id = b.id
 ORDER BY b.place;
 
+-- name: remember_judged
+-- The same, with what conditions said of each event.
+WITH batch AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
+        WITH ORDINALITY AS b (user_id, source, id, type, occurred_at, payload, verdicts, place)
+), fresh AS (
+    INSERT INTO events (user_id, source, id, type, occurred_at, payload, verdicts)
+    SELECT user_id, source, id, type, occurred_at, payload::jsonb, verdicts::jsonb FROM batch ORDER BY place
+    ON CONFLICT DO NOTHING
+    RETURNING user_id, source, id
+)
+SELECT b.place FROM batch b JOIN fresh f ON f.user_id = b.user_id AND f.source = b.source AND f.id = b.id
+ORDER BY b.place;
+
 -- name: conflicting
 -- Of events whose identity is logged, the places (from 1) of those that say something else; cron.* never do.
 SELECT b.place
@@ -76,7 +90,7 @@ ORDER BY b.place;
 
 -- name: log_page
 -- The next events of a user in order, after a key (instant, source, id).
-SELECT source, id, type, occurred_at, payload
+SELECT source, id, type, occurred_at, payload, verdicts
 FROM events
 WHERE user_id = $1 AND occurred_at >= $2 AND (occurred_at, source, id) > ($2, $3::text, $4::text)
 ORDER BY occurred_at, source, id
@@ -113,10 +127,10 @@ RETURNING user_id;
 -- name: log_tails
 -- The logged events of users after an instant, source and id each. The inner order has the index by time used, whatever
 -- the statistics say: by the key, all of a user's events would be read.
-SELECT w.user_id, e.source, e.id, e.type, e.occurred_at, e.payload
+SELECT w.user_id, e.source, e.id, e.type, e.occurred_at, e.payload, e.verdicts
 FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS w (user_id, newest_at, source, id)
 CROSS JOIN LATERAL (
-    SELECT source, id, type, occurred_at, payload FROM events
+    SELECT source, id, type, occurred_at, payload, verdicts FROM events
     WHERE user_id = w.user_id AND occurred_at >= w.newest_at
     ORDER BY occurred_at
 ) AS e
@@ -413,7 +427,7 @@ WHERE user_id = ANY($1::text[]) AND badge_key = ANY($2::text[]);
 
 -- name: events_among
 -- The next events of a row of users, user by user and in order, after a key (user, instant, source, id).
-SELECT user_id, source, id, type, occurred_at, payload
+SELECT user_id, source, id, type, occurred_at, payload, verdicts
 FROM events
 WHERE user_id >= $1 AND user_id <= $5 AND (user_id, occurred_at, source, id) > ($1, $2, $3::text, $4::text)
   AND ($6::text[] IS NULL OR type = ANY($6))

@@ -44,9 +44,11 @@ class Metrics:
         self.shared = shared
         self.badge = BoundedLabel()
         self.event_type = BoundedLabel()
+        self.condition = BoundedLabel()
         self._declare_stream()
         self._declare_awards()
         self._declare_outbox()
+        self._declare_conditions()
 
     def _declare_stream(self) -> None:
         self.records = self._counter("records", "Records read, by topic, whatever became of them", "topic")
@@ -123,6 +125,21 @@ class Metrics:
         )
         self.outbox_oldest_seconds = self._gauge(
             "outbox_oldest_seconds", "Age of the oldest row that waits to be published", "livemostrecent"
+        )
+
+    def _declare_conditions(self) -> None:
+        self.condition_verdicts = self._counter(
+            "condition_verdicts", "Answers of conditions in JavaScript: yes, no, or error for a fault", "verdict"
+        )
+        self.condition_faults = self._counter(
+            "condition_faults", "Faults of conditions in JavaScript, by condition type", "condition"
+        )
+        self.condition_starts = self._counter(
+            "condition_starts",
+            "Starts of the process that runs conditions in JavaScript: the first, and after each end",
+        )
+        self.conditions_parked = self._gauge(
+            "conditions_parked", "Condition types that are asked no more, after ten faults in a row", "livemax"
         )
 
     def _counter(self, name: str, explained: str, *labels: str) -> Counter:

@@ -30,6 +30,7 @@ PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "tally": (("period", "day"),),
     "first": (),
     "last": (),
+    "condition": (("condition", "h"),),
 }
 
 
@@ -85,16 +86,19 @@ numbers = st.one_of(
 payloads = st.one_of(
     st.just({}), st.fixed_dictionaries({"n": st.one_of(numbers, st.sampled_from(["x", "", None, True, ["x"]]))})
 )
+#: What a condition said of an event.
+verdicts = st.sampled_from([None, {}, {"h": "yes"}, {"h": "no"}, {"h": "error"}])
 
 
 @st.composite
 def histories(draw: st.DrawFn, least: int = 0) -> list[Event]:
     """Events of one user with different identities, in no particular order."""
-    rows = draw(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab"), payloads), min_size=least, max_size=12))
+    row = st.tuples(st.integers(0, 60), st.sampled_from("ab"), payloads, verdicts)
+    rows = draw(st.lists(row, min_size=least, max_size=12))
     apart = draw(st.sampled_from([6, 30, 240]))
     return [
-        Event("u", kind, START + steps * apart * HOUR, "", f"{index:03}", payload, dumps(payload))
-        for index, (steps, kind, payload) in enumerate(rows)
+        Event("u", kind, START + steps * apart * HOUR, "", f"{index:03}", payload, dumps(payload), said)
+        for index, (steps, kind, payload, said) in enumerate(rows)
     ]
 
 

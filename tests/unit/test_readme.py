@@ -54,12 +54,21 @@ def test_command_that_needs_no_service(line: str) -> None:
 
 def test_example_catalog_is_clean(tmp_path: Path) -> None:
     """The catalog in README has no fault and no warning."""
-    (text,) = blocks("yaml")
+    text, *_ = blocks("yaml")
     (tmp_path / "catalog.yaml").write_text(text)
     catalog, faults = read_catalog(read_sources(tmp_path))
     assert faults == []
     assert catalog is not None
     assert {badge.key for badge in catalog.badges} >= {"nice_question", "busy_week", "commentator_100"}
+
+
+def test_every_example_catalog_is_clean(tmp_path: Path) -> None:
+    """None of the catalogs in README has a fault or a warning."""
+    for number, text in enumerate(blocks("yaml")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "catalog.yaml").write_text(text)
+        assert read_catalog(read_sources(folder))[1] == []
 
 
 def test_example_event_is_one() -> None:
@@ -68,7 +77,7 @@ def test_example_event_is_one() -> None:
     event = json.loads(text)
     schema = json.loads((ROOT / "schemas" / "event.json").read_text())
     jsonschema_rs.validate(schema, event)
-    (catalog,) = blocks("yaml")
+    catalog, *_ = blocks("yaml")
     jsonschema_rs.validate(yaml.safe_load(catalog)["events"][event["type"]]["schema"], event["payload"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog
 from worker.app.comparing import Difference, against_head, difference, preview, readable
+from worker.app.conditions import judged, refuse_unasked, refuse_unsound, source_faults
 from worker.app.services import open_store, until_schema
 from worker.app.worker import Worker, observe_batch
 
@@ -15,11 +16,15 @@ __all__ = [
     "difference",
     "first_plan",
     "head_plan",
+    "judged",
     "observe_batch",
     "open_store",
     "preview",
     "put_in_force",
     "read_catalog",
     "readable",
+    "refuse_unasked",
+    "refuse_unsound",
+    "source_faults",
     "until_schema",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from worker.app.conditions import refuse_unasked, refuse_unsound
 from worker.config import Settings
 from worker.errors import AuthorError, OperatorError
 from worker.events import json_text
@@ -126,10 +127,12 @@ async def head_plan(store: PostgresStore) -> Plan | None:
 async def first_plan(store: PostgresStore, settings: Settings) -> Plan:
     """The plan to start with; a catalog file is applied only where the head and `CATALOG_MANAGED` let it."""
     if settings.catalog is not None:
-        _, _, digest = await asyncio.to_thread(read_catalog, settings.catalog)
+        catalog, _, digest = await asyncio.to_thread(read_catalog, settings.catalog)
         head = await store.catalog_head()
         managed_here = settings.catalog_managed == "file" and not await store.catalog_knows(digest)
         if head is None or managed_here:
+            refuse_unasked(catalog, settings)
+            await refuse_unsound(catalog, settings)
             version, _ = await apply_catalog(store, settings.catalog, applied_by="worker")
             log.info("catalog_applied", version=version, path=str(settings.catalog))
     plan = await head_plan(store)
@@ -138,4 +141,5 @@ async def first_plan(store: PostgresStore, settings: Settings) -> Plan:
             "The database holds no catalog.",
             help="run `badges catalog apply FILE`, or set BADGES_CATALOG to a catalog file for the first start",
         )
+    refuse_unasked(plan.catalog, settings)
     return plan

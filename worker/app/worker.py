@@ -16,6 +16,7 @@ import structlog
 from worker.app.catalog import first_plan, head_plan
 from worker.app.services import check_surroundings, open_store, subscription, until_schema
 from worker.app.silence import Silence
+from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import TransientError
 from worker.health import HealthServer
@@ -73,6 +74,7 @@ class Worker:
         self.member: Member | None = None
         self._consumer: Consumer | None = None
         self._relay: Relay | None = None
+        self._door: Door | None = None
         self._stop = asyncio.Event()
         self._beat = monotonic()
         self._unready: str | None = STARTING
@@ -106,7 +108,14 @@ class Worker:
                 return
             self._announce(plan)
             self._unready = "joining the consumer group"
-            applier = Applier(store, plan, self._limits(), cache=Cache(self.settings.cache_bytes))
+            self._door = Door() if self.settings.js == "on" else None
+            applier = Applier(
+                store,
+                plan,
+                self._limits(),
+                cache=Cache(self.settings.cache_bytes),
+                judge=None if self._door is None else self._door.judge,
+            )
             moved = self._reloading(store, applier)
             self.member = member = self._build_member(store, applier, moved)
             await check_topics(self.settings, (self.settings.award_topic, self.settings.dead_letter_topic))
@@ -166,6 +175,8 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=2.0)
+            if self._door is not None:
+                await self._door.close()
             log.info("worker_stopped")
 
     def _reloading(self, store: PostgresStore, applier: Applier) -> Callable[[int], Awaitable[None]]:
@@ -278,6 +289,8 @@ class Worker:
             self.metrics.db_pool_in_use.set(store.pool.get_size() - store.pool.get_idle_size())
             self._gauge_lag()
             self._gauge_silence()
+            if self._door is not None:
+                observe_conditions(self.metrics, self._door)
             await asyncio.sleep(GAUGE_SECONDS)
 
     def _gauge_lag(self) -> None:
@@ -327,6 +340,17 @@ class Worker:
             return self._unready
         halted = self.member.halted() if self.member is not None else {}
         return next(iter(halted.values()), None) or self._live()
+
+
+def observe_conditions(metrics: Metrics, door: Door) -> None:
+    """Count what was asked since this was last done."""
+    told = door.told()
+    metrics.condition_starts.inc(told.starts)
+    metrics.conditions_parked.set(len(door.parked))
+    for verdict, count in told.verdicts.items():
+        metrics.condition_verdicts.labels(verdict).inc(count)
+    for name, count in told.faults.items():
+        metrics.condition_faults.labels(metrics.condition(name)).inc(count)
 
 
 def observe_batch(metrics: Metrics, facts: BatchFacts, *, now: float) -> None:

@@ -63,7 +63,7 @@ def lint(ctx: click.Context, path: str, strict: bool, format: str) -> None:
     from worker.files import read_sources
     from worker.rules.catalog.load import read
 
-    reading = read(read_sources(path))
+    reading = _sound(read(read_sources(path)))
     if format == "json":
         emit([_row(fault) for fault in reading.faults], [], "json")
     elif format == "github":
@@ -129,6 +129,22 @@ def show(path: str | None, version: int | None, format: Format) -> None:
             "table",
         )
         click.echo(f"{_counts(found.document)}.")
+
+
+def _sound(reading: Reading) -> Reading:
+    """The reading with what the engine finds in the sources of condition types, where conditions may run."""
+    if not reading.document.data.get("condition_types"):
+        return reading
+    import asyncio
+    from dataclasses import replace
+
+    from worker.app import source_faults
+    from worker.config import load_settings
+
+    if load_settings().js == "off":
+        return reading
+    found = [reading.document.placed(fault) for fault in asyncio.run(source_faults(reading.document.data))]
+    return replace(reading, faults=[*reading.faults, *found], catalog=None if found else reading.catalog)
 
 
 def _stored(version: int | None) -> Catalog:

@@ -55,10 +55,12 @@ def apply(path: Path, expect_version: int | None, note: str) -> None:
 
 
 async def _apply(path: Path, settings: Settings, *, expected: int | None, note: str) -> None:
-    from worker.app import difference
+    from worker.app import difference, refuse_unasked, refuse_unsound
 
     async with catalog_store(settings) as store:
         found = await difference(store, path)
+        refuse_unasked(found.new, settings)
+        await refuse_unsound(found.new, settings)
         await _enforce(store, found, str(path), expected=expected, note=note)
 
 
@@ -121,7 +123,7 @@ def rollback(version: int, yes: bool, note: str) -> None:
 
 
 async def _rollback(version: int, settings: Settings, *, yes: bool, note: str) -> None:
-    from worker.app import against_head, readable
+    from worker.app import against_head, readable, refuse_unasked
     from worker.cli.comparison import change_lines, plan_line
 
     async with catalog_store(settings) as store:
@@ -133,6 +135,7 @@ async def _rollback(version: int, settings: Settings, *, yes: bool, note: str) -
             same = "it" if head.version == version else f"version {head.version}, with the same text,"
             raise OperatorError(f"Version {version} needs no roll-back: {same} rules. Nothing was changed.")
         catalog = await asyncio.to_thread(readable, stored)
+        refuse_unasked(catalog, settings)
         found = await against_head(store, catalog, stored.document, stored.hash)
         notice(f"Back to the text of version {version}, as version {head.version + 1}:")
         for line in change_lines(found, width=None):

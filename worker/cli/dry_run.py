@@ -64,6 +64,8 @@ def dry_run(
     _check_usage(events_path, requests_path, asked, database=database)
     catalog = load_catalog(read_sources(catalog_path))
     questions, histories, faults = _prepared(catalog, events_path, requests_path, asked)
+    if catalog.conditions:
+        questions, histories = _judged(catalog, questions, histories, stored=database)
     shown = format or ("table" if sys.stdout.isatty() else "jsonl")
     answered = _answered(DryRun(catalog), questions, histories)
     all_passed = True
@@ -120,6 +122,33 @@ def _prepared(
         catalog, user_id=user_id, badge_key=asked["badge_key"], context=asked["context"], at_us=at_us, event=event
     )
     return [one], histories, 0
+
+
+def _judged(
+    catalog: Catalog, questions: Sequence[Question], histories: Mapping[str, Sequence[Event]], *, stored: bool
+) -> tuple[list[Question], Mapping[str, Sequence[Event]]]:
+    """The same with what conditions in JavaScript say of the events that matter.
+
+    Where none may run, `stored` events stand with the answers that the log has; others are refused.
+    """
+    from dataclasses import replace
+
+    from worker.cli.histories import asked, by_user
+    from worker.config import load_settings
+    from worker.rules.plan import conditions_of
+
+    conditions = conditions_of(catalog, catalog.badges)
+    if conditions is None or (stored and load_settings().js == "off"):
+        return list(questions), histories
+    users = {one.user_id for one in questions}
+    extra = [one.event for one in questions if one.event is not None]
+    logged = [event for user_id in users for event in histories.get(user_id, ())]
+    found = asked(conditions, [*logged, *extra])
+    added = iter(found[len(logged) :])
+    return (
+        [one if one.event is None else replace(one, event=next(added)) for one in questions],
+        by_user(found[: len(logged)]),
+    )
 
 
 def _newest(events: Sequence[Event]) -> int:

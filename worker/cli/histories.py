@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from worker.errors import OperatorError
 from worker.events import Dictionary, Event, decode_line
 from worker.files import open_lines
 from worker.printable import printable
+from worker.rules.catalog.definitions import Condition
+from worker.rules.phrases import plural
 from worker.rules.rehearse import in_order
 
 #: After so many warnings the rest is only counted.
@@ -81,6 +83,24 @@ def by_user(events: Sequence[Event]) -> Mapping[str, Sequence[Event]]:
     found: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         found[event.user_id].append(event)
+    return found
+
+
+def asked(conditions: Mapping[str, Sequence[Condition]], events: Sequence[Event]) -> list[Event]:
+    """The events with what conditions in JavaScript say of them; faults are warnings. Refused where none may run."""
+    from worker.app import judged
+    from worker.config import load_settings
+
+    faults: Counter[tuple[str, str]] = Counter()
+
+    def tell(name: str, message: str) -> None:
+        faults[name, message] += 1
+
+    found = judged(conditions, events, load_settings(), tell=tell)
+    warnings = Warnings()
+    for (name, message), count in faults.items():
+        warnings.say(f"the condition {name} gave no answer to {plural(count, 'event')}: {message}")
+    warnings.close()
     return found
 
 

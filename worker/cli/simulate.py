@@ -54,7 +54,7 @@ def simulate(
     """
     import time
 
-    from worker.cli.histories import read_events
+    from worker.cli.histories import asked, read_events
     from worker.files import read_sources
     from worker.rules.catalog.load import load_catalog
     from worker.rules.plan import compile_plan
@@ -67,6 +67,8 @@ def simulate(
     events = read_events(events_path, catalog.dictionary)
     if until_us is not None:
         events = [event for event in events if event.occurred_us <= until_us]
+    if plan.conditions is not None:
+        events = asked(plan.conditions, events)
     awards = sorted(play(plan, events), key=lambda found: _place(found[0]))
     emit([_row(award, why) for award, why in awards], _COLUMNS, format or ("table" if sys.stdout.isatty() else "jsonl"))
     notice(_sum([award for award, _ in awards], events, time.monotonic() - started))

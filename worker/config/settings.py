@@ -127,7 +127,9 @@ class Settings(BaseSettings):
     oidc_issuer: str | None = _setting(None, "OpenID Connect: address of the issuer")
     oidc_client_id: str | None = _setting(None, "OpenID Connect: id of the client")
     oidc_client_secret: SecretStr | None = _setting(None, "OpenID Connect: secret of the client")
-    js: Annotated[Literal["off", "on"], BeforeValidator(_folded)] = _setting("off", "JavaScript condition types")
+    js: Annotated[Literal["off", "on"], BeforeValidator(_folded)] = _setting(
+        "off", "Conditions in JavaScript: `on` runs them, in a process of their own"
+    )
     rate_limit: Annotated[str, BeforeValidator(parse_rate)] = _setting("off", "HTTP requests of a token, as `100/s`")
 
     @property

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from time import monotonic
 
-from worker.errors import BadgesError
+from worker.errors import BadgesError, OperatorError
 from worker.events import Event, Record, Rejected, decode, json_text
 from worker.exchange import Claim, DeadLetter, Step
 from worker.pipeline.cache import CACHE_BYTES, Cache
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import dead_letter_message
-from worker.pipeline.protocols import Store, Transaction
+from worker.pipeline.protocols import Judge, Store, Transaction
 from worker.pipeline.users import TURN_EVENTS, Advance
+from worker.rules.catalog.definitions import Condition
 from worker.rules.plan import Plan
 
 #: How much of a dead letter is kept; the rest is read again by its coordinates (decisions 29).
@@ -152,12 +153,14 @@ class Applier:
         *,
         cache: Cache | None = None,
         clock: Callable[[], float] = monotonic,
+        judge: Judge | None = None,
     ) -> None:
         self.store = store
         self.plan = plan
         self.limits = limits
         self.cache = cache if cache is not None else Cache(CACHE_BYTES)
         self.clock = clock
+        self.judge = judge
 
     def use(self, plan: Plan) -> None:
         """Evaluate with this plan from the next batch on."""
@@ -177,7 +180,7 @@ class Applier:
     ) -> BatchFacts:
         """Apply records (in offset order, not empty) and move the partition past them; returns what happened.
 
-        1 decode; what is no event becomes a dead letter. Then, in one transaction:
+        1 decode; what is no event becomes a dead letter; ask conditions about the rest. Then, in one transaction:
         2 fence: token and offset must match; the catalog's head must be the plan's version
         3 remember the events; duplicates vanish; conflicts, and what was erased or is too old, become dead letters
         4 lock the users in sorted order, take their state from memory or read it
@@ -192,6 +195,8 @@ class Applier:
         facts = BatchFacts(last.topic, last.partition, last.offset + 1, records=len(records))
         facts.oldest_record_ms = min(record.timestamp_ms for record in records)
         decoded = await self._decode(claim, records, plan, refused or {}, facts)
+        if plan.conditions is not None:
+            await self._ask(plan.conditions, decoded)
         facts.decode_seconds = self.clock() - started
         step = Step(from_offset, last.offset + 1, last.offset, record_sha(last))
         advance: Advance | None = None
@@ -242,6 +247,17 @@ class Applier:
                 else:
                     letters.append(dead_letter(record, outcome, incarnation=incarnation))
         return _distinct(read, letters, facts)
+
+    async def _ask(self, conditions: Mapping[str, Sequence[Condition]], decoded: Decoded) -> None:
+        """Give the events what the conditions in JavaScript say of them (decisions 34)."""
+        if self.judge is None:
+            raise OperatorError(
+                "The catalog asks conditions in JavaScript, and BADGES_JS is off.",
+                help="set BADGES_JS=on, or apply a catalog whose badges ask none",
+            )
+        decoded.events = await self.judge(conditions, decoded.events)
+        rivals = await self.judge(conditions, [event for event, _ in decoded.rivals]) if decoded.rivals else []
+        decoded.rivals = [(event, record) for event, (_, record) in zip(rivals, decoded.rivals, strict=True)]
 
     async def _screen(self, transaction: Transaction, claim: Claim, decoded: Decoded) -> None:
         """Take out what must not come back (decisions 27, 28)."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from worker.events import Event, Record
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.rules.catalog.definitions import Condition
 from worker.rules.state import UserState
+
+
+class Judge(Protocol):
+    """Asks conditions in JavaScript, whatever runs them."""
+
+    def __call__(self, asked: Mapping[str, Sequence[Condition]], events: Sequence[Event], /) -> Awaitable[list[Event]]:
+        """The events with their verdicts (never None afterwards); `asked` is by event type. Raises TransientError."""
 
 
 class Transaction(Protocol):

@@ -17,11 +17,15 @@ BEFORE_ALL: Final[OrderKey] = (-62_135_596_800_000_000, "", "")
 
 #: What the log holds was read strictly once; PostgreSQL writes its numbers out in full, beyond the bounds of input.
 _read_payload = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+_read_verdicts = msgspec.json.Decoder(dict[str, str]).decode
 
 
-def logged_event(user_id: str, source: str, event_id: str, kind: str, occurred_us: int, payload: str) -> Event:
+def logged_event(
+    user_id: str, source: str, event_id: str, kind: str, occurred_us: int, payload: str, verdicts: str | None
+) -> Event:
     """The event of a row of the log; the columns in the order in which the queries name them."""
-    return Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload)
+    said = None if verdicts is None else _read_verdicts(verdicts)
+    return Event(user_id, kind, occurred_us, source, event_id, _read_payload(payload), payload, said)
 
 
 class HistoryTable(Database):

@@ -51,7 +51,7 @@ class PopulationTable(Database):
             yield [logged_event(*row) for row in rows]
             if len(rows) < _EVENTS:
                 return
-            user_id, source, event_id, _, occurred_us, _ = rows[-1]
+            user_id, source, event_id, _, occurred_us, *_ = rows[-1]
             after = (user_id, occurred_us, source, event_id)
 
     async def _read(self, name: str, *arguments: Any) -> list[asyncpg.Record]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
 from worker.events import Event
+from worker.events.json_text import dumps
 from worker.exchange import Remembered
 from worker.store.blobs import STATEMENT_BYTES, chunks
 from worker.store.session import Session
 
-Row: TypeAlias = tuple[str, str, str, str, int, str]
+Row: TypeAlias = tuple[Any, ...]
 
-_COLUMNS: Final = ("user_id", "source", "id", "type", "occurred_at", "payload")
+#: The last one only where conditions were asked about the batch.
+_COLUMNS: Final = ("user_id", "source", "id", "type", "occurred_at", "payload", "verdicts")
 #: Repeats come in runs (a producer sends again, a topic is replayed): after the second batch with repeats within so
 #: many, stay on the careful way until so many batches in a row had none.
 _MEMORY_BATCHES: Final = 16
@@ -50,9 +52,13 @@ async def remember(session: Session, events: Sequence[Event], path: WritePath) -
     Both ways give the same answer. COPY costs a third of the careful way, but one repeat undoes it: it then goes back
     to a savepoint, and this batch goes the careful way.
     """
-    rows = [(e.user_id, e.source, e.id, e.type, e.occurred_us, e.payload_json) for e in events]
-    if not rows:
+    if not events:
         return Remembered((), ())
+    rows: list[Row] = [(e.user_id, e.source, e.id, e.type, e.occurred_us, e.payload_json) for e in events]
+    if events[0].verdicts is not None:
+        rows = [
+            (*row, dumps(event.verdicts) if event.verdicts else None) for row, event in zip(rows, events, strict=True)
+        ]
     if not path.staged and len(rows) > _FEW and await _copied(session, rows):
         path.learn(repeats=False)
         return Remembered(range(len(rows)), ())
@@ -68,7 +74,7 @@ async def _copied(session: Session, rows: Sequence[Row]) -> bool:
     with session.door("remember"):
         await session.connection.execute("SAVEPOINT remember")
         try:
-            await session.connection.copy_records_to_table("events", records=rows, columns=_COLUMNS)
+            await session.connection.copy_records_to_table("events", records=rows, columns=_COLUMNS[: len(rows[0])])
         except asyncpg.UniqueViolationError:
             await session.connection.execute("ROLLBACK TO SAVEPOINT remember; RELEASE SAVEPOINT remember")
             return False
@@ -80,7 +86,8 @@ async def _staged(session: Session, rows: Sequence[Row]) -> list[int]:
     new: list[int] = []
     start = 0
     for part in chunks(rows, _size, STATEMENT_BYTES):
-        places = await session.rows("remember_staged", *zip(*part, strict=True))
+        judged = len(part[0]) == len(_COLUMNS)
+        places = await session.rows("remember_judged" if judged else "remember_staged", *zip(*part, strict=True))
         new += [start + place - 1 for (place,) in places]
         start += len(part)
     return new
@@ -89,7 +96,7 @@ async def _staged(session: Session, rows: Sequence[Row]) -> list[int]:
 async def _conflicts(session: Session, rows: Sequence[Row], known: Sequence[int]) -> list[int]:
     conflicts: list[int] = []
     for part in chunks(known, lambda index: _size(rows[index]), STATEMENT_BYTES):
-        places = await session.rows("conflicting", *zip(*(rows[index] for index in part), strict=True))
+        places = await session.rows("conflicting", *zip(*(rows[index][:6] for index in part), strict=True))
         conflicts += [part[place - 1] for (place,) in places]
     return conflicts
 

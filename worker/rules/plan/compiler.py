@@ -99,18 +99,8 @@ class _Compiler:
             asked={key: tuple(numbers) for key, numbers in self.asked.items()},
             marked=frozenset(self.marked),
             exact=self.exact,
-            conditions=self._conditions(memories),
+            conditions=conditions_of(self.catalog, chosen),
         )
-
-    def _conditions(self, memories: Iterable[Memory]) -> dict[str, tuple[Condition, ...]] | None:
-        """The conditions to ask about each event, by its type, whatever the filters: those may change, answers stay."""
-        found: dict[str, dict[str, Condition]] = defaultdict(dict)
-        for memory in memories:
-            if memory.fold.kind == Answers.name:
-                asked = self.catalog.conditions[dict(memory.fold.params)["condition"]]
-                for event_type in memory.fold.match.types:
-                    found[event_type][asked.hash] = asked
-        return {name: tuple(asked.values()) for name, asked in found.items()} or None
 
     def _chosen(self, only: Collection[str] | None) -> list[str]:
         if only is None:
@@ -292,6 +282,23 @@ class _Compiler:
             return counting
 
         return watch
+
+
+def conditions_of(catalog: Catalog, badges: Iterable[Badge]) -> dict[str, tuple[Condition, ...]] | None:
+    """What to ask about each event for these badges, by its type; None where nothing is to be asked.
+
+    Whatever the filters before a condition: those may change, and the answers stay with the events.
+    """
+    if not catalog.conditions:
+        return None
+    found: dict[str, dict[str, Condition]] = defaultdict(dict)
+    for badge in badges:
+        for test in tests(badge.formula):
+            if test.fold.kind == Answers.name:
+                asked = catalog.conditions[dict(test.fold.params)["condition"]]
+                for event_type in test.fold.match.types:
+                    found[event_type][asked.hash] = asked
+    return {name: tuple(asked.values()) for name, asked in found.items()} or None
 
 
 @dataclass(frozen=True, slots=True)
