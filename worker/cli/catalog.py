@@ -10,6 +10,7 @@ import click
 
 from worker.cli.catalog_apply import apply, rollback, versions
 from worker.cli.catalog_diff import diff
+from worker.cli.catalog_translate import translate
 from worker.cli.connections import catalog_store
 from worker.cli.output import Column, Format, emit, format_option
 from worker.errors import OperatorError
@@ -243,5 +244,5 @@ def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-for command in (diff, apply, versions, rollback):
+for command in (diff, apply, versions, rollback, translate):
     catalog.add_command(command)
