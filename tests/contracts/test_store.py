@@ -208,6 +208,23 @@ async def test_new_duplicate_and_conflict_in_one_batch(store: AnyStore) -> None:
     assert (list(found.new), list(found.conflicts)) == ([0, 3], [2, 4])
 
 
+@pytest.mark.parametrize("count", [2, 40])
+async def test_answers_are_kept_with_events(store: AnyStore, count: int) -> None:
+    """What conditions said of an event comes back with it, on both ways into the log; where nobody asked, nothing."""
+    said = [{"h": "yes", "k": "error"}, {}]
+    judged = [event("u1", f"{number:03}", verdicts=said[number % 2]) for number in range(count)]
+    await remember(store, *judged)
+    await remember(store, judged[0], event("u1", "new", verdicts={"h": "no"}))
+    await remember(store, event("u2", "plain"))
+    found = [one.verdicts or {} for one in await log_of(store, "u1")]
+    assert found == [*(said[number % 2] for number in range(count)), {"h": "no"}]
+    async with store.transaction() as transaction:
+        states = await transaction.lock(["u1", "u2"], version=1)
+        tails = await transaction.tails(states.values())
+    assert [one.verdicts or {} for one in tails["u1"]] == found
+    assert [one.verdicts for one in tails["u2"]] == [None]
+
+
 async def test_log_is_in_order(store: AnyStore) -> None:
     """A user's log comes by instant, then source, then id, by code point; other users' events are not in it."""
     mine = [

@@ -53,7 +53,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.door = Door(tell=lambda _, message: self.said.append(message))
+        self.door = Door(tell=lambda _, message, __: self.said.append(message))
 
     async def about(self, source: str, *events: Event, params: str = '{"min":10}') -> list[str]:
         """The verdicts of one condition on these events."""

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from worker.conditions import Door, check_engine
+import structlog
+
+from worker.conditions import Door, Tell, check_engine
 from worker.config import Settings
 from worker.errors import AuthorError, Fault, OperatorError
 from worker.events import Event
 from worker.rules.catalog.definitions import Catalog, Condition
+from worker.rules.operators.condition import PARKED_AFTER
 from worker.rules.plan import EVALUATED, conditions_of
+
+log = structlog.get_logger(__name__)
+
+
+class FaultLog:
+    """Logs a condition type's first fault, and that it is parked; the metric counts the others."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, name: str, message: str, in_a_row: int) -> None:
+        """One more fault. What a condition threw may hold anything of the event: only its kind is logged."""
+        reason = message.partition(":")[0]
+        if name not in self._seen:
+            self._seen.add(name)
+            log.warning("condition_faulted", condition=name, reason=reason)
+        if in_a_row == PARKED_AFTER:
+            log.error("condition_parked", condition=name, faults=in_a_row, reason=reason)
 
 
 def refuse_unasked(catalog: Catalog, settings: Settings) -> None:
@@ -62,7 +83,7 @@ def judged(
     events: Sequence[Event],
     settings: Settings,
     *,
-    tell: Callable[[str, str], None],
+    tell: Tell,
 ) -> list[Event]:
     """The events with their verdicts, for commands that play them; `tell` is told of each fault. Runs a loop."""
     _refuse(asked, settings)

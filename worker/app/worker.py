@@ -14,6 +14,7 @@ from time import monotonic, time
 import structlog
 
 from worker.app.catalog import first_plan, head_plan
+from worker.app.conditions import FaultLog
 from worker.app.services import check_surroundings, open_store, subscription, until_schema
 from worker.app.silence import Silence
 from worker.conditions import Door
@@ -108,7 +109,7 @@ class Worker:
                 return
             self._announce(plan)
             self._unready = "joining the consumer group"
-            self._door = Door() if self.settings.js == "on" else None
+            self._door = Door(tell=FaultLog()) if self.settings.js == "on" else None
             applier = Applier(
                 store,
                 plan,

@@ -93,7 +93,7 @@ def asked(conditions: Mapping[str, Sequence[Condition]], events: Sequence[Event]
 
     faults: Counter[tuple[str, str]] = Counter()
 
-    def tell(name: str, message: str) -> None:
+    def tell(name: str, message: str, _: int) -> None:
         faults[name, message] += 1
 
     found = judged(conditions, events, load_settings(), tell=tell)

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, Final, Self, TypeAlias
 
 import msgspec
-import structlog
 
 from worker.conditions.process import KILL_SECONDS, Child, Died, check_engine
 from worker.events import Event
@@ -18,10 +17,11 @@ from worker.events.instants import format_instant
 from worker.rules.catalog.definitions import Condition
 from worker.rules.operators.condition import PARKED_AFTER
 
-log = structlog.get_logger(__name__)
-
 #: What to ask about the events of a type (`Plan.conditions`).
 Asked = Mapping[str, Sequence[Condition]]
+
+#: Told of a fault: the condition type, what was wrong, the faults in a row.
+Tell: TypeAlias = Callable[[str, str, int], None]
 
 #: One request holds at most so many calls, and about so many bytes of events.
 REQUEST_CALLS: Final = 1_000
@@ -53,17 +53,16 @@ class Door:
     """The one way to run conditions: a child process behind it, started when first asked and again after its end.
 
     A condition type that fails ten times in a row is parked until its source changes: its events get the verdict
-    `error` unasked. `tell` is told of each fault, with the type's name and what was wrong.
+    `error` unasked. `tell` is told of each fault: the type's name, what was wrong, and how many there were in a row.
     """
 
-    def __init__(self, *, tell: Callable[[str, str], None] | None = None, kill_seconds: float = KILL_SECONDS) -> None:
+    def __init__(self, *, tell: Tell | None = None, kill_seconds: float = KILL_SECONDS) -> None:
         check_engine()
         self._child = Child(kill_seconds=kill_seconds)
         self._lock = asyncio.Lock()
         self._tell = tell
         self._told = Told()
         self._in_a_row: dict[tuple[str, str], int] = {}
-        self._faulted: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,16 +204,9 @@ class Door:
             self._in_a_row.pop(kind, None)
             return "yes" if reply else "no"
         self._told.faults[condition.name] += 1
-        if self._tell is not None:
-            self._tell(condition.name, reply)
         count = self._in_a_row[kind] = self._in_a_row.get(kind, 0) + 1
-        # What a condition threw may hold anything of the event: only its kind is logged.
-        reason = reply.partition(":")[0]
-        if count == 1 and condition.name not in self._faulted:
-            self._faulted.add(condition.name)  # the first one only: the metric counts them
-            log.warning("condition_faulted", condition=condition.name, reason=reason)
-        elif count == PARKED_AFTER:
-            log.error("condition_parked", condition=condition.name, faults=count, reason=reason)
+        if self._tell is not None:
+            self._tell(condition.name, reply, count)
         return "error"
 
     def _is_parked(self, condition: Condition) -> bool:

@@ -1,0 +1,97 @@
+"""Conditions in JavaScript through the whole worker: the award once, a child killed, a type parked, none where off."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.integration.test_worker import Rig, line, rig
+from tests.rig.waiting import until
+from worker import cli
+from worker.app import Worker
+from worker.errors import OperatorError
+
+__all__ = ["rig"]
+
+CATALOG = """
+version: 1
+events: {order.paid: {schema: {type: object, properties: {total: {type: number}, lines: {type: array}}}}}
+condition_types:
+  - name: big_order
+    source: "(event, params) => event.payload.total > params.min"
+    params: {type: object, required: [min], properties: {min: {type: number}}}
+  - {name: broken, source: "(event) => event.payload.nothing.at.all"}
+badges:
+  - {key: big, flow: {event: order.paid, criteria: {$condition: {type: big_order, params: {min: 100}}}}}
+  - {key: never, flow: {event: order.paid, criteria: {$condition: {type: broken}}}}
+"""
+
+
+def order(number: int, total: int) -> bytes:
+    """An order of u1."""
+    when = f"2026-03-01T10:00:{number:02}Z"
+    body: dict[str, Any] = {"id": f"o{number}", "type": "order.paid", "user_id": "u1", "occurred_at": when}
+    return line({**body, "payload": {"total": total}})
+
+
+async def test_an_award_by_a_condition(rig: Rig) -> None:
+    """A yes gives the award, once; the answers stand with the events; a killed child is replaced; a type is parked."""
+    (rig.folder / "catalog.yaml").write_text(CATALOG)
+    rig.settings = rig.settings.model_copy(update={"js": "on"})
+    async with rig.working() as worker:
+        await rig.produce(order(1, 50), order(2, 500), order(2, 500), order(3, 600))
+        await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the award")
+        door = worker._door
+        assert door is not None
+        assert door.pid is not None
+        os.kill(door.pid, signal.SIGKILL)
+        await rig.produce(*(order(number, number) for number in range(4, 14)))
+        found = await rig.until_rows(
+            "SELECT id, verdicts FROM events ORDER BY occurred_at", lambda rows: len(rows) == 13, "all events"
+        )
+        await until(lambda: worker.metrics.registry.get_sample_value("badges_conditions_parked") == 1, "parking")
+        value = worker.metrics.registry.get_sample_value
+        assert value("badges_condition_faults_total", {"condition": "broken"}) == 10
+        assert value("badges_condition_starts_total") == 2
+        assert value("badges_condition_verdicts_total", {"verdict": "yes"}) == 2
+        assert door.parked == ["broken"]
+    said = [sorted(_answers(row["verdicts"])) for row in found]
+    assert said == [["error", "no"], ["error", "yes"], ["error", "yes"], *[["error", "no"]] * 10]
+    (award,) = await rig.rows("SELECT badge_key, trigger_id, metadata FROM user_badges")
+    assert (award["badge_key"], award["trigger_id"]) == ("big", "o2")
+    assert '"condition_event_id": "o2"' in award["metadata"]
+
+
+def _answers(verdicts: str) -> list[str]:
+    import json
+
+    return list(json.loads(verdicts).values())
+
+
+async def test_off_is_said_at_the_start(rig: Rig) -> None:
+    """Without BADGES_JS=on a worker refuses to start with a catalog whose badges ask conditions."""
+    (rig.folder / "catalog.yaml").write_text(CATALOG)
+    with pytest.raises(OperatorError, match=r"big_order, broken.*BADGES_JS is off"):
+        await Worker(rig.settings).run()
+    assert await rig.rows("SELECT 1 FROM catalog_versions") == []
+
+
+def test_apply_is_refused_in_words(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`catalog apply` refuses where conditions may not run, and where a source is no JavaScript; else it applies."""
+    file = rig.folder / "catalog.yaml"
+    file.write_text(CATALOG)
+    monkeypatch.setenv("BADGES_DATABASE_URL", rig.settings.dsn)
+    monkeypatch.setenv("BADGES_ALLOW_INSECURE", "fsync")
+    assert cli.main(["catalog", "apply", str(file)]) == 1
+    assert "BADGES_JS is off" in capsys.readouterr().err
+    monkeypatch.setenv("BADGES_JS", "on")
+    file.write_text(CATALOG.replace("nothing.at.all", "nothing."))
+    assert cli.main(["catalog", "apply", str(file)]) == 1
+    assert "bad_operand /condition_types/1/source" in capsys.readouterr().err
+    file.write_text(CATALOG)
+    assert cli.main(["catalog", "apply", str(file)]) == 0
