@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import jsonschema_rs
 import pytest
 
 from tests.unit.test_conformance import NOT_BUILT, words
+from worker.conditions import Asked, Door
 from worker.events import Event, format_instant, parse_instant
 from worker.events.json_text import JsonFault, dumps, loads
 from worker.rules.catalog import yaml_source
@@ -64,6 +66,12 @@ def history(example: dict[str, Any], catalog: Catalog) -> Iterator[Event]:
         yield Event("u", known.name, parse_instant(f"{day}T{hour}:00Z"), "", f"{number:04}", payload, dumps(payload))
 
 
+async def judged(asked: Asked, events: list[Event]) -> list[Event]:
+    """The events with what the example's conditions say of them."""
+    async with Door() as door:
+        return await door.judge(asked, events)
+
+
 def value_of(text: str) -> Any:
     try:
         return loads(text)
@@ -76,6 +84,8 @@ def test_an_example_has_the_answer_it_says(example: dict[str, Any]) -> None:
     """Playing an example's history gives its badges at the times it says, with the figures and the words it says."""
     catalog = catalog_from_document(document(example), 1)
     events = list(history(example, catalog))
+    if (asked := compile_plan(catalog).conditions) is not None:
+        events = asyncio.run(judged(asked, events))
     awards = list(simulate(compile_plan(catalog), events))
     earned = {award.badge_key: format_instant(award.awarded_us)[:16].replace("T", " ") for award, _ in awards}
     expected = example["earned"]

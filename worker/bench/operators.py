@@ -90,6 +90,7 @@ _STEADY: Final = {"pattern": "consistent", "periodType": "day", "minPeriods": 10
 _RISE: Final = {"pattern": "increasing", "periodType": "day", "minIncreasePct": 10**6}
 _FALL: Final = {"pattern": "decreasing", "periodType": "day", "maxDecreasePct": 0.001}
 _METRIC: Final = {"metrics": {"done": {"count": "a.done"}}}
+_ASKED: Final = {"condition_types": [{"name": "asked", "source": "() => true"}]}
 _NOBODY: Final = {"badges": [{"key": "nobody", "flow": _leaf(eventCount=_MANY)}]}
 
 #: At least one for each operator that authors may write.
@@ -98,6 +99,7 @@ CASES: Final = (
     Case("$timePeriod", "so many days", _leaf(timePeriod=_DAYS_OF)),
     Case("$distinctCount", "so many different values", _leaf(distinctCount={"field": "item", **_MANY})),
     Case("$aggregate", "a sum", _leaf(aggregate=_SUM)),
+    Case("$condition", "an answer that came with the event", _leaf(condition={"type": "asked"}), sections=_ASKED),
     Case("$gap", "a longest pause", {"$gap": {"maxGapHours": 0.001}}),
     Case("$pattern", "steady days", {"$pattern": _STEADY}),
     Case("$pattern", "rising days", {"$pattern": _RISE}),

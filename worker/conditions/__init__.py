@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from worker.conditions.door import Door, Tell, Told
+from worker.conditions.door import Asked, Door, Tell, Told
 from worker.conditions.process import check_engine
 
-__all__ = ["Door", "Tell", "Told", "check_engine"]
+__all__ = ["Asked", "Door", "Tell", "Told", "check_engine"]
