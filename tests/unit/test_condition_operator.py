@@ -125,6 +125,16 @@ def test_a_window_around_it() -> None:
     assert answer(found, "no", "no", "yes", "no").passed
 
 
+def test_within_a_window_of_any_time() -> None:
+    """Inside $withinTimeWindow a condition is asked as well, about the events of the window."""
+    inside = f"{{$and: [{{event: order.paid, criteria: {USE}}}, {{event: order.paid, criteria: {{total: 3}}}}]}}"
+    flow = f"{{$withinTimeWindow: {{window: 1d, conditions: {inside}}}}}"
+    found = catalog(text=TEXT.replace("{event: order.paid, criteria: USE}", flow))
+    assert [*(compile_plan(found).conditions or {})] == ["order.paid"]
+    assert not answer(found, "no", "yes", "no", "no").passed
+    assert answer(found, "no", "no", "yes", "no").passed
+
+
 def test_the_hash_is_of_source_and_params() -> None:
     """Another source or other params is another condition and another fold; another name or spelling is not."""
     base = catalog()

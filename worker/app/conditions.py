@@ -14,7 +14,7 @@ from worker.errors import AuthorError, Fault, OperatorError
 from worker.events import Event
 from worker.rules.catalog.definitions import Catalog, Condition
 from worker.rules.operators.condition import PARKED_AFTER
-from worker.rules.plan import EVALUATED, conditions_of
+from worker.rules.plan import EVALUATED, asked_conditions
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class FaultLog:
 
 def refuse_unasked(catalog: Catalog, settings: Settings) -> None:
     """Raises OperatorError where badges of the catalog ask conditions and none may run, or no engine is there."""
-    asked = conditions_of(catalog, (badge for badge in catalog.badges if badge.status in EVALUATED))
+    asked = asked_conditions(catalog, (badge for badge in catalog.badges if badge.status in EVALUATED))
     if asked is not None:
         _refuse(asked, settings)
 

@@ -135,9 +135,9 @@ def _judged(
 
     from worker.cli.histories import asked, by_user
     from worker.config import load_settings
-    from worker.rules.plan import conditions_of
+    from worker.rules.plan import asked_conditions
 
-    conditions = conditions_of(catalog, catalog.badges)
+    conditions = asked_conditions(catalog, catalog.badges)
     if conditions is None or (stored and load_settings().js == "off"):
         return list(questions), histories
     users = {one.user_id for one in questions}

@@ -68,11 +68,13 @@ FLOW_OPERATORS: Mapping[str, Operator] = {
     )
 }
 CRITERIA_OPERATORS: Mapping[str, Operator] = {
-    operator.name: operator for operator in (EVENT_COUNT, TIME_PERIOD, PATTERN, GAP, AGGREGATE, DISTINCT_COUNT, CONDITION)
+    operator.name: operator
+    for operator in (EVENT_COUNT, TIME_PERIOD, PATTERN, GAP, AGGREGATE, DISTINCT_COUNT, CONDITION)
 }
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last(), Answers())
+    kind.name: kind
+    for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last(), Answers())
 }
 
 VERDICTS: Mapping[str, Verdict] = {

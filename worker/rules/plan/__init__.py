@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from worker.rules.ir import counted
 from worker.rules.plan.builds import meaning, needs_build
-from worker.rules.plan.compiler import EVALUATED, compile_plan, conditions_of
+from worker.rules.plan.compiler import EVALUATED, asked_conditions, compile_plan
 from worker.rules.plan.formula import Source, Subject, Tally, figures, held_since, mark_of, prerequisites
 from worker.rules.plan.identity import fold_key
 from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route, context_of, scope_name, scope_of
@@ -24,8 +24,8 @@ __all__ = [
     "Source",
     "Subject",
     "Tally",
+    "asked_conditions",
     "compile_plan",
-    "conditions_of",
     "context_of",
     "counted",
     "figures",

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from worker.events.instants import format_instant
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog, Condition
-from worker.rules.ir import Test, counted, tests
+from worker.rules.ir import Test, counted, leaves, tests
 from worker.rules.normalize import true_on_empty
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.condition import Answers
@@ -99,7 +99,7 @@ class _Compiler:
             asked={key: tuple(numbers) for key, numbers in self.asked.items()},
             marked=frozenset(self.marked),
             exact=self.exact,
-            conditions=conditions_of(self.catalog, chosen),
+            conditions=asked_conditions(self.catalog, chosen),
         )
 
     def _chosen(self, only: Collection[str] | None) -> list[str]:
@@ -284,7 +284,7 @@ class _Compiler:
         return watch
 
 
-def conditions_of(catalog: Catalog, badges: Iterable[Badge]) -> dict[str, tuple[Condition, ...]] | None:
+def asked_conditions(catalog: Catalog, badges: Iterable[Badge]) -> dict[str, tuple[Condition, ...]] | None:
     """What to ask about each event for these badges, by its type; None where nothing is to be asked.
 
     Whatever the filters before a condition: those may change, and the answers stay with the events.
@@ -293,7 +293,7 @@ def conditions_of(catalog: Catalog, badges: Iterable[Badge]) -> dict[str, tuple[
         return None
     found: dict[str, dict[str, Condition]] = defaultdict(dict)
     for badge in badges:
-        for test in tests(badge.formula):
+        for test in leaves(badge.formula):
             if test.fold.kind == Answers.name:
                 asked = catalog.conditions[dict(test.fold.params)["condition"]]
                 for event_type in test.fold.match.types:
