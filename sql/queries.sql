@@ -374,6 +374,24 @@ SET after = coalesce($2, after), users = users + $3, awards = awards + $4, moved
     done_at = CASE WHEN $2 IS NULL THEN clock_timestamp() END
 WHERE version = $1;
 
+-- name: log_exceeds
+-- Whether a user's log has more events than so many.
+SELECT count(*) > $2 AS longer FROM (SELECT 1 FROM events WHERE user_id = $1 LIMIT $2 + 1) AS e;
+
+-- name: queue_users
+-- Note users as to be folded again; those noted already stay as they are.
+INSERT INTO recompute_queue (user_id, version)
+SELECT user_id, $2 FROM unnest($1::text[]) AS u (user_id)
+ON CONFLICT DO NOTHING;
+
+-- name: queued_users
+-- The users who wait the longest to be folded again, but for those whom another transaction has in hand.
+SELECT user_id, version FROM recompute_queue ORDER BY queued_at, user_id LIMIT $1 FOR UPDATE SKIP LOCKED;
+
+-- name: unqueue_users
+-- Strike users off.
+DELETE FROM recompute_queue WHERE user_id = ANY ($1::text[]);
+
 -- name: insert_badges
 -- Give ids to badges that have none, in order of their place in the catalog.
 INSERT INTO badges (key, kind, family, label, description, tier, sort_score, status, catalog_version)

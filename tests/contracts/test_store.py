@@ -636,3 +636,46 @@ async def test_nothing_to_do_is_done(store: AnyStore) -> None:
         await transaction.grant([])
         await transaction.publish("awards", [])
         await transaction.bury([])
+
+
+async def test_queue_of_users(store: AnyStore) -> None:
+    """Users are noted once, with the version of then; who is in hand is nobody else's; who is struck off is gone."""
+    async with store.transaction() as transaction:
+        await transaction.lock(["b", "a"], version=1)
+        await transaction.queue(["b"], 1)
+        assert not await transaction.log_exceeds("b", 0)
+    async with store.transaction() as transaction:
+        await transaction.lock(["b", "a"], version=1)
+        await transaction.queue(["a", "b"], 2)
+    async with store.transaction() as one, store.transaction() as other:
+        assert await one.queued(1) == [("b", 1)]
+        assert await other.queued(5) == [("a", 2)]
+        await one.unqueue(["b"])
+    async with store.transaction() as transaction:
+        assert await transaction.queued(5) == [("a", 2)]
+
+
+async def test_queue_is_as_it_was_where_the_batch_failed(store: AnyStore) -> None:
+    """What a transaction that was undone noted or struck off counts for nothing."""
+    async with store.transaction() as transaction:
+        await transaction.lock(["a", "b"], version=1)
+        await transaction.queue(["a"], 1)
+    with pytest.raises(RuntimeError, match="undone"):
+        async with store.transaction() as transaction:
+            await transaction.lock(["a", "b"], version=1)
+            await transaction.queue(["b"], 1)
+            await transaction.unqueue(["a"])
+            raise RuntimeError("undone")
+    async with store.transaction() as transaction:
+        assert await transaction.queued(5) == [("a", 1)]
+
+
+async def test_length_of_a_log(store: AnyStore) -> None:
+    """A log exceeds every number below its length, the transaction's own events counted."""
+    async with store.transaction() as transaction:
+        await transaction.remember([event("u", "1"), event("u", "2")])
+        await transaction.lock(["u"], version=1)
+        assert await transaction.log_exceeds("u", 1)
+        assert not await transaction.log_exceeds("u", 2)
+        with pytest.raises(RuntimeError, match="without"):
+            await transaction.log_exceeds("v", 2)

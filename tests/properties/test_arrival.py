@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace as replace_limits
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.strategies import catalogs, histories
 from worker.events import Event, Record, format_instant, json_text
 from worker.pipeline import users
 from worker.pipeline.batch import Applier
+from worker.pipeline.build import Build
 from worker.pipeline.cache import Cache
 from worker.pipeline.facts import Limits
 from worker.rules import evaluate
@@ -54,12 +56,14 @@ def record(offset: int, event: Event) -> Record:
     return Record("events", 0, offset, WRITTEN, event.user_id.encode(), json_text.dumps(value).encode())
 
 
-async def taken(plan: Plan, events: Sequence[Event], cuts: Sequence[int], lost: set[int]) -> MemoryStore:
+async def taken(
+    plan: Plan, events: Sequence[Event], cuts: Sequence[int], lost: set[int], limits: Limits = LIMITS
+) -> MemoryStore:
     """The store after the events, in batches; before some of these the process is lost with all it has in memory."""
     store, applier, claim = MemoryStore(), None, None
     for number, (begin, end) in enumerate(pairwise([0, *cuts, len(events)])):
         if applier is None or claim is None or number in lost:
-            applier = Applier(store, plan, LIMITS, cache=Cache(1 << 30))
+            applier = Applier(store, plan, limits, cache=Cache(1 << 30))
             claim = await store.claim("events", 0, generation=number + 1, owner=f"w{number}", start_offset=0)
         assert claim is not None
         records = [record(begin + index, event) for index, event in enumerate(events[begin:end])]
@@ -116,3 +120,49 @@ async def recovered(plan: Plan, store: MemoryStore) -> Any:
 def plain(scopes: dict[str, Any]) -> Any:
     """Memory as it compares: JSON-like, scopes without memory left out."""
     return json.loads(json.dumps({scope: memory for scope, memory in scopes.items() if memory}))
+
+
+@given(catalogs(), arrivals(), st.sets(st.integers(1, 14), max_size=6), st.integers(0, 4), st.integers(0, 14))
+def test_who_waits_in_the_queue_misses_nothing(
+    document: dict[str, Any], events: list[Event], cut: set[int], inline: int, turn: int
+) -> None:
+    """However early users with late events are queued, and whenever their turn comes, what the whole log earns is
+    given in the end, and the memory is the log's."""
+    plan = compile_plan(catalog_from_document(document, 1), exact=False)
+    cuts = sorted({place for place in {*cut, turn} if 0 < place < len(events)})
+
+    async def queued_and_folded() -> MemoryStore:
+        limits = replace_limits(LIMITS, late_events_inline=inline)
+        store = MemoryStore()
+        await store.apply_catalog("{}", "one", badges=[], event_types=[])
+        applier = Applier(store, plan, limits, cache=Cache(1 << 30))
+        claim = await store.claim("events", 0, generation=1, owner="w", start_offset=0)
+        assert claim is not None
+        for begin, end in pairwise([0, *cuts, len(events)]):
+            records = [record(begin + index, event) for index, event in enumerate(events[begin:end])]
+            await applier.apply(claim, records, from_offset=begin)
+            if end == turn:
+                await emptied(applier)
+        await emptied(applier)
+        return store
+
+    store = asyncio.run(queued_and_folded())
+    assert not store.tables.queue
+    log = in_order(list(store.tables.events.get("u", {}).values()))
+    _, due = evaluate.replay(plan, "u", log, {})
+    given_ = store.tables.user_badges.get("u", {})
+    assert {(award.badge_key, award.context) for award in due} <= set(given_)
+    wanted, _ = evaluate.replay(plan, "u", log, {key: grant.awarded_us for key, grant in given_.items()})
+    assert asyncio.run(recovered(plan, store)) == plain(wanted.scopes)
+
+
+async def emptied(applier: Applier) -> None:
+    """Let the build and the queue do all there is to do."""
+    build = Build(applier, lambda _: None, _unmoved)
+    await build.slice()
+    while await build.slice() is not None:
+        pass
+
+
+async def _unmoved(head: int) -> None:
+    raise AssertionError(f"the catalog moved to {head}")

@@ -51,9 +51,9 @@ class Rig:
         self.claim: Any = None
         self.facts: list[BuildFacts] = []
 
-    async def start(self) -> None:
+    async def start(self, **limits: int) -> None:
         await self.apply_catalog()
-        self.applier = Applier(self.store, plan(1, [2, 4]), Limits("awards", "dead", "control", 1 << 60))
+        self.applier = Applier(self.store, plan(1, [2, 4]), Limits("awards", "dead", "control", 1 << 60, **limits))
         self.claim = await self.store.claim("events", 0, generation=1, owner="test", start_offset=0)
 
     async def apply_catalog(self) -> int:
@@ -278,3 +278,100 @@ async def test_what_came_after_the_version_is_live(rig: Rig, monkeypatch: pytest
         ("a", "commentator_2"): ("live", True),
         ("b", "commentator_1"): ("backfill", False),
     }
+
+
+@pytest.fixture
+async def short() -> Rig:
+    """A worker that reads no log of more than three events again while a partition waits."""
+    made = Rig()
+    await made.start(late_events_inline=3)
+    await made.build()
+    return made
+
+
+async def queue_turn(rig: Rig) -> list[BuildFacts]:
+    """What the queue's users are brought to, one slice each."""
+    build, found = Build(rig.applier, rig.facts.append, rig.moved), []
+    await build.slice()
+    while (facts := await build.slice()) is not None:
+        found.append(facts)
+        assert len(found) < 9
+    return found
+
+
+async def test_late_event_of_a_long_log_waits_for_the_queue(short: Rig) -> None:
+    """The partition goes on, the user's events are logged, and the queue gives what a pass at once would have given."""
+    await short.put(("u", 5))
+    await short.put(("u", 3), ("v", 9))
+    assert {key for key, _ in short.store.tables.user_badges["u"]} == {"commentator_2"}
+    await short.put(("u", 6))
+    said = len(short.messages())
+    await short.put(("u", 1))
+    assert short.store.tables.queue == {"u": 1}
+    await short.put(("u", 7), ("v", 10))
+    assert len(short.store.tables.events["u"]) == 5
+    assert {one["user_id"] for one in short.messages()[said:]} == {"v"}
+    (facts,) = await queue_turn(short)
+    assert (facts.users, facts.events, facts.awards) == (1, 5, Counter({("commentator_4", "late"): 1}))
+    assert short.store.tables.queue == {}
+    assert short.messages()[-1]["awarded_at"] == "2026-03-01T10:00:06Z"
+    await short.put(("u", 8))
+    assert short.store.tables.users["u"].built_version == 1
+
+
+async def test_queued_user_gets_what_new_events_earn_as_live(short: Rig) -> None:
+    """An award by an event newer than all there were before the late one is live, as it would have been."""
+    await short.put(("u", 5))
+    await short.put(("u", 2))
+    short.applier.limits = replace(short.applier.limits, late_events_inline=2)
+    await short.put(("u", 1))
+    await short.put(("u", 9))
+    (facts,) = await queue_turn(short)
+    assert facts.awards == Counter({("commentator_4", "live"): 1})
+
+
+async def test_user_who_was_built_meanwhile_only_leaves_the_queue(short: Rig) -> None:
+    """A build for a new version reads the log of a queued user as of everyone; the queue then has nothing to do."""
+    await short.put(*(("u", number) for number in (5, 6, 7)))
+    await short.put(("u", 1))
+    assert short.store.tables.queue == {"u": 1}
+    await short.move([1, 2, 4])
+    build = Build(short.applier, short.facts.append, short.moved)
+    assert await build.slice() is None
+    slices = [facts async for facts in _slices(build)]
+    assert [facts.users for facts in slices] == [1, 0, 0]
+    assert short.store.tables.queue == {}
+    assert len(short.messages()) == 3
+
+
+async def _slices(build: Build) -> AsyncIterator[BuildFacts]:
+    while (facts := await build.slice()) is not None:
+        yield facts
+
+
+async def test_queue_goes_on_without_who_keeps_failing(short: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose log cannot be read stays in the queue and is tried again later; the others leave it."""
+    for user_id in ("bad", "good"):
+        await short.put(*((user_id, number) for number in (5, 6, 7)))
+        await short.put((user_id, 1))
+    fold_again = module.fold_again
+
+    async def failing(transaction: Any, plan: Plan, state: Any) -> Any:
+        if state.user_id == "bad":
+            raise TransientError("the log cannot be read")
+        return await fold_again(transaction, plan, state)
+
+    monkeypatch.setattr(module, "fold_again", failing)
+    build, again, failures = Build(short.applier, short.facts.append, short.moved), False, 0
+    await build.slice()
+    for _ in range(9):
+        try:
+            facts = await build.slice()
+        except TransientError as error:
+            build._note(error)
+            failures += 1
+        else:
+            again = facts is not None and facts.again
+    assert failures == 3
+    assert again
+    assert short.store.tables.queue == {"bad": 1}

@@ -228,6 +228,7 @@ class Worker:
             dead_letter_topic=self.settings.dead_letter_topic,
             control_topic=self.settings.control_topic,
             max_future_us=self.settings.max_future_us,
+            late_events_inline=self.settings.late_events_inline,
         )
 
     # ---- what is seen ---------------------------------------------------------------------------------------------

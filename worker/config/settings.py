@@ -105,7 +105,10 @@ class Settings(BaseSettings):
         "24h", "How far an event's time may lie ahead of its record's, as `24h`"
     )
     late_events_inline: int = _setting(
-        10_000, "Longest log of a user that a late event reads again at once", ge=0, le=10_000_000
+        10_000,
+        "Longest log of a user that a late event reads again at once; longer ones are queued",
+        ge=0,
+        le=10_000_000,
     )
     dead_letter_limit: Annotated[DeadLetterLimit | None, BeforeValidator(parse_dead_letter_limit)] = _setting(
         "50%/60s", "Share of at least 1,000 records in a window that stops a worker, or `off`"

@@ -208,7 +208,7 @@ class Applier:
             await self._screen(transaction, claim, decoded)
             new = await self._remember(transaction, claim, decoded, facts)
             if new:
-                advance = Advance(transaction, plan, award_topic=self.limits.award_topic, facts=facts)
+                advance = Advance(transaction, plan, limits=self.limits, facts=facts)
                 await advance.run(new, self.cache, claim.token)
             if decoded.letters:
                 await self._bury(transaction, decoded.letters)

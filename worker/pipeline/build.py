@@ -1,9 +1,10 @@
-"""Brings the users of older versions to the catalog that rules, a slice at a time, while live batches go on.
+"""Folds users again beside the live batches: those of older versions of the catalog, then those who were queued.
 
 Theory of operation. A version that asks for memories or tests its predecessor had not is built user by user: one
 ordered pass over the user's log, under the user's lock, gives memory and awards. Live batches do the same for users
 they meet; this does it for those who do not come. How far it is stands in the database, with the slice it belongs to:
-any worker may take the next slice, one at a time, and a crash costs one slice.
+any worker may take the next slice, one at a time, and a crash costs one slice. Once nobody is behind, the queue's turn
+comes: users with late events and long logs, one at a time.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Build:
     async def slice(self) -> BuildFacts | None:
         """Build the next users, in one transaction; None where there is nothing to do, or another worker does it.
 
+        Where all are built, the next one of the queue is folded again; else:
+
         1 the head must be the plan's version, and stays it; take the build, which is free or another's
         2 lock the next users behind, in sorted order
         3 fold each one's log again; what was earned before is granted quietly, at its own instant
@@ -100,6 +103,8 @@ class Build:
                 raise CatalogMoved(head)
             if self._done != plan.basis:
                 facts = await self._slice(transaction, plan)
+            else:
+                facts = await self._next_queued(transaction, plan)
         if facts is not None and facts.done:
             self._done = plan.basis
             log.info("catalog_built", version=plan.basis)
@@ -123,6 +128,42 @@ class Build:
         await transaction.move_build(plan.basis, after=last, users=facts.users, awards=facts.awards.total())
         return facts
 
+    async def _next_queued(self, transaction: Transaction, plan: Plan) -> BuildFacts | None:
+        """Fold the next user of the queue again; what late events have earned is granted as it would have been then."""
+        waiting = await transaction.queued(SLICE_USERS)
+        if not waiting:
+            return None
+        chosen = next((one for one in waiting if self._failures.get(one[0], 0) < PATIENCE), None)
+        if chosen is None:
+            return BuildFacts(plan.version, again=True)
+        user_id, version = chosen
+        facts = BuildFacts(plan.version)
+        self._culprit = user_id
+        state = (await transaction.lock([user_id], version=plan.basis)).get(user_id)
+        if state is not None and state.built_version not in (None, plan.basis):
+            await transaction.read({user_id: state}, [(user_id, "")])
+            rebuilt, awards, facts.events = await fold_again(transaction, plan, state)
+            behind = version != plan.basis
+            fresh = await transaction.arrived_since(user_id, plan.basis) if behind and awards else frozenset()
+            granted = [(award, origin_of(award, state.newest, fresh=fresh, behind=behind)) for award in awards]
+            await self._grant(transaction, plan, {user_id: rebuilt}, granted, facts)
+        await transaction.unqueue([user_id])
+        return facts
+
+    async def _grant(
+        self,
+        transaction: Transaction,
+        plan: Plan,
+        rebuilt: dict[str, UserState],
+        granted: list[tuple[Award, str]],
+        facts: BuildFacts,
+    ) -> None:
+        facts.users = len(rebuilt)
+        if granted:
+            await grant(transaction, plan, rebuilt, granted, topic=self.applier.limits.award_topic)
+            facts.awards.update((award.badge_key, origin) for award, origin in granted)
+        await transaction.save(list(rebuilt.values()))
+
     async def _fold(
         self, transaction: Transaction, plan: Plan, states: dict[str, UserState], facts: BuildFacts
     ) -> str | None:
@@ -140,11 +181,7 @@ class Build:
             fresh = await transaction.arrived_since(user_id, plan.basis) if awards else frozenset()
             granted += [(award, origin_of(award, None, fresh=fresh, behind=True)) for award in awards]
         self._culprit = next(iter(rebuilt)) if len(rebuilt) == 1 else None
-        facts.users = len(rebuilt)
-        if granted:
-            await grant(transaction, plan, rebuilt, granted, topic=self.applier.limits.award_topic)
-            facts.awards.update((award.badge_key, origin) for award, origin in granted)
-        await transaction.save(list(rebuilt.values()))
+        await self._grant(transaction, plan, rebuilt, granted, facts)
         facts.done &= stopped is None
         return stopped
 

@@ -14,6 +14,7 @@ class Limits:
     dead_letter_topic: str
     control_topic: str
     max_future_us: int
+    late_events_inline: int = 10_000
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class BatchFacts:
     tombstones: int = 0
     duplicates: int = 0
     late_users: int = 0
+    queued_users: int = 0
     users: int = 0
     evaluations: int = 0
     types: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -47,7 +49,7 @@ class BuildFacts:
     """What one slice of a build did; `done` where no user is behind any more, `again` where it begins once more."""
 
     version: int
-    done: bool
+    done: bool = False
     again: bool = False
     users: int = 0
     events: int = 0

@@ -229,6 +229,7 @@ def batch_line(facts: BatchFacts) -> Mapping[str, object]:
         "dead_letters": facts.dead_letters.total(),
         "users": facts.users,
         "late_users": facts.late_users,
+        "queued_users": facts.queued_users,
         "awards": facts.awards.total(),
         "decode_ms": round(facts.decode_seconds * 1000, 2),
         "transaction_ms": round(facts.transaction_seconds * 1000, 2),

@@ -82,6 +82,18 @@ class Transaction(Protocol):
     async def move_build(self, version: int, *, after: str | None, users: int, awards: int) -> None:
         """Write down that users up to `after` are at the version (None: all are, the build is done)."""
 
+    async def log_exceeds(self, user_id: str, events: int) -> bool:
+        """Whether a locked user's log has more events than that."""
+
+    async def queue(self, users: Collection[str], version: int) -> None:
+        """Note locked users as to be folded again, by whoever is free; those already noted stay as they are."""
+
+    async def queued(self, limit: int) -> list[tuple[str, int]]:
+        """Some of the users noted, the longest waiting first, held to the end; each with the version of then."""
+
+    async def unqueue(self, users: Collection[str]) -> None:
+        """Strike users off the queue."""
+
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters; one that is already there stays."""
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from worker.events import Event, json_text
 from worker.exchange import Grant, Message
 from worker.pipeline.cache import Cache
-from worker.pipeline.facts import BatchFacts
+from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import award_id, award_message
 from worker.pipeline.protocols import Transaction
 from worker.rules import evaluate
@@ -34,6 +34,8 @@ CHECKPOINT: Final = 16
 #: A batch folds users who are behind the catalog again until it has read so many logged events; those who are left
 #: keep their memory as it is, their events being logged, and the build of the catalog brings them forward.
 REBUILD_EVENTS: Final = 20_000
+#: Stands for the version a user is built for while the user waits in the queue: no version has this number.
+QUEUED: Final = -1
 
 _order_of = attrgetter("order")
 
@@ -41,10 +43,10 @@ _order_of = attrgetter("order")
 class Advance:
     """Takes the new events of one batch to their users; `states` are to be kept once the batch is committed."""
 
-    def __init__(self, transaction: Transaction, plan: Plan, *, award_topic: str, facts: BatchFacts) -> None:
+    def __init__(self, transaction: Transaction, plan: Plan, *, limits: Limits, facts: BatchFacts) -> None:
         self.transaction = transaction
         self.plan = plan
-        self.award_topic = award_topic
+        self.limits = limits
         self.facts = facts
         self.states: dict[str, UserState] = {}
         self._granted: list[tuple[Award, str]] = []
@@ -72,8 +74,7 @@ class Advance:
             if state.built_version not in (None, self.plan.basis):
                 await self._catch_up(state, events)
             elif state.newest is not None and events[0].order <= state.newest:
-                self.facts.late_users += 1
-                await self._rebuild(state, events, behind=False)
+                await self._go_back(state, events)
             else:
                 self._apply(state, events)
         for state in self.states.values():
@@ -129,12 +130,31 @@ class Advance:
             self._due.add(award.user_id)
 
     async def _catch_up(self, state: UserState, events: Sequence[Event]) -> None:
-        """A user behind the catalog: folded again, unless this batch has read enough."""
-        if self._reread < REBUILD_EVENTS:
-            await self._rebuild(state, events, behind=True)
+        """A user behind the catalog, or queued: folded again, unless that takes long or this batch has read enough."""
+        if self._reread < REBUILD_EVENTS and not await self._is_long(state.user_id):
+            await self._rebuild(state, events, behind=state.built_version != QUEUED)
         else:
             del self.states[state.user_id]
             self._due.discard(state.user_id)
+
+    async def _go_back(self, state: UserState, events: Sequence[Event]) -> None:
+        """A user with a late event: folded again, or, where that takes long, queued to be (decisions 19).
+
+        Who is queued keeps the memory of before the batch, which says what was the newest event then; nothing is
+        applied for the user until the queue comes to it, all events being in the log.
+        """
+        self.facts.late_users += 1
+        if not await self._is_long(state.user_id):
+            await self._rebuild(state, events, behind=False)
+            return
+        self.facts.queued_users += 1
+        state.built_version = QUEUED
+        self._due.add(state.user_id)
+        await self.transaction.queue([state.user_id], self.plan.basis)
+
+    async def _is_long(self, user_id: str) -> bool:
+        """Whether a user's log is too long to be read again while a partition waits."""
+        return await self.transaction.log_exceeds(user_id, self.limits.late_events_inline)
 
     async def _rebuild(self, state: UserState, events: Sequence[Event], *, behind: bool) -> None:
         """Fold a locked user's whole log again, in order; what is held stays held (decisions 19, 20, 24)."""
@@ -150,7 +170,7 @@ class Advance:
     # ---- what is written --------------------------------------------------------------------------------------------
 
     async def _grant(self) -> None:
-        await grant(self.transaction, self.plan, self.states, self._granted, topic=self.award_topic)
+        await grant(self.transaction, self.plan, self.states, self._granted, topic=self.limits.award_topic)
         for award, origin in self._granted:
             self.facts.awards[award.badge_key, origin] += 1
 

@@ -109,6 +109,7 @@ class Tables:
     dead_letters: dict[tuple[str, int, int, int], tuple[int, DeadLetter, float]] = field(default_factory=dict)
     catalogs: list[CatalogRow] = field(default_factory=list)
     builds: dict[int, BuildRow] = field(default_factory=dict)
+    queue: dict[str, int] = field(default_factory=dict)
     badge_ids: dict[str, int] = field(default_factory=dict)
     event_type_ids: dict[str, int] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -237,6 +238,32 @@ class MemoryTransaction(Holder):
             moved = BuildRow(kept, old.users + users, old.awards + awards, after is None)
             self._set(self._tables.builds, version, moved)
 
+    async def log_exceeds(self, user_id: str, events: int) -> bool:
+        """Whether the user's log has more events than that."""
+        with self._statement():
+            self._must_hold(user_id)
+            return len(self._logged(user_id)) > events
+
+    async def queue(self, users: Collection[str], version: int) -> None:
+        """Note users as to be folded again."""
+        with self._statement():
+            for user_id in sorted(users):
+                self._must_hold(user_id)
+                if user_id not in self._tables.queue:
+                    self._set(self._tables.queue, user_id, version)
+
+    async def queued(self, limit: int) -> list[tuple[str, int]]:
+        """Some of the users noted, which nobody else has in hand."""
+        with self._statement():
+            free = (user for user in [*self._tables.queue] if self._locks.try_take(self, ("queued", user)))
+            return [(user_id, self._tables.queue[user_id]) for user_id in islice(free, limit)]
+
+    async def unqueue(self, users: Collection[str]) -> None:
+        """Strike users off the queue."""
+        with self._statement():
+            for user_id in users:
+                self._remove(self._tables.queue, user_id)
+
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters."""
         with self._statement():
@@ -260,6 +287,11 @@ class MemoryTransaction(Holder):
         else:
             self._undo.append(lambda: table.pop(key))
         table[key] = value
+
+    def _remove(self, table: dict[Any, Any], key: Any) -> None:
+        if key in table:
+            old = table.pop(key)
+            self._undo.append(lambda: table.__setitem__(key, old))
 
     def _logged(self, user_id: str) -> dict[tuple[str, str], Event]:
         return {**self._tables.events.get(user_id, {}), **self._new_events.get(user_id, {})}

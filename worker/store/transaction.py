@@ -234,6 +234,25 @@ class PostgresTransaction:
         self._must_hold(user_id)
         return {(source, id_) for source, id_ in await self._session.rows("arrived_since", user_id, version)}
 
+    async def log_exceeds(self, user_id: str, events: int) -> bool:
+        """Whether the user's log has more events than that."""
+        self._must_hold(user_id)
+        return bool((await self._session.rows("log_exceeds", user_id, events))[0]["longer"])
+
+    async def queue(self, users: Collection[str], version: int) -> None:
+        """Note users as to be folded again."""
+        for user_id in users:
+            self._must_hold(user_id)
+        await self._session.execute("queue_users", sorted(users), version)
+
+    async def queued(self, limit: int) -> list[tuple[str, int]]:
+        """Some of the users noted, which nobody else has in hand."""
+        return [(user_id, version) for user_id, version in await self._session.rows("queued_users", limit)]
+
+    async def unqueue(self, users: Collection[str]) -> None:
+        """Strike users off the queue."""
+        await self._session.execute("unqueue_users", list(users))
+
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Store dead letters; texts that PostgreSQL could not store are made storable first."""
         rows = [
