@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.oracle_catalog import World, counted, reads
-from tests.oracle_figures import SERIES, aggregate, distinct_count, event_count, gap
+from tests.oracle_figures import SERIES, aggregate, condition, distinct_count, event_count, gap
 from tests.oracle_values import (
     ABSENT,
     EPOCH,
@@ -292,6 +292,7 @@ OPERATORS: dict[str, Callable[[Any, Sequence[Event], View], Verdict]] = {
     "$timePeriod": time_period,
     "$aggregate": aggregate,
     "$distinctCount": distinct_count,
+    "$condition": condition,
     "$pattern": pattern,
     "$gap": gap,
 }

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+#: Under which name the verdicts of an event hold the answer of a condition type with params (sorted JSON).
+ANSWERS: dict[tuple[str, str], str] = {}
+
 
 @dataclass
 class World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -9,6 +10,7 @@ from itertools import pairwise
 from math import sqrt
 from typing import Any
 
+from tests.oracle_catalog import ANSWERS
 from tests.oracle_values import figure_matches, look_up, number, same
 from worker.events import Event
 
@@ -29,6 +31,13 @@ def aggregate(operand: Mapping[str, Any], events: Sequence[Event], _: object) ->
     mean = sum(values) / len(values)
     figures = {"min": min(values), "max": max(values), "sum": sum(values), "avg": mean, "count": len(values)}
     return check is None or figure_matches(figures[function], check), {f"{function}_{name}": figures[function]}
+
+
+def condition(operand: Mapping[str, Any], events: Sequence[Event], _: object) -> Verdict:
+    """A yes to one of the events; a fault, a no and an event nobody asked about are none."""
+    key = ANSWERS[operand["type"], json.dumps(operand.get("params", {}), sort_keys=True)]
+    said = [e.id for e in events if (e.verdicts or {}).get(key) == "yes"]
+    return bool(said), {"condition_event_id": said[0]} if said else {}
 
 
 def distinct_count(operand: Mapping[str, Any], events: Sequence[Event], _: object) -> Verdict:

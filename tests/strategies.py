@@ -7,7 +7,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from tests.strategies_events import EVENTS, GRID, NAMES, TYPES, ZONES, Json, histories, of
+from tests.strategies_events import CONDITION_TYPES, EVENTS, GRID, NAMES, TYPES, ZONES, Json, histories, of
 from tests.strategies_flows import METRICS, PER_K, flows
 
 __all__ = ["GRID", "ZONES", "catalogs", "histories"]
@@ -68,6 +68,7 @@ def catalogs(draw: st.DrawFn) -> Json:
         "timezone": zone,
         "events": EVENTS,
         "metrics": METRICS,
+        "condition_types": CONDITION_TYPES,
         "holidays": {"company": ["2023-12-25", "2024-03-31"]},
         "badges": badges[::-1] if backwards else badges,
         "ladders": draw(st.lists(ladders, max_size=1)),

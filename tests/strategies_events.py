@@ -14,8 +14,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.oracle_catalog import ANSWERS
 from worker.events import Event, format_instant
 from worker.events.json_text import dumps
+from worker.rules.catalog.conditions_section import ConditionTypes
 
 Json = dict[str, Any]
 
@@ -87,9 +89,26 @@ def _payloads(count: int) -> Iterable[Json]:
         yield {name: dice.choice(values) for name, values in FIELDS.items() if dice.random() < 0.85}
 
 
+#: Condition types, and what their uses are called where an event's answers are kept.
+CONDITION_TYPES = [{"name": "odd", "source": "(event, params) => false"}, {"name": "big", "source": "() => true"}]
+CONDITIONS: list[Json] = [{"type": "odd"}, {"type": "big", "params": {"min": 1}}, {"type": "big", "params": {"min": 2}}]
+_TYPES_READ = ConditionTypes(CONDITION_TYPES, [])
+for _one in CONDITIONS:
+    _key = _TYPES_READ.use(_one["type"], _one.get("params", {}), "")
+    ANSWERS[_one["type"], dumps(_one.get("params", {}))] = str(_key)
+
+
+def _answers(payload: Json) -> dict[str, str] | None:
+    """What the conditions said of a payload, as it falls."""
+    dice = Random(dumps(payload))
+    said = {key: dice.choice(("yes", "no", "no", "error")) for key in ANSWERS.values() if dice.random() < 0.8}
+    return said or None
+
+
 places = (of(GRID), of(SPRING), of(ENDS))
-heads = of(product((*TYPES, *TYPES, "cron.anniversary"), ("", "s"), ("", "9", "é")))
-payloads = of([{}, *_payloads(400)])
+_KINDS = (*["a.done"] * 4, *["b.done"] * 3, "c.done", "UserLoggedIn", "cron.anniversary")
+heads = of(product(_KINDS, ("", "s"), ("", "9", "é")))
+payloads = of([(payload, _answers(payload)) for payload in ({}, *_payloads(400))])
 drafts = st.tuples(heads, payloads)
 #: Where a run of activity begins and the hours from each of its periods to the next; patterns are looked for in these.
 _BEGINNINGS = [us for us in GRID if format_instant(us)[11:13] in ("12", "23")]
@@ -107,8 +126,8 @@ _RUNS = [
 
 
 def _event(index: int, us: int, draft: Any) -> Event:
-    (kind, source, name), payload = draft
-    return Event("u", kind, us, source, f"{name}{index}", payload, dumps(payload))
+    (kind, source, name), (payload, answers) = draft
+    return Event("u", kind, us, source, f"{name}{index}", payload, dumps(payload), answers)
 
 
 @st.composite

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.strategies_events import FIELDS, GRID, NAMES, NO, NUMBERS, SCALARS, TEXTS, YES, Json, objects, of, pairs
+from tests.strategies_events import CONDITIONS, FIELDS, GRID, NO, NUMBERS, SCALARS, TEXTS, YES, Json, objects, of, pairs
 from worker.events import format_instant
 
 METRICS: Json = {
@@ -56,6 +56,10 @@ edges = of(objects(("$lte", "$gte", "$lt"), _MOMENTS))
 
 
 # -- flows -------------------------------------------------------------------------------------------------------------
+
+
+#: The names that flows use; most are of the types that most events have.
+_NAMED = ("a.done", "a.done", "ADone", "b.done", "b.done", "b.done", "c.done", "UserLoggedIn")
 
 
 def keyed(word: str, operands: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
@@ -105,14 +109,18 @@ gaps = of(
         {"minGapHours": 1, "periodType": "day"},
     ]
 )
-_NAMED = (*NAMES, "a.done", "b.done")
+_SEQUENCES = [
+    *product(("a.done", "ADone", "b.done"), ("a.done", "b.done", "b.done")),
+    *product(("a.done", "b.done", "c.done"), ("a.done", "b.done"), ("ADone", "b.done", "b.done")),
+    *(("a.done",), ("c.done", "a.done"), ("a.done", "cron.anniversary"), ("a.done", "b.done", "a.done", "b.done")),
+]
 sequences = st.tuples(
-    st.lists(of(_NAMED), min_size=1, max_size=4),
-    of([{}, {}, *objects(("maxGapSeconds",), (1, 3600, 36_000, 39_600, Decimal("43200.5"), 86_400, 864_000))]),
+    of([{"sequence": list(one)} for one in _SEQUENCES]),
+    of([{}, {}, {}, *objects(("maxGapSeconds",), (1, 3600, 3600, 36_000, 39_600, 86_400, Decimal("43200.5")))]),
     of([{}, {}, {"requireStrict": YES}, {"requireStrict": NO}]),
-).map(lambda parts: {"sequence": parts[0], **parts[1], **parts[2]})
+).map(lambda parts: {**parts[0], **parts[1], **parts[2]})
 _ENDS = st.tuples(
-    of(("a.done", "a.done", "b.done", "b.done", "ADone", "c.done")),
+    of(_NAMED[:-1]),
     of([*[{}] * 70, *objects(("s", "n"), _CONDITIONS[::25])]),
 ).map(lambda parts: {"type": parts[0], **parts[1]})
 _MATCHES = [{}, {}, {}, *objects(("matchProperty",), ("k", "k", "s", "o.p", "tags"))]
@@ -123,12 +131,11 @@ durations = st.tuples(
     of([{}, {}, *objects(("unit",), ("seconds", "minutes", "hours", "days"))]),
 ).map(lambda parts: {**parts[0], **parts[1], **parts[2], **parts[3]})
 
-#: The operators that are drawn of those that came last.
-DRAWN: frozenset[str] = frozenset({"$gap", "$sequence", "$duration", "$pattern", "$withinTimeWindow"})
-
 operators = st.one_of(
     st.just({}),
-    *(keyed(word, operands) for word, operands in {"$pattern": patterns, "$gap": gaps}.items() if word in DRAWN),
+    keyed("$pattern", patterns),
+    keyed("$gap", gaps),
+    keyed("$condition", of(CONDITIONS)),
     keyed("$eventCount", counts),
     keyed("$timePeriod", periods),
     keyed("$aggregate", aggregates),
@@ -144,11 +151,11 @@ filters = st.one_of(
     st.tuples(fields, fields).map(lambda both: {**both[0], "payload": both[1]}),
 )
 criteria = st.tuples(filters, operators).map(lambda both: {**both[0], **both[1]})
-leaves = st.fixed_dictionaries({"event": of(NAMES)}, optional={"criteria": criteria})
+leaves = st.fixed_dictionaries({"event": of(_NAMED)}, optional={"criteria": criteria})
 #: The plain shapes, in which most of what may go wrong shows: one field, one count.
-tallies = st.fixed_dictionaries({"event": of(NAMES), "criteria": keyed("$eventCount", counts)})
+tallies = st.fixed_dictionaries({"event": of(_NAMED), "criteria": keyed("$eventCount", counts)})
 choices = st.fixed_dictionaries(
-    {"event": of(NAMES), "criteria": st.dictionaries(of(list(FIELDS)), of(_CONDITIONS), min_size=1, max_size=1)}
+    {"event": of(_NAMED), "criteria": st.dictionaries(of(list(FIELDS)), of(_CONDITIONS), min_size=1, max_size=1)}
 )
 bounds = of(
     [
@@ -195,7 +202,7 @@ def flows(per: str | None = None, badges: tuple[str, ...] = (), *, inside: bool 
         keyed("snapshot", figures if inside and per else st.one_of(figures, instants)),
         keyed("$timePeriod", periods),
         keyed("$aggregate", aggregates),
-        *(keyed(word, operands) for word, operands in SHAPES.items() if word in DRAWN),
+        *(keyed(word, operands) for word, operands in SHAPES.items()),
     ]
     if badges:
         tips.append(keyed("badge", of(badges)))
@@ -209,6 +216,6 @@ def flows(per: str | None = None, badges: tuple[str, ...] = (), *, inside: bool 
             lambda parts: {"$withinTimeWindow": {"window": parts[0], "conditions": parts[1]}}
         )
         logic = [keyed("$and", listed), keyed("$or", listed), keyed("$not", inner)]
-        return st.one_of(*logic, window, window, *([within] if "$withinTimeWindow" in DRAWN else []))
+        return st.one_of(*logic, window, window, within)
 
     return st.recursive(st.one_of(tips), around, max_leaves=4)
