@@ -77,7 +77,7 @@ def test_the_state_counts_what_was_tested() -> None:
     state = UserState("u")
     assert [apply(compiled, state, event("comment.posted", day)) != [] for day in range(3)] == [True, False, False]
     assert state.evaluations == 4
-    assert state == UserState("u", state.scopes, state.held, state.newest, dirty={""})
+    assert state == UserState("u", state.scopes, state.held, state.newest, evaluations=state.evaluations, dirty={""})
 
 
 def test_the_later_leaf_wins_a_key_that_a_window_makes_one() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,8 +22,8 @@ OrderKey = tuple[int, str, str]
 _OWN: Final = frozenset({""})
 
 
-@dataclass(slots=True)
-class UserState:
+# Made by the thousand, and packed and unpacked as it is, when it is unused for long; it is never part of a cycle.
+class UserState(msgspec.Struct, array_like=True, gc=False):
     """One user's memory, as far as it was loaded.
 
     `scopes` maps a scope ("" for the user, `field=value` for one value of a `per` field) to fold id to state; a scope
@@ -38,15 +37,15 @@ class UserState:
     """
 
     user_id: str
-    scopes: dict[str, dict[str, FoldState]] = field(default_factory=dict)
-    held: dict[AwardKey, int] = field(default_factory=dict)
+    scopes: dict[str, dict[str, FoldState]] = {}
+    held: dict[AwardKey, int] = {}
     newest: OrderKey | None = None
     award_sequence: int = 0
     built_version: int | None = None
-    evaluations: int = field(default=0, compare=False)
+    evaluations: int = 0
     dirty: AbstractSet[str] = frozenset()
     unsaved: int = 0
-    weight: int = field(default=0, compare=False)
+    weight: int = 0
 
     def touch(self, scope: str) -> None:
         """Note a scope as changed. Users of whom nothing but their own scope has changed share one set."""
