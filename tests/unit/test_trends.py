@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from worker.rules.operators.trends import average_change, steadiness, trend, without_outliers
+from worker.rules.operators.trends import average_change, is_steady, is_trend, steadiness, trend, without_outliers
 
 
 def test_a_flat_series_strays_by_nothing() -> None:
@@ -24,8 +24,8 @@ def test_the_deviation_is_the_furthest_from_the_average_on_either_side() -> None
 
 def test_a_bound_is_met_exactly() -> None:
     """0.2 means 0.2: a deviation of exactly a fifth is within it, of a hair more is not."""
-    assert steadiness([8, 10, 12]).within(Fraction("0.2"))
-    assert not steadiness([8, 10, 12]).within(Fraction("0.1999999999999999999"))
+    assert is_steady([8, 10, 12], Fraction("0.2"))
+    assert not is_steady([8, 10, 12], Fraction("0.1999999999999999999"))
 
 
 def test_the_standard_deviation_is_the_populations() -> None:
@@ -65,7 +65,7 @@ def test_the_standard_deviation_is_the_populations() -> None:
 def test_few_outliers_are_dropped_from_a_long_series(counts: list[int], kept: list[int] | None) -> None:
     """Values outside the fences go where there are 8 periods or more and they are under 15 % of them."""
     assert without_outliers(counts) == kept
-    assert steadiness(counts).within(Fraction(0)) is (kept is not None or len(set(counts)) == 1)
+    assert is_steady(counts, Fraction(0)) is (kept is not None or len(set(counts)) == 1)
 
 
 def test_a_value_on_a_fence_is_no_outlier() -> None:
@@ -94,22 +94,18 @@ def test_a_value_on_a_fence_is_no_outlier() -> None:
 )
 def test_a_trend_goes_one_way_in_every_step_or_clearly(counts: list[int], falling: bool, is_one: bool) -> None:
     """Every step, or at least half of them with a correlation of at least a half; a flat series is no trend."""
-    assert trend(counts, falling=falling).is_one is is_one
+    assert is_trend(counts, falling=falling) is is_one
 
 
 def test_the_strength_of_a_half_is_decided_exactly() -> None:
-    """A correlation of exactly a half is strong, whatever its double says; the least more spread makes it weak."""
-    exact = trend([1, 0, 1], falling=False)
-    assert exact.strength == 0
-    assert not exact.is_strong
-    # Indexes 0 to 2, counts a, b, c: r = 1/2 where (c - a)² is half the spread, as for 0, 3, 2 (2² * 3 = 12 of 14·…).
+    """A correlation of exactly a half is enough, whatever its double says; the least bit less is not."""
     half = trend([0, 2, 1], falling=False)
-    assert half.is_strong
-    assert half.strength == Fraction(1, 2)
-    assert half.ratio == Fraction(1, 2)
-    assert half.is_one
-    assert not trend([0, 2001, 1000], falling=False).is_strong
-    assert trend([0, 1999, 1000], falling=False).is_strong
+    assert (half.strength, half.ratio) == (Fraction(1, 2), Fraction(1, 2))
+    assert is_trend([0, 2, 1], falling=False)
+    assert is_trend([2, 0, 1], falling=True)
+    assert not is_trend([0, 2001, 1000], falling=False)
+    assert is_trend([0, 1999, 1000], falling=False)
+    assert not is_trend([0, 2, 1], falling=True)
 
 
 def test_a_perfect_rise_has_strength_one() -> None:

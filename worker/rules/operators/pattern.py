@@ -17,10 +17,11 @@ from typing import Any
 from worker.rules.ir import Node, Test
 from worker.rules.operators.calendar import Calendar, period_name
 from worker.rules.operators.checks import read_measure, read_positive
+from worker.rules.operators.facts import Told
 from worker.rules.operators.place import Operator, Place, listed
 from worker.rules.operators.tally import MOST_PERIODS
 from worker.rules.operators.time_period import read_period
-from worker.rules.operators.trends import steadiness, trend
+from worker.rules.operators.trends import average_change, is_steady, is_trend, steadiness, trend
 
 #: The limit of each pattern, its default, and how it is described.
 LIMITS: Mapping[str, tuple[str, int | Decimal, str]] = {
@@ -31,8 +32,6 @@ LIMITS: Mapping[str, tuple[str, int | Decimal, str]] = {
 LEAST_PERIODS = {"consistent": 1, "increasing": 2, "decreasing": 2}
 MIN_PERIODS = 3
 KEYS = ("pattern", "periodType", "minPeriods", *(key for key, _, _ in LIMITS.values()))
-
-Figures = tuple[bool, dict[str, Any]]
 
 
 def read(value: Any, place: Place) -> Node | None:
@@ -77,21 +76,36 @@ def _min_periods(written: Mapping[str, Any], place: Place, pattern: str | None) 
 
 def pattern_verdict(
     facts: Mapping[str, Any], params: Mapping[str, Any], _now_us: int, _calendar: Calendar
-) -> tuple[bool, dict[str, Any]]:
+) -> tuple[bool, Mapping[str, Any]]:
     """Whether the series follows the pattern, and its figures; none but the series where there are too few periods."""
-    counts, word, least = facts["counts"], params["pattern"], params["minPeriods"]
-    start, kind = facts["start"], facts["period_type"]
-    passed, figures = False, {"reason": f"{len(counts)} of {least} periods"}
+    counts, word = facts["counts"], params["pattern"]
+    limit = Fraction(params[LIMITS[word][0]])
+    passed = len(counts) >= params["minPeriods"] and _follows(counts, word, limit)
+    return passed, Told(lambda: _told(facts, params, passed=passed))
+
+
+def _follows(counts: Sequence[int], word: str, limit: Fraction) -> bool:
+    if word == "consistent":
+        return is_steady(counts, limit)
+    falling = word == "decreasing"
+    if not is_trend(counts, falling=falling):
+        return False
+    change = average_change(counts)
+    return change is not None and (0 < -change <= limit if falling else change >= limit)
+
+
+def _told(facts: Mapping[str, Any], params: Mapping[str, Any], *, passed: bool) -> dict[str, Any]:
+    counts, start, word, least = facts["counts"], facts["start"], params["pattern"], params["minPeriods"]
+    figures: dict[str, Any] = {"reason": f"{len(counts)} of {least} periods"}
     if len(counts) >= least:
-        limit = Fraction(params[LIMITS[word][0]])
-        passed, figures = _consistent(counts, limit) if word == "consistent" else _trend(counts, limit, word)
-    keys = [period_name(kind, key) for key in range(start, start + len(counts))] if counts else []
-    return passed, {f"is_{word}": passed, **figures, "period_keys": keys, "period_counts": counts}
+        figures = _consistent(counts) if word == "consistent" else _trend(counts, word)
+    keys = [period_name(facts["period_type"], start + place) for place in range(len(counts))]
+    return {f"is_{word}": passed, **figures, "period_keys": keys, "period_counts": counts}
 
 
-def _consistent(counts: Sequence[int], most: Fraction) -> Figures:
+def _consistent(counts: Sequence[int]) -> dict[str, Any]:
     found = steadiness(counts)
-    return found.within(most), {
+    return {
         "average": found.average,
         "max_deviation": found.deviation,
         "std_deviation": found.std_deviation,
@@ -100,13 +114,11 @@ def _consistent(counts: Sequence[int], most: Fraction) -> Figures:
     }
 
 
-def _trend(counts: Sequence[int], limit: Fraction, word: str) -> Figures:
+def _trend(counts: Sequence[int], word: str) -> dict[str, Any]:
     falling = word == "decreasing"
     found = trend(counts, falling=falling)
-    average = found.average
-    near = average is not None and (0 < average <= limit if falling else average >= limit)
-    return near and found.is_one, {
-        f"average_percent_{'decrease' if falling else 'increase'}": average,
+    return {
+        f"average_percent_{'decrease' if falling else 'increase'}": found.average,
         f"{word}_periods_ratio": found.ratio,
         "trend_strength": found.strength,
     }

@@ -19,7 +19,7 @@ OUTLIERS_FROM = 8
 OUTLIERS_BELOW = Fraction(15, 100)
 #: How far beyond the quartiles, in interquartile ranges, an outlier lies.
 FENCE = Fraction(3, 2)
-#: What a trend with steps back still needs: as many of its steps, and as strong a correlation.
+#: What a trend with steps back still needs: that share of its steps, and that correlation.
 HALF = Fraction(1, 2)
 
 
@@ -36,9 +36,13 @@ class Steadiness:
     std_deviation: Fraction
     variation: Fraction
 
-    def within(self, most: Fraction) -> bool:
-        """Whether it strays no further than this, with its outliers or without."""
-        return self.deviation <= most or (self.adjusted is not None and self.adjusted <= most)
+
+def is_steady(counts: Sequence[int], most: Fraction) -> bool:
+    """Whether a series with at least one event strays no further than this, with its outliers or without."""
+    if _deviation(counts) <= most:
+        return True
+    kept = without_outliers(counts)
+    return kept is not None and _deviation(kept) <= most
 
 
 def steadiness(counts: Sequence[int]) -> Steadiness:
@@ -78,24 +82,28 @@ def _deviation(counts: Sequence[int]) -> Fraction:
 class Trend:
     """A series read in one direction: its average change in per cent (None: from nothing only), its steps that way.
 
-    `strength` is max(0, Pearson's r of index and count), `is_strong` whether it is at least a half.
+    `strength` is max(0, Pearson's r of index and count).
     """
 
     average: Fraction | None
     steps: int
     ratio: Fraction
     strength: Fraction
-    is_strong: bool
 
-    @property
-    def is_one(self) -> bool:
-        """Whether every step goes that way, or at least half of them and the whole clearly does."""
-        return self.ratio == 1 or (self.ratio >= HALF and self.is_strong)
+
+def is_trend(counts: Sequence[int], *, falling: bool) -> bool:
+    """Whether every step of a series goes one way, or at least half of them and the whole clearly does."""
+    steps, most = _steps(counts, falling=falling), len(counts) - 1
+    if steps == most or 2 * steps < most:
+        return steps == most
+    up, spread = _correlation(counts)
+    # r >= 1/2 exactly where 4 up² >= spread, both sides being whole.
+    return (up < 0) is falling and up != 0 and 4 * up * up >= spread
 
 
 def trend(counts: Sequence[int], *, falling: bool) -> Trend:
     """How a series of at least two periods rises, or falls."""
-    steps = sum(map(lt if falling else gt, counts[1:], counts))
+    steps = _steps(counts, falling=falling)
     average = average_change(counts)
     up, spread = _correlation(counts)
     sign = -1 if falling else 1
@@ -105,9 +113,11 @@ def trend(counts: Sequence[int], *, falling: bool) -> Trend:
         steps=steps,
         ratio=Fraction(steps, len(counts) - 1),
         strength=min(up / _root(spread), Fraction(1)) if spread else Fraction(),
-        # r >= 1/2 exactly where 4 up² >= spread, both sides being whole.
-        is_strong=spread > 0 and 4 * up * up >= spread,
     )
+
+
+def _steps(counts: Sequence[int], *, falling: bool) -> int:
+    return sum(map(lt if falling else gt, counts[1:], counts))
 
 
 def average_change(counts: Sequence[int]) -> Fraction | None:
