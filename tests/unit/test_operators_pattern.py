@@ -103,6 +103,7 @@ def test_a_rise_shows_its_steps_and_strength() -> None:
         (asked("decreasing", maxDecreasePct=49.9999999), (8, 4, 2), False),
         (asked("decreasing", maxDecreasePct=100), (1, 2, 3), False),
         (asked("decreasing", maxDecreasePct=0), (2, 2, 2), False),
+        (asked("decreasing", maxDecreasePct=50), (20, 18, 16, 1, 4), False),
         (asked("consistent", minPeriods=1), (7,), True),
         (asked("consistent", minPeriods=2), (7,), False),
         (asked("increasing", minPeriods=2), (1, 2), True),
@@ -190,6 +191,8 @@ def test_the_series_is_bounded_at_the_newest_periods() -> None:
     facts = Tally().facts(state, PERIOD)
     assert facts["counts"] == [1, 1, *[0] * (MOST_PERIODS - 3), 1]
     assert len(state[3]) == 4
+    assert grown([0, MOST_PERIODS])[3] == []
+    assert len(grown([0, MOST_PERIODS - 1])[3]) == 2
     state = grown([0, 2 * MOST_PERIODS])
     assert Tally().facts(state, PERIOD)["counts"] == [*[0] * (MOST_PERIODS - 1), 1]
     assert state[3] == []

@@ -45,8 +45,13 @@ from worker.rules.operators.place import Operator, Place
 
 KEYS = ("window", "conditions")
 
-#: Facts that each event raises or leaves, by the kind that states them.
-_RISING = {"count": "event_count", "distinct": "distinct_count", "periods": "unique_period_count"}
+#: Facts that each event raises or leaves, by the kind that states them; a strict sequence's not, but it reads all.
+_RISING = {
+    "count": "event_count",
+    "distinct": "distinct_count",
+    "periods": "unique_period_count",
+    "steps": "reached_steps",
+}
 
 
 def read(value: Any, place: Place) -> Node | None:
