@@ -31,6 +31,8 @@ version: 1
 events:
   a.done: {description: A., schema: {type: object, properties: {post: {type: string}, score: {type: integer}}}}
   b.done: {description: B., schema: {type: object, properties: {post: {type: string}}}}
+  zone.named: {description: Where., schema: {type: object, properties: {zone: {type: string}}}}
+user_timezone: {event: zone.named, field: zone}
 metrics:
   as: {count: a.done}
   balance: {count: a.done, less: b.done}
@@ -41,12 +43,18 @@ badges:
      flow: {event: a.done, criteria: {$eventCount: {$gte: 2}}}}
   - {key: both, label: Both, description: Twice and a B,
      flow: {$and: [{badge: twice}, {event: b.done, criteria: {$eventCount: {$gte: 1}}}]}}
+  - {key: days, label: Days, description: Seven days,
+     flow: {event: a.done, criteria: {$timePeriod: {periodType: day, periodCount: {$gte: 7}}}}}
+  - {key: workdays, label: Workdays, description: Two for a post on workdays, per: post,
+     flow: {$timeWindow: {businessDaysOnly: true, flow: {event: a.done, criteria: {$eventCount: {$gte: 2}}}}}}
   - {key: even, label: Even, description: Exactly none left, flow: {snapshot: {balance: {$eq: 1}}}}
 ladders:
   - {key: steps, metric: as, levels: [1, 2, 4, 8], label: Steps, description: "{level}"}
 """
 PLAN = compile_plan(load_catalog([Source("catalog.yaml", CATALOG)]))
 LIMITS = Limits("awards", "dead", "control", 1 << 60)
+#: What `zone.named` says; one of them is no zone.
+ZONES = ("Pacific/Kiritimati", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Nowhere/Atall")
 DAY = 86_400_000_000
 START = 1_772_323_200_000_000
 
@@ -202,10 +210,10 @@ def lines(draw: st.DrawFn) -> list[Step]:
                 at = START + (draw(st.integers(0, 20)) if late else 20 + len(made)) * DAY // 4
                 value = {
                     "id": f"e{len(made)}",
-                    "type": draw(st.sampled_from(["a.done", "a.done", "b.done"])),
+                    "type": draw(st.sampled_from(["a.done", "a.done", "b.done", "zone.named"])),
                     "user_id": draw(st.sampled_from(["u1", "u2"])),
                     "occurred_at": format_instant(at),
-                    "payload": {"post": draw(st.sampled_from("pq"))},
+                    "payload": {"post": draw(st.sampled_from("pq")), "zone": draw(st.sampled_from(ZONES))},
                 }
                 made.append(value)
             events.append({"offset": offsets[partition], "value": value})

@@ -31,6 +31,7 @@ PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "first": (),
     "last": (),
     "condition": (("condition", "h"),),
+    "since": (),
 }
 
 

@@ -130,7 +130,7 @@ def may_gain(changed: Comparison, new: Catalog) -> frozenset[str]:
     touched = {
         change.key for change in changed.badges if change.test or change.kind in ("added", "status", "deprecated")
     }
-    if any(one.name == "timezone" for one in changed.settings):
+    if any(one.name in ("timezone", "user_timezone") for one in changed.settings):
         touched = {badge.key for badge in new.badges}
     askers: dict[str, list[str]] = {}
     for badge in new.badges:

@@ -23,13 +23,14 @@ __all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "fold", "
 def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] = ()) -> list[Award]:
     """The awards this event earns; the event must be newer than `state.newest`, in order, and of this user.
 
-    In this order: 1 the folds it matches are stepped, 2 the badges that may newly hold are tested, each after those it
-    asks for, 3 what is earned is held from now on. `state` then stands after the event, its changed scopes in `dirty`.
+    In this order: 1 the user's zone is changed where it says so, 2 the folds it matches are stepped, 3 the badges that
+    may newly hold are tested, each after those it asks for, 4 what is earned is held from now on. `state` then stands
+    after the event, its changed scopes in `dirty`.
     `also` are the numbers of goals to test whatever the event changes.
     """
     route = plan.routes.get(event.type) or plan.route(event.type)
     state.newest = (event.occurred_us, event.source, event.id)
-    calendar = plan.calendar
+    calendar = plan.calendar if plan.zones is None else plan.zones.at(state, event)
     due = _step(route, state, event, calendar)
     if also:
         due += also
@@ -39,7 +40,8 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
 def fold(plan: Plan, state: UserState, event: Event) -> None:
     """Bring the memory past an event whose awards were given when it was first applied; nothing is tested."""
     state.newest = (event.occurred_us, event.source, event.id)
-    _step(plan.routes.get(event.type) or plan.route(event.type), state, event, plan.calendar)
+    calendar = plan.calendar if plan.zones is None else plan.zones.at(state, event)
+    _step(plan.routes.get(event.type) or plan.route(event.type), state, event, calendar)
 
 
 def replay(

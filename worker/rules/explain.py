@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -47,7 +48,7 @@ def explain(plan: Plan, badge_key: str, state: UserState, *, now_us: int, contex
     The state must have been folded by this plan. Raises KeyError for a badge that the plan does not test.
     """
     goal = plan.goals[plan.numbers[badge_key]]
-    subject = Subject(state, now_us, plan.calendar)
+    subject = Subject(state, now_us, plan.calendar_of(state))
     scope = scope_name(goal.badge.per, context)
     reason = _Reader(plan, goal.badge, subject, context, Words(plan.catalog, subject.calendar)).read(goal.badge.formula)
     metadata = figures(goal.shows, subject, scope)
@@ -241,7 +242,7 @@ class _Reader:
             passed=passed,
             sentence=sentence,
             nearness=Fraction(1) if passed else _nearness(test.checks, value),
-            actual=format_instant(value) if instant and value is not None else figure(value),
+            actual=_actual(test.fact, value),
             bound=self._bound(test.checks, instant=instant),
             window=self._span(test.fold.match),
             events=test.fold.match.types,
@@ -320,6 +321,15 @@ def _ids(facts: Mapping[str, Any]) -> tuple[str, ...]:
     found = [facts.get(name) for name in ("first_event_id", "last_event_id", "event_id")]
     found += facts.get("sequence_event_ids") or [facts.get(name) for name in ("start_event_id", "end_event_id")]
     return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
+def _actual(fact: str, value: Any) -> Any:
+    """A fact as the tree shows it: instants and local dates as they are written."""
+    if value is None:
+        return None
+    if fact.endswith("_us"):
+        return format_instant(value)
+    return date.fromordinal(value).isoformat() if fact == "day" else figure(value)
 
 
 def last_text(moment: Moment) -> str:

@@ -69,7 +69,8 @@ class Preview:
         found = frozenset(name for triggers in asked for name in triggers)
         if "*" in found or _matters(self.plan.other):
             return None
-        return found.union(name for name, route in self.plan.routes.items() if _matters(route))
+        zones = set() if self.plan.zones is None else {self.plan.zones.event}
+        return found.union(zones, (name for name, route in self.plan.routes.items() if _matters(route)))
 
     @property
     def keys(self) -> list[str]:

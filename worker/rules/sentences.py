@@ -6,7 +6,7 @@ Facts, then the step: what there is, what is needed, how much is missing. A figu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -37,7 +37,7 @@ Facts = Mapping[str, Any]
 
 
 class Words:
-    """The words of one catalog: nouns of its event types, labels of its badges, dates of its zone."""
+    """The words of one catalog: nouns of its event types, labels of its badges, dates of a zone."""
 
     __slots__ = ("_calendar", "_catalog", "_events", "_labels")
 
@@ -73,7 +73,7 @@ class Words:
         return f"`{types[0]}` {'event' if one else 'events'}"
 
     def day(self, us: int) -> str:
-        """A date of the catalog's zone: 2017-12-06."""
+        """A date of the zone: 2017-12-06."""
         return self._calendar.local_date(min(max(us, MIN_US), MAX_US)).isoformat()
 
     def filter(self, match: Match) -> str:
@@ -230,12 +230,12 @@ class Words:
         return f"{name} is {number(value, test.checks)} of {number(need)}{frame}; {more} more to go"
 
     def _tenure(self, test: Test, facts: Facts, *, passed: bool, badge: Badge) -> str:
-        since, label = facts["at_us"], badge.label or badge.key
-        if since is None:
+        day, label = facts["day"], badge.label or badge.key
+        if day is None:
             return f"{label}: no {self.noun(test.fold.match.types, 1)} yet"
         (check,) = test.checks
         years, feb_29 = check.operand
-        due = self._calendar.anniversary(self._calendar.local_date(since), years, feb_29=feb_29).isoformat()
+        due = self._calendar.anniversary(date.fromordinal(day), years, feb_29=feb_29).isoformat()
         return f"{label} since {due}" if passed else f"{label} on {due}"
 
     def _needed(self, checks: Iterable[Check], now_us: int) -> str:

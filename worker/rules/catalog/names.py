@@ -85,6 +85,16 @@ class CatalogNames:
             schema = properties[step]
         return True
 
+    def may_be_text(self, name: str, field: str) -> bool:
+        """Whether the schema of an event type lets a payload field be a text: False where its `type` says otherwise."""
+        kind = self._dictionary.types[name]
+        schema: Any = kind.schema
+        for step in (field,) if field in (kind.fields or ()) else field.split("."):
+            properties = schema.get("properties") if isinstance(schema, Mapping) else None
+            schema = properties.get(step) if isinstance(properties, Mapping) else None
+        types = schema.get("type") if isinstance(schema, Mapping) else None
+        return types is None or types == "string" or (isinstance(types, list) and "string" in types)
+
     def metric(self, name: str, path: str) -> Metric | None:
         """The metric; fault `unknown_metric`. A metric that is faulty itself gives None and no second fault."""
         self.used.add(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from worker.errors import Fault
 from worker.rules.catalog.document import escape
 from worker.rules.catalog.names import CatalogNames
 
@@ -37,4 +38,8 @@ def _zone(zone: Mapping[str, Any], names: CatalogNames) -> dict[str, Any]:
     kind = names.event_type(event, "/user_timezone/event") if isinstance(event, str) and event else None
     if kind is not None and isinstance(field, str):
         names.field((kind,), field, "/user_timezone/field")
+        if not names.may_be_text(kind, field):
+            message = f"By its schema {kind} has no text in {field[:60]}, so no user ever has a zone of their own."
+            remedy = "Name a field whose type is string."
+            names.faults.append(Fault("no_effect", "/user_timezone/field", message, remedy, "warning"))
     return {"event": kind, "field": field}

@@ -56,6 +56,7 @@ from worker.rules.operators.sequence import SEQUENCE
 from worker.rules.operators.snapshot import SNAPSHOT
 from worker.rules.operators.steps import Steps
 from worker.rules.operators.tally import Tally
+from worker.rules.operators.tenure import Since
 from worker.rules.operators.time_period import TIME_PERIOD
 from worker.rules.operators.time_window import TIME_WINDOW
 from worker.rules.operators.within import WITHIN_TIME_WINDOW, within_verdict
@@ -74,7 +75,7 @@ CRITERIA_OPERATORS: Mapping[str, Operator] = {
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
-    for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last(), Answers())
+    for kind in (Count(), Gauge(), Numbers(), Distinct(), Periods(), Tally(), First(), Last(), Since(), Answers())
 }
 
 VERDICTS: Mapping[str, Verdict] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -29,16 +30,23 @@ _MICROSECOND = timedelta(microseconds=1)
 MIN_US = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 MAX_US = (datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _CACHED_HOURS = 8192
+#: So many zones of users are kept, each with the offsets of three weeks: some 30 MB at most.
+_USERS_ZONES = 512
+_USERS_HOURS = 512
 
 
 class Calendar:
     """The calendar of one zone. Pure: what it caches is what it would compute again."""
 
-    __slots__ = ("_hours", "_info", "zone")
+    __slots__ = ("_hours", "_info", "_most", "zone")
 
-    def __init__(self, zone: str = "UTC") -> None:
-        """`zone` is an IANA name; ValueError with a sentence where there is none such."""
+    def __init__(self, zone: str = "UTC", *, hours: int = _CACHED_HOURS) -> None:
+        """`zone` is an IANA name; ValueError with a sentence where there is none such.
+
+        The offsets of so many `hours` are remembered, some 60 bytes each.
+        """
         self.zone = zone
+        self._most = hours
         try:
             self._info = ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -61,7 +69,7 @@ class Calendar:
 
     def _offset(self, hour: int) -> int | None:
         """The zone's offset in this hour of UTC; None where it changes within the hour."""
-        if len(self._hours) >= _CACHED_HOURS:
+        if len(self._hours) >= self._most:
             self._hours.clear()
         first, last = (self.local(hour * _HOUR + at).utcoffset() for at in (0, _HOUR - 1))
         offset = None if first != last or first is None else first // _MICROSECOND
@@ -120,6 +128,22 @@ class Calendar:
         if days.holidays and ordinal in listed_days(days.holidays):
             return True
         return any(ordinal in public_holidays(country, date.fromordinal(ordinal).year) for country in days.countries)
+
+
+@lru_cache(maxsize=_USERS_ZONES)
+def calendar_of(zone: str) -> Calendar:
+    """The calendar of a zone that `is_zone` knows: one object for all users who have it."""
+    return Calendar(zone, hours=_USERS_HOURS)
+
+
+def is_zone(name: str) -> bool:
+    """Whether a text, from wherever, is the name of an IANA zone as it is spelt there: not so `localtime` or `utc`."""
+    return name in _zone_names()
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
 def period_name(kind: str, key: int) -> str:

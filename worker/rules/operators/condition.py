@@ -37,6 +37,7 @@ class Answers(Kind):
     """
 
     name = "condition"
+    local = False
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         answer = None if event.verdicts is None else event.verdicts.get(params["condition"])

@@ -39,6 +39,7 @@ class Count(Kind):
     """
 
     name = "count"
+    local = False
     unit_fact = "event_count"
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:

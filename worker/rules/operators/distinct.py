@@ -29,6 +29,7 @@ class Distinct(Kind):
     """State: the values' canonical texts, sorted by code point. Params: field. Fact: distinct_count."""
 
     name = "distinct"
+    local = False
     unit_fact = "distinct_count"
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:

@@ -22,6 +22,7 @@ class First(Kind):
     """State: [us, source, id] of the earliest event. Facts: at_us (an instant), at (RFC 3339), event_id."""
 
     name = "first"
+    local = False
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         return [event.occurred_us, event.source, event.id]

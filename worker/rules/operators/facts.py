@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -57,14 +58,14 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 def check_fact(check: Check, value: Any, now_us: int, calendar: Calendar) -> bool:
     """Whether a fact passes a check as of `now_us`. A fact that is None passes none.
 
-    `$years` is the check of a tenure: operand (years, "feb_28" | "mar_1"), the fact an instant; it passes from the
-    first moment of the local day on which the years are complete.
+    `$years` is the check of a tenure: operand (years, "feb_28" | "mar_1"), the fact a local date's ordinal; it passes
+    from the first moment of the local day on which the years are complete.
     """
     if value is None:
         return False
     if check.operator == "$years":
         years, feb_29 = check.operand
-        since = calendar.local_date(value)
+        since = date.fromordinal(value)
         due = calendar.anniversary(since, years, feb_29=feb_29)
         return due.year == since.year + years and calendar.local_date(now_us) >= due
     if check.operator == "$between":

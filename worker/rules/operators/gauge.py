@@ -21,6 +21,7 @@ class Gauge(Kind):
     """State: an int. Params: less, the event types that take one away; all others of the match add one. Fact: value."""
 
     name = "gauge"
+    local = False
     unit_fact = "value"
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:

@@ -33,6 +33,8 @@ class Kind(ABC):
     name: ClassVar[str]
     #: The fact a ladder of `>= K` thresholds looks at. It rises by at most 1 per step. None: the kind has no such fact.
     unit_fact: ClassVar[str | None] = None
+    #: Whether one history may leave different memories in different calendars.
+    local: ClassVar[bool] = True
 
     @abstractmethod
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
@@ -86,6 +88,8 @@ class Trail(ABC):
     """
 
     name: ClassVar[str]
+    #: Whether one history may leave different memories in different calendars.
+    local: ClassVar[bool] = True
 
     def of(self, params: Mapping[str, Any]) -> Trail:  # noqa: ARG002 - for those that compile them
         """This trail for folds with these parameters only, with what can be compiled of them compiled."""

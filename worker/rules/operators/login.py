@@ -23,6 +23,7 @@ class Logins(Trail):
     """State: [previous_us or None, last_us]. Fact: gap_days between the two (a Fraction), None at the first login."""
 
     name = "logins"
+    local = False
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         us = event.occurred_us

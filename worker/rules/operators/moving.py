@@ -20,8 +20,9 @@ from worker.rules.operators.kind import Kind, Noter, State, Stepper, Trail
 if TYPE_CHECKING:
     from worker.events.types import Event
 
-#: A calendar step back from a later now may land earlier (30 March and 31 March both clamp to 28 February; clocks
-#: change), by less than this many microseconds a step.
+#: A calendar step back from a later now may land earlier: 30 and 31 March both clamp to 28 February; clocks change; on
+#: 1 March the month before has 28 days, and 31 once the user is in a zone where it is February still. By less than this
+#: many microseconds a step.
 _SLACK = 5 * FIXED["d"]
 
 

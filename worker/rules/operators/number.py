@@ -36,6 +36,7 @@ class Numbers(Kind):
     """
 
     name = "number"
+    local = False
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         value = lookup(event.payload, params["field"])

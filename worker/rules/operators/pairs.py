@@ -45,6 +45,7 @@ class Pairs(Trail):
     """
 
     name = "pairs"
+    local = False
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         return self.stepper(params)(state, event, calendar)

@@ -26,6 +26,7 @@ class Pauses(Trail):
     """
 
     name = "pauses"
+    local = False
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         return _after(state, event.occurred_us)

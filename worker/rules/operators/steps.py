@@ -37,6 +37,7 @@ class Steps(Trail):
     """
 
     name = "steps"
+    local = False
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         return self.stepper(params)(state, event, calendar)

@@ -10,6 +10,7 @@ from worker.rules.operators import VERDICTS
 from worker.rules.plan.dispatch import json_key
 from worker.rules.plan.formula import prerequisites
 from worker.rules.plan.model import Goal, Plan
+from worker.rules.plan.zones import zone_rule
 
 
 def needs_build(old: Plan, new: Plan) -> bool:
@@ -19,7 +20,7 @@ def needs_build(old: Plan, new: Plan) -> bool:
     award under `new` that it did not earn under `old`: labels, badges left out and statuses that end a badge need no
     build, unless another badge asks for one of them. Both plans must be of catalogs, not of a choice of badges.
     """
-    if old.catalog.timezone != new.catalog.timezone:
+    if zone_rule(old.catalog) != zone_rule(new.catalog):
         return True
     known = {goal.badge.key: goal for goal in old.goals}
     if any(goal.badge.key not in known for goal in new.goals):

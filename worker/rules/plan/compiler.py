@@ -29,6 +29,7 @@ from worker.rules.plan.timing import (
     drift,
     thresholds,
 )
+from worker.rules.plan.zones import Zones, zone_rule
 
 #: Badges of these statuses are tested (decisions 25).
 EVALUATED = frozenset({"active", "hidden"})
@@ -66,8 +67,10 @@ class _Compiler:
         self.exact = exact
         self.tally = tally
         self.calendar = Calendar(catalog.timezone)
+        self.rule = zone_rule(catalog)
+        self.zones = Zones.of(self.rule, self.calendar)
         self.badges = {badge.key: badge for badge in catalog.badges}
-        self.keeping = Keeping(exact=exact, tally=tally)
+        self.keeping = Keeping(self.rule, exact=exact, tally=tally)
         self.overrides = overrides
         self.fixed_sources: dict[tuple[str, int], Source] = {}
         self.needs: dict[str, tuple[str, ...]] = {}
@@ -88,6 +91,7 @@ class _Compiler:
         return Plan(
             catalog=self.catalog,
             calendar=self.calendar,
+            zones=self.zones,
             badges=self.badges,
             goals=tuple(goals),
             numbers={goal.badge.key: number for number, goal in enumerate(goals)},
@@ -246,7 +250,7 @@ class _Compiler:
         shared = self._ways(everything)
         stars = self.watchers.get("*", [])
         routes = {}
-        other, uncounted = _route([shared], stars, reach), _route([], (), reach)
+        other, uncounted = _route([shared], stars, reach), _route([self._ways(())], (), reach)
         named = {*own, *self.watchers} - {"*"}
         for name in sorted(named):
             ways = [self._ways(own[name]), *([shared] if counted(name) else ())]
@@ -260,7 +264,7 @@ class _Compiler:
         return _Ways(
             gates=self._dispatch(gates),
             contexts=self._dispatch([gate for gate in gates if gate.touches - {None}], whatever_day=True),
-            touches_user=any(None in gate.touches for gate in gates),
+            touches_user=self.zones is not None or any(None in gate.touches for gate in gates),
         )
 
     def _dispatch(self, gates: Iterable[Gate], *, whatever_day: bool = False) -> Dispatch[Gate]:

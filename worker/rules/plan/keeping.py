@@ -22,6 +22,7 @@ from worker.rules.plan.formula import Source, Tally, facts_reader
 from worker.rules.plan.identity import fold_key
 from worker.rules.plan.model import FigureLadder, Memory, UnitLadder
 from worker.rules.plan.timing import Threshold, exact_number, is_unit, may_be_capped, thresholds
+from worker.rules.plan.zones import ZoneRule, memory_id
 from worker.rules.state import FoldState
 
 Step = Callable[[FoldState, Event, Calendar], FoldState]
@@ -49,7 +50,8 @@ class Kept:
 class Keeping:
     """The folds of a plan, each once."""
 
-    def __init__(self, *, exact: bool, tally: Tally | None) -> None:
+    def __init__(self, rule: ZoneRule, *, exact: bool, tally: Tally | None) -> None:
+        self._rule = rule
         self._exact = exact
         self._tally = tally
         self._kept: dict[Hashable, Kept] = {}
@@ -83,7 +85,7 @@ class Keeping:
                 kept.fold = _bounded(kept)
             memory = self._memory(kept)
             if memory.id in memories:
-                raise _collision(memory.fold, memories[memory.id].fold)
+                raise _collision(memory.id, memory.fold, memories[memory.id].fold)
             memories[memory.id] = memory
             kept.source.settle(kept.fold, memory.id)
         return tuple(memories.values())
@@ -92,7 +94,7 @@ class Keeping:
         unit, figures = _watched(kept)
         return Memory(
             fold=kept.fold,
-            id=kept.fold.id,
+            id=memory_id(kept.fold, self._rule),
             step=_stepper(kept.fold, self._tally),
             unit=unit,
             figures=figures,
@@ -127,8 +129,8 @@ def whole_number(found: Threshold) -> int:
     return math.floor(found.number) + 1 if found.strict else math.ceil(found.number)
 
 
-def _collision(one: Fold, other: Fold) -> AuthorError:
-    message = f"Two criteria need memories with the same identity {one.id}: {canonical(one)} and {canonical(other)}."
+def _collision(fold_id: str, one: Fold, other: Fold) -> AuthorError:
+    message = f"Two criteria need memories with the same identity {fold_id}: {canonical(one)} and {canonical(other)}."
     return AuthorError([Fault("duplicate_key", "", message, "Change one of the two, in the smallest way that suits.")])
 
 

@@ -15,7 +15,8 @@ from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.values import lookup
 from worker.rules.plan.dispatch import Dispatch
 from worker.rules.plan.formula import Formulas, Judge, Shown, Source, Subject
-from worker.rules.state import FoldState
+from worker.rules.plan.zones import Zones
+from worker.rules.state import FoldState, UserState
 
 #: Longer values of a `per` field make no context (decisions 11).
 LONGEST_CONTEXT = 200
@@ -192,6 +193,7 @@ class Route:
 class Plan:
     """A catalog compiled: immutable, swapped whole. `counts` is the number of badges tested per trigger.
 
+    `calendar` is that of the catalog's zone, `zones` finds those of users who have their own (None: nobody has).
     `numbers` finds a badge's goal. `exact` plans keep all of a moving window, so that an explanation shows true figures
     also above a threshold. `sources` finds what a test of one of the goals looks at. `asked` are the goals that ask
     whether a badge is held, for each badge asked for, tested or not; `marked` those asked for in other contexts.
@@ -200,6 +202,7 @@ class Plan:
 
     catalog: Catalog
     calendar: Calendar
+    zones: Zones | None
     badges: Mapping[str, Badge]
     goals: tuple[Goal, ...]
     numbers: Mapping[str, int]
@@ -222,6 +225,10 @@ class Plan:
     def basis(self) -> int:
         """The version whose memories and tests it still uses: users built for that one need no build for this one."""
         return self.catalog.version if self.catalog.basis is None else self.catalog.basis
+
+    def calendar_of(self, state: UserState) -> Calendar:
+        """The user's calendar after the newest event of a state of this plan."""
+        return self.calendar if self.zones is None else self.zones.now(state)
 
     def route(self, event_type: str) -> Route:
         """The route of a canonical event type, also of one that no badge names."""
