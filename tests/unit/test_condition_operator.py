@@ -79,10 +79,11 @@ def test_only_a_yes_counts(answers: tuple[str | None, ...], passed: bool) -> Non
 
 
 def test_the_award_names_the_event() -> None:
-    """The badge is given at the first yes, and its figures name that event, late ones and all."""
+    """The badge is given at the first yes, and its figures name that event, however many more there are later."""
     found = catalog()
     ((award, _),) = simulate(compile_plan(found), events(found, "no", "error", "yes", "yes"))
     assert award.trigger_id == "e2"
+    assert answer(found, "no", "yes", "no", "yes").metadata["condition_event_id"] == "e1"
     assert award.metadata == {
         "filtered_event_count": 3, "first_event_id": "e0", "last_event_id": "e2", "condition_event_id": "e2",
     }  # fmt: skip

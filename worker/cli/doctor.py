@@ -43,7 +43,7 @@ class Doctor:
 
     async def examine(self) -> AsyncIterator[Finding]:
         """All findings, as they come."""
-        for check in (self._database(), self._kafka()):
+        for check in (self._database(), self._kafka(), self._conditions()):
             async for finding in check:
                 if finding.verdict == "FAIL":
                     self.failed.add(finding.check)
@@ -92,11 +92,13 @@ class Doctor:
         yield await self._catalog(pool)
 
     async def _catalog(self, pool: Pool) -> Finding:
-        from worker.app import head_plan
+        from worker.app import head_plan, refuse_unasked
         from worker.store.postgres import PostgresStore
 
         try:
             plan = await head_plan(PostgresStore(pool, group_id=self.settings.group_id))
+            if plan is not None:
+                refuse_unasked(plan.catalog, self.settings)
         except AuthorError as error:
             return Finding("FAIL", "catalog", error.message, "badges catalog lint FILE, then badges catalog apply FILE")
         except BadgesError as error:
@@ -108,6 +110,19 @@ class Doctor:
             return Finding("ok", "catalog", f"the database holds none yet; a worker will apply {given}")
         remedy = "badges catalog apply FILE, or start a worker with --catalog FILE"
         return Finding("warn", "catalog", "the database holds none yet", remedy)
+
+    async def _conditions(self) -> AsyncIterator[Finding]:
+        from worker.conditions import Door
+
+        if self.settings.js == "off":
+            return
+        try:
+            async with Door() as door:
+                await door.check(["() => true"])
+        except BadgesError as error:
+            yield Finding("FAIL", "js", error.message, error.help)
+        else:
+            yield Finding("ok", "js", "JavaScript runs, in a process of its own")
 
     async def _kafka(self) -> AsyncIterator[Finding]:
         from worker.cli.connections import quiet_clients
