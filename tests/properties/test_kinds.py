@@ -20,6 +20,9 @@ from worker.rules.ir import Bound, Fold, Match, Moment
 from worker.rules.operators import KINDS, TRAILS, memory, params_of
 from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.kind import Kind, Trail
+from worker.rules.operators.moving import Moving, held
+from worker.rules.operators.number import Numbers
+from worker.rules.operators.sliding import Sliding
 
 PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "count": (),
@@ -304,3 +307,92 @@ def test_a_moving_window_over_a_trail_states_what_its_events_do(
     within = [event for event in events if all(holds(bound, event.occurred_us, now_us, calendar) for bound in limits)]
     expected = trail.facts(walked(trail, within, params, calendar), now_us, params, calendar)
     assert window.facts(stored(state), now_us, params, calendar) == expected
+
+
+SLIDING = sorted(name for name, kept in {**KINDS, **TRAILS}.items() if kept.joins)
+far_sides = st.lists(st.builds(Bound, st.sampled_from(["$gte", "$gt"]), moments), min_size=1, max_size=2).map(tuple)
+
+
+@pytest.mark.parametrize("name", SLIDING)
+@given(events=histories(), limits=far_sides, calendar=calendars, wait=st.integers(0, 40), flat=st.integers(0, 12))
+def test_a_window_kept_in_pieces_states_what_its_events_do(
+    name: str, events: list[Event], limits: tuple[Bound, ...], calendar: Calendar, wait: int, flat: int
+) -> None:
+    """At every event and at a later now, whatever the pieces hold, and also where it went on from a flat list."""
+    ordered = sorted(events, key=lambda event: event.order)
+    params = dict(PARAMS.get(name, ()))
+    kept = KINDS.get(name) or TRAILS[name]
+    listed, sliding = Moving(kept, limits), memory(Fold(name, Match(bounds=limits), PARAMS.get(name, ())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.rules.operators.sliding.PIECE", 2)
+        one = other = None
+        for index, event in enumerate(ordered):
+            one = listed.step(one, event, params, calendar)
+            before = stored(other)
+            after = stored(one) if index == flat else sliding.step(other, event, params, calendar)
+            assert stored(other) == before
+            other = stored(after)
+            for now_us in (event.occurred_us, event.occurred_us + wait * 6 * HOUR):
+                expected = listed.facts(one, now_us, params, calendar)
+                assert sliding.facts(other, now_us, params, calendar) == expected
+
+
+def test_a_sliding_window_copies_and_joins_a_little_of_what_it_holds() -> None:
+    """After 20,000 events in the window a step copies two pieces at most and joins a few times."""
+    joined = 0
+
+    class Counting(Numbers):
+        def join(self, a: Any, b: Any) -> Any:
+            nonlocal joined
+            joined += 1
+            return super().join(a, b)
+
+    limits = (Bound("$gte", Moment(((-30, "d"),))),)
+    window, params = Sliding(Moving(Counting(), limits)), {"field": "n"}
+    step, calendar, state = window.stepper(params), CALENDARS[0], None
+    for number in range(20_000):
+        state = step(state, Event("u", "a", START + number * 60_000_000, "", str(number), {"n": 1}, ""), calendar)
+    assert joined < 2 * 20_000
+    joined = 0
+    before, state = state, step(state, Event("u", "a", START + 20_000 * 60_000_000, "", "z", {"n": 1}, ""), calendar)
+    shared = {id(piece) for part in before[:2] for piece in part}
+    assert sum(id(piece) not in shared for part in state[:2] for piece in part) <= 2
+    assert window.facts(state, START + 20_000 * 60_000_000, params, calendar)["sum"] == 20_001
+    assert joined <= 4
+
+
+@pytest.mark.parametrize("name", ["periods", "distinct"])
+def test_a_window_over_a_set_keeps_each_member_once(name: str) -> None:
+    """However often a value came, its newest instant is all that matters."""
+    window, params = (
+        memory(Fold(name, Match(bounds=(Bound("$gte", Moment(((-30, "d"),))),)), PARAMS[name])),
+        dict(PARAMS[name]),
+    )
+    state = None
+    for number in range(100):
+        event = Event("u", "a", START + number * HOUR, "", str(number), {"n": number % 3}, "")
+        state = window.step(state, event, params, CALENDARS[0])
+    assert len(state) // 2 == len(set(map(str, state[1::2]))) <= 5
+    assert window.step(state, event, params, CALENDARS[0]) is state
+
+
+@given(events=histories(), days=st.integers(1, 5), cap=st.sampled_from([None, 1, 2, 3, 5]), cut=st.integers(0, 12))
+def test_a_long_window_counts_as_a_short_one_does(events: list[Event], days: int, cap: int | None, cut: int) -> None:
+    """Kept in pieces, a count holds the entries that the flat list holds, after every event, also when read back."""
+    fold = Fold("count", Match(bounds=(Bound("$gte", Moment(((-days, "d"),))),)), cap=cap)
+    window, params, calendar = memory(fold), params_of(fold), CALENDARS[0]
+    flat = long = None
+    for index, event in enumerate(sorted(events, key=lambda event: event.order)):
+        flat = window.step(flat, event, params, calendar)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("worker.rules.operators.sliding.PIECE", 2)
+            patch.setattr("worker.rules.operators.moving._LONG", 0 if index >= cut else 10**6)
+            before = stored(long)
+            after = window.step(long, event, params, calendar)
+            assert stored(long) == before
+            long = stored(after)
+        assert held(long) == held(flat) == len(flat) // 2
+        for later in (0, 30 * HOUR):
+            now_us = event.occurred_us + later
+            assert window.within(long, now_us, calendar) == window.within(flat, now_us, calendar)
+            assert window.facts(long, now_us, params, calendar) == window.facts(flat, now_us, params, calendar)

@@ -53,6 +53,7 @@ from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.periods import Periods
 from worker.rules.operators.place import Operator
 from worker.rules.operators.sequence import SEQUENCE
+from worker.rules.operators.sliding import Sliding, slides
 from worker.rules.operators.snapshot import SNAPSHOT
 from worker.rules.operators.steps import Steps
 from worker.rules.operators.tally import Tally
@@ -89,7 +90,10 @@ VERDICTS: Mapping[str, Verdict] = {
 def memory(fold: Fold) -> Kind | Trail:
     """What keeps this fold: its kind or trail, or a moving window around that."""
     kept = KINDS.get(fold.kind) or TRAILS[fold.kind].of(dict(fold.params))
-    return Moving(kept, fold.match.bounds, fold.cap) if fold.match.bounds else kept
+    if not fold.match.bounds:
+        return kept
+    moving = Moving(kept, fold.match.bounds, fold.cap)
+    return Sliding(moving) if slides(kept, fold.match.bounds) else moving
 
 
 TRAILS: Mapping[str, Trail] = {

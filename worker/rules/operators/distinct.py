@@ -31,6 +31,7 @@ class Distinct(Kind):
     name = "distinct"
     local = False
     unit_fact = "distinct_count"
+    newest_only = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         text = canonical_text(lookup(event.payload, params["field"]))

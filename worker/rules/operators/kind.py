@@ -35,6 +35,10 @@ class Kind(ABC):
     unit_fact: ClassVar[str | None] = None
     #: Whether one history may leave different memories in different calendars.
     local: ClassVar[bool] = True
+    #: Whether a moving window keeps what its events come to (see `sliding.py`); the note must be the memory.
+    joins: ClassVar[bool] = False
+    #: Whether a memory merged with itself is itself, so that a moving window need keep each note once, at its newest.
+    newest_only: ClassVar[bool] = False
 
     @abstractmethod
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
@@ -71,6 +75,14 @@ class Kind(ABC):
         note = self.note
         return lambda event, calendar: note(event, params, calendar)
 
+    def single(self, us: int, note: Any) -> State:  # noqa: ARG002 - a trail looks at the instant
+        """The memory of one entry of a moving window, where the kind joins."""
+        return note
+
+    def join(self, a: State, b: State) -> State:
+        """The memory of a history and of the one after it, where the kind joins."""
+        return self.merge(a, b)
+
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
         """The memory of what a moving window holds within its bounds: instant, note, instant, note …, in order."""
         cap = params.get("cap")
@@ -90,6 +102,8 @@ class Trail(ABC):
     name: ClassVar[str]
     #: Whether one history may leave different memories in different calendars.
     local: ClassVar[bool] = True
+    #: As a kind's.
+    joins: ClassVar[bool] = False
 
     def of(self, params: Mapping[str, Any]) -> Trail:  # noqa: ARG002 - for those that compile them
         """This trail for folds with these parameters only, with what can be compiled of them compiled."""
@@ -116,6 +130,14 @@ class Trail(ABC):
         """`note` for one fold, its parameters bound."""
         note = self.note
         return lambda event, calendar: note(event, params, calendar)
+
+    def single(self, us: int, note: Any) -> State:
+        """The memory of one entry of a moving window, where the trail joins."""
+        raise NotImplementedError(f"{self.name} does not join")
+
+    def join(self, a: State, b: State) -> State:
+        """The memory of a history and of the one after it, where the trail joins."""
+        raise NotImplementedError(f"{self.name} does not join")
 
     @abstractmethod
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from worker.rules.ir import Bound, Fold, Moment
 from worker.rules.operators.calendar import FIXED, MAX_US, MIN_US, Calendar
 from worker.rules.operators.kind import Kind, Noter, State, Stepper, Trail
+from worker.rules.operators.sliding import PIECE, appended, cut
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -24,17 +25,21 @@ if TYPE_CHECKING:
 #: 1 March the month before has 28 days, and 31 once the user is in a zone where it is February still. By less than this
 #: many microseconds a step.
 _SLACK = 5 * FIXED["d"]
+#: A longer window is kept in pieces: numbers in a flat list.
+_LONG = 4 * PIECE
 
 
 class Moving(Trail):
     """A counter or trail over a match with moving bounds. State: a flat list, instant, note, instant, note …, in order.
+
+    A long one that `keeps_window` is [entries, piece, piece, …], each piece such a list.
 
     A trail's facts are worked out again from all of the window whenever they are asked for.
     """
 
     name = "moving"
 
-    __slots__ = ("_lower", "bounds", "cap", "keeps_window", "kind")
+    __slots__ = ("_lower", "bounds", "cap", "keeps_window", "kind", "newest_only")
 
     def __init__(self, kind: Kind | Trail, bounds: tuple[Bound, ...], cap: int | None = None) -> None:
         self.kind = kind
@@ -43,6 +48,10 @@ class Moving(Trail):
         #: Whether the state, right after a step, is the window and nothing else.
         self.keeps_window = kind.name == "count" and all(
             bound.operator == "$gte" and rises_with_now(bound.moment) for bound in bounds
+        )
+        #: Whether of equal notes only the newest matters: now bounds the far side only.
+        self.newest_only = (
+            isinstance(kind, Kind) and kind.newest_only and all(bound.operator in ("$gte", "$gt") for bound in bounds)
         )
         self._lower = tuple(bound.moment for bound in bounds if bound.operator in ("$gte", "$gt", "$eq"))
 
@@ -55,19 +64,30 @@ class Moving(Trail):
             return _window_of(length, self.cap)
         note, within, horizon = self.kind.noter(params), self.within, self._horizon(length)
         most = None if self.cap is None else 2 * self.cap
+        newest_only = self.newest_only
 
         def step(state: State | None, event: Event, calendar: Calendar) -> State | None:
             noted = note(event, calendar)
             if noted is None:
                 return state
             now_us = event.occurred_us
-            kept: list[Any] = _later(state or [], horizon(now_us, calendar)) + [now_us, noted]  # noqa: RUF005 - as in _window_of
+            earlier: list[Any] = _later(state or [], horizon(now_us, calendar))
+            if newest_only and noted in (notes := earlier[1::2]):
+                at = 2 * notes.index(noted)
+                if earlier[at] == now_us:
+                    return state
+                earlier = earlier[:at] + earlier[at + 2 :]
+            kept = earlier + [now_us, noted]  # noqa: RUF005 - as in _window_of
             if most is None or len(kept) <= most or len(within(kept, now_us, calendar)) < most:
                 return kept
             # Not before the window holds as many: a calendar bound that steps back may bring older ones in again.
             return kept[-most:]
 
         return step
+
+    def horizon(self) -> Callable[[int, Calendar], int]:
+        """From now to the instant further back than which no now from there on looks."""
+        return self._horizon(self._length())
 
     def _length(self) -> int | None:
         """How far the window looks back where that is one length, in microseconds; a negative one looks ahead."""
@@ -88,6 +108,8 @@ class Moving(Trail):
     def within(self, state: State | None, now_us: int, calendar: Calendar) -> list[Any]:
         """What is within the bounds as of now, in order: a flat list as the state is."""
         entries: list[Any] = state or []
+        if entries and entries[1].__class__ is list and self.keeps_window:
+            entries = [item for piece in entries[1:] for item in piece]
         instants = entries[::2]
         low, high, left_out = 0, bisect_right(instants, now_us), []
         for bound in self.bounds:
@@ -144,6 +166,8 @@ def _window_of(length: int, cap: int | None) -> Stepper:
         now_us = event.occurred_us
         if not state:
             return [now_us, event.id]
+        if state[1].__class__ is list:
+            return _next_in_pieces(state, now_us, event.id, min(max(now_us - length, MIN_US), MAX_US), most // 2)
         size = len(state)
         at = 0 if size < most else size + 2 - most
         if at < size and state[at] < now_us - length:
@@ -151,9 +175,32 @@ def _window_of(length: int, cap: int | None) -> Stepper:
             while at < size and state[at] < start:
                 at += 2
         # Not a display, which would take more memory than it holds.
-        return (state[at:] if at else state) + [now_us, event.id]
+        kept: list[Any] = (state[at:] if at else state) + [now_us, event.id]
+        return kept if len(kept) <= _LONG else [len(kept) // 2, *cut(kept)]
 
     return step
+
+
+def _next_in_pieces(state: list[Any], now_us: int, key: str, start: int, most: int) -> State:
+    """The step of a long window, [entries, piece, piece, …]: of its pieces the first and the last are copied."""
+    count, at = state[0] + 1, 1
+    while at < len(state) and state[at][-2] < start:
+        count -= len(state[at]) // 2
+        at += 1
+    pieces = state[at:]
+    if pieces:
+        head, low = pieces[0], max(count - most, 0)
+        while 2 * low < len(head) and head[2 * low] < start:
+            low += 1
+        if low:
+            count -= low
+            pieces = [head[2 * low :], *pieces[1:]] if 2 * low < len(head) else pieces[1:]
+    return [count, *appended(pieces, now_us, key)]
+
+
+def held(state: list[Any]) -> int:
+    """How many entries a window that `keeps_window` holds."""
+    return int(state[0]) if state[1].__class__ is list else len(state) // 2
 
 
 def _later(entries: list[Any], start: int) -> list[Any]:

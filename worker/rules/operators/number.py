@@ -37,6 +37,7 @@ class Numbers(Kind):
 
     name = "number"
     local = False
+    joins = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         value = lookup(event.payload, params["field"])

@@ -9,6 +9,7 @@ document 4 "Gap Criteria".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.operators.kind import State, Trail
@@ -27,9 +28,11 @@ class Pauses(Trail):
 
     name = "pauses"
     local = False
+    joins = True
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
-        return _after(state, event.occurred_us)
+        one = self.single(event.occurred_us, 1)
+        return one if state is None else self.join(state, one)
 
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
         count, first, last, shortest, short_end, longest, long_end = state or (0, *(None,) * 6)
@@ -47,22 +50,19 @@ class Pauses(Trail):
         return 1
 
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
-        state = None
-        for us in entries[::2]:
-            state = _after(state, us)
-        return state
+        singles = [self.single(us, 1) for us in entries[::2]]
+        return reduce(self.join, singles) if singles else None
 
-
-def _after(state: State | None, us: int) -> State:
-    """The memory with one more event, at or after its last one."""
-    if state is None:
+    def single(self, us: int, note: Any) -> State:
         return [1, us, us, None, None, None, None]
-    count, first, last, shortest, short_end, longest, long_end = state
-    pause = us - last
-    if shortest is None:
-        return [count + 1, first, us, pause, us, pause, us]
-    if pause < shortest:
-        shortest, short_end = pause, us
-    if pause > longest:
-        longest, long_end = pause, us
-    return [count + 1, first, us, shortest, short_end, longest, long_end]
+
+    def join(self, a: State, b: State) -> State:
+        """The pauses of both, and the one between them; of equal ones the first stays."""
+        count, first, last, shortest, short_end, longest, long_end = a
+        between = b[1] - last
+        for least, least_end, most, most_end in ((between, b[1], between, b[1]), b[3:]):
+            if least is not None and (shortest is None or least < shortest):
+                shortest, short_end = least, least_end
+            if most is not None and (longest is None or most > longest):
+                longest, long_end = most, most_end
+        return [count + b[0], first, b[2], shortest, short_end, longest, long_end]

@@ -24,6 +24,7 @@ class Periods(Kind):
 
     name = "periods"
     unit_fact = "unique_period_count"
+    newest_only = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         return [calendar.period(event.occurred_us, params["period"])]

@@ -17,7 +17,7 @@ from worker.rules.operators import KINDS, params_of
 from worker.rules.operators import memory as keeper_of
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.count import Count
-from worker.rules.operators.moving import Moving
+from worker.rules.operators.moving import Moving, held
 from worker.rules.plan.formula import Source, Tally, facts_reader
 from worker.rules.plan.identity import fold_key
 from worker.rules.plan.model import FigureLadder, Memory, UnitLadder
@@ -183,6 +183,6 @@ def _unit_level(fold: Fold) -> Callable[[FoldState], int]:
     if not isinstance(keeper, Moving):
         return itemgetter(0) if isinstance(kind, Count) else kind.level
     if keeper.keeps_window:
-        return lambda state: len(state) // 2
+        return held
     moving, params = keeper, params_of(fold)
     return lambda state: kind.level(kind.gather(moving.within(state, state[-2], _ANYWHERE), params))
