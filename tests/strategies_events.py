@@ -5,6 +5,7 @@ Parts without structure of their own are drawn from pools laid out beforehand: d
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -95,7 +96,7 @@ CONDITIONS: list[Json] = [{"type": "odd"}, {"type": "big", "params": {"min": 1}}
 _TYPES_READ = ConditionTypes(CONDITION_TYPES, [])
 for _one in CONDITIONS:
     _key = _TYPES_READ.use(_one["type"], _one.get("params", {}), "")
-    ANSWERS[_one["type"], dumps(_one.get("params", {}))] = str(_key)
+    ANSWERS[_one["type"], json.dumps(_one.get("params", {}), sort_keys=True)] = str(_key)
 
 
 def _answers(payload: Json) -> dict[str, str] | None:
