@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from worker.bench import operators
-from worker.bench.operators import CASES, DAYS, QUICK, Case, built, document, following, history
+from worker.bench.operators import CASES, DAYS, QUICK, Case, document, following, history, holds
 from worker.cli import main
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.evaluate import replay
@@ -16,8 +16,7 @@ from worker.rules.operators import CRITERIA_OPERATORS, FLOW_OPERATORS
 from worker.rules.plan import compile_plan
 
 WORDS = {*FLOW_OPERATORS, *CRITERIA_OPERATORS}
-BUILT = built()
-NAMES = [f"{case.operator}, {case.means}" for case in BUILT]
+NAMES = [f"{case.operator}, {case.means}" for case in CASES]
 
 
 def test_every_operator_is_measured() -> None:
@@ -25,13 +24,13 @@ def test_every_operator_is_measured() -> None:
     assert {case.operator for case in CASES} >= WORDS
 
 
-@pytest.mark.parametrize("case", BUILT, ids=NAMES)
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_the_events_are_remembered_and_never_earn_the_badge(case: Case) -> None:
     """Each event of a case changes what is remembered of the user, and none of them ends the measuring by an award."""
     plan = compile_plan(catalog_from_document(document(case), 1))
     events = [*history(case, 200), *(following(case, number) for number in range(20))]
     assert events == sorted(events, key=lambda event: event.order)
-    state, awards = replay(plan, "u", events, {})
+    state, awards = replay(plan, "u", events, holds(case))
     assert awards == []
     assert state.scopes[""]
 
@@ -49,7 +48,7 @@ def test_the_command_says_how_steep_each_operator_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`badges bench --scenario operators` needs no services, prints a table or one object, refuses other options."""
-    monkeypatch.setattr(operators, "CASES", tuple(BUILT[:2]))
+    monkeypatch.setattr(operators, "CASES", CASES[:2])
     monkeypatch.setattr(operators, "QUICK", replace(QUICK, history=(10, 100), rounds=1, events=10))
     assert main(["bench", "--scenario", "operators", "--quick"]) == 0
     printed = capsys.readouterr().out
