@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from worker.cli.output import cell
 from worker.events import parse_instant
 from worker.rules.phrases import bound, joined, moment
 from worker.rules.rehearse import Answer
+
+_PLACES: Final = 6
 
 
 def told(answer: Answer, *, user_id: str, at_us: int) -> Iterator[str]:
@@ -48,8 +51,15 @@ def _parts(node: Mapping[str, Any]) -> Iterator[str]:
 def _figures(actual: Any) -> str:
     """What there is: one figure, or several by name."""
     if not isinstance(actual, Mapping):
-        return "none" if actual is None else cell(actual)
-    return ", ".join(f"{name} {cell(value)}" for name, value in actual.items()) or "none"
+        return "none" if actual is None else _figure(actual)
+    return ", ".join(f"{name} {_figure(value)}" for name, value in actual.items()) or "none"
+
+
+def _figure(value: Any) -> str:
+    """A figure with six decimals at most: JSON has all of them."""
+    if not isinstance(value, Decimal) or value == round(value, _PLACES):
+        return cell(value)
+    return f"{round(value, _PLACES):f}".rstrip("0").rstrip(".")
 
 
 def _bounds(bounds: Mapping[str, Any]) -> str:
