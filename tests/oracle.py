@@ -366,9 +366,11 @@ def awards(document: Mapping[str, Any], events: Sequence[Event], *, cuts: Iterab
 
 def ever(world: World, events: Sequence[Event]) -> Iterable[Award]:
     """The awards not held so far that some trigger event of the ordered history earns."""
+    before = dict(world.held)
     for index, event in enumerate(events):
-        me = (event.source, event.id)
-        granted = {"held:" + key for (key, _), by in world.given.items() if by == me}
+        # What was given earlier is known by its instant: any event of it, in its context, may have been the one.
+        granted = {"held:" + key for (key, context), at in before.items() if at == event.occurred_us
+                   and context == text_of(event.payload, world.badges[key].get("per"))}  # fmt: skip
         for key, badge in world.badges.items():
             triggers = {world.type(name) for name in badge["triggers"]}
             hit = event.type in triggers or ("*" in triggers and counted(event.type))
@@ -380,7 +382,7 @@ def ever(world: World, events: Sequence[Event]) -> Iterable[Award]:
             view = view_of(events[: index + 1], event.occurred_us, world, badge, context)
             passed, metadata = read(badge["flow"], view)
             if passed:
-                world.held[key, context], world.given[key, context] = event.occurred_us, me
+                world.held[key, context] = event.occurred_us
                 granted.add("held:" + key)
                 if "milestone" in badge["flow"]:
                     at = view.now.isoformat().replace("+00:00", "Z")

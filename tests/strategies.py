@@ -7,7 +7,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from tests.strategies_events import CONDITION_TYPES, EVENTS, GRID, NAMES, TYPES, ZONES, Json, histories, of
+from tests.strategies_events import CONDITION_TYPES, EVENTS, GRID, NAMES, TYPES, ZONES, Json, histories, objects, of
 from tests.strategies_flows import METRICS, PER_K, flows
 
 __all__ = ["GRID", "ZONES", "catalogs", "histories"]
@@ -44,6 +44,8 @@ ladders = of(
         ("all_a", "gauge", "total", "picky", *PER_K), ([1, 2, 3], [2, 5], [Decimal("1.5"), 4])
     )
 )
+#: Where users say their zones; half of the catalogs do not listen.
+MOVES = [{}, {}, *objects(("user_timezone",), ({"event": name, "field": "zone"} for name in ("a.done", "b.done")))]
 statuses = of([*["active"] * 8, "hidden", "draft", "locked", "deprecated"])
 stated = of([None, None, *([a] if a == b else [a, b] for a, b in product((*TYPES, "cron.anniversary"), repeat=2))])
 details = st.tuples(of([None, None, "k"]), statuses, stated)
@@ -62,8 +64,9 @@ def catalogs(draw: st.DrawFn) -> Json:
         if triggers is not None and set(flow) & {"snapshot", "badge"}:
             badge["triggers"] = triggers
         badges.append(badge)
-    zone, backwards = draw(st.tuples(of(ZONES), st.booleans()))
+    zone, backwards, moves = draw(st.tuples(of(ZONES), st.booleans(), of(MOVES)))
     return {
+        **moves,
         "version": 1,
         "timezone": zone,
         "events": EVENTS,

@@ -9,6 +9,7 @@ from dataclasses import replace as replace_limits
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -177,3 +178,23 @@ async def emptied(applier: Applier) -> None:
 
 async def _unmoved(head: int) -> None:
     raise AssertionError(f"the catalog moved to {head}")
+
+
+def test_a_zone_that_comes_late_empties_what_it_moves_to_a_day_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was remembered of a context is gone from the store once the user's own zone leaves nothing of it."""
+    monkeypatch.setattr(users, "CHECKPOINT", 1)
+    window = {"businessDaysOnly": True, "holidays": ["2024-03-01"], "flow": {"event": "a.done"}}
+    document = {
+        "version": 1,
+        "events": {"a.done": {}, "b.done": {}},
+        "user_timezone": {"event": "b.done", "field": "zone"},
+        "badges": [{"key": "b", "per": "k", "flow": {"$timeWindow": {"last": "1y", **window}}}],
+    }
+    plan = compile_plan(catalog_from_document(document, 0), exact=False)
+    events = [
+        Event("u", "a.done", 1_709_208_000_000_000, "", "1", {"k": 1}, '{"k":1}'),
+        Event("u", "b.done", 1_703_984_400_000_000, "", "2", {"zone": "Pacific/Kiritimati"}, "{}"),
+    ]
+    store = asyncio.run(taken(plan, events, [1], {1}))
+    wanted, _ = evaluate.replay(plan, "u", in_order(events), {})
+    assert asyncio.run(recovered(plan, store)) == plain(wanted.scopes)

@@ -212,6 +212,11 @@ async def fold_again(transaction: Transaction, plan: Plan, state: UserState) -> 
     count = 0
     async for event in transaction.log_of(state.user_id):
         count += 1
+        if plan.zones is not None:
+            # Where another zone leaves nothing to remember, what was remembered is still written there.
+            for scope in plan.scopes(event):
+                if rebuilt.scopes.setdefault(scope, {}) == {}:
+                    rebuilt.touch(scope)
         awards += evaluate.apply(plan, rebuilt, event, also=asking.at(event))
     return rebuilt, awards, count
 
