@@ -261,10 +261,11 @@ class Applier:
 
     async def _screen(self, transaction: Transaction, claim: Claim, decoded: Decoded) -> None:
         """Take out what must not come back (decisions 27, 28)."""
-        pairs = [*zip(decoded.events, decoded.sources, strict=True), *decoded.rivals]
-        refused = await transaction.screen([event for event, _ in pairs]) if pairs else {}
+        events = [*decoded.events, *(event for event, _ in decoded.rivals)]
+        refused = await transaction.screen(events) if events else {}
         if not refused:
             return
+        pairs = [*zip(decoded.events, decoded.sources, strict=True), *decoded.rivals]
         for index, code in refused.items():
             event, record = pairs[index]
             decoded.letters.append(dead_letter(record, removal(code, event), incarnation=claim.incarnation))
@@ -277,16 +278,15 @@ class Applier:
         self, transaction: Transaction, claim: Claim, decoded: Decoded, facts: BatchFacts
     ) -> list[Event]:
         """Log the events; returns the new ones, sorted by user."""
-        new = await self._log(
-            transaction, claim, list(zip(decoded.events, decoded.sources, strict=True)), decoded, facts
-        )
+        new = await self._log(transaction, claim, decoded.events, decoded.sources, decoded, facts)
         # What shares its identity with an event of the batch is compared with what is logged by now.
         rivals = decoded.rivals
         while rivals:
             asked = {_identity(rival): rival for rival in reversed(rivals)}
             chosen = [asked[identity] for identity in sorted(asked)]
             rivals = [rival for rival in rivals if asked[_identity(rival)] is not rival]
-            new += await self._log(transaction, claim, chosen, decoded, facts)
+            events, sources = [event for event, _ in chosen], [record for _, record in chosen]
+            new = [*new, *await self._log(transaction, claim, events, sources, decoded, facts)]
         if decoded.rivals:
             new.sort(key=lambda event: (event.user_id, event.source, event.id))
         for event_type, count in Counter(map(_type_of, new)).items():
@@ -297,19 +297,19 @@ class Applier:
         self,
         transaction: Transaction,
         claim: Claim,
-        pairs: list[tuple[Event, Record]],
+        events: list[Event],
+        sources: Sequence[Record],
         decoded: Decoded,
         facts: BatchFacts,
     ) -> list[Event]:
-        events = [event for event, _ in pairs]
         if not events:
             return []
         remembered = await transaction.remember(events)
         if len(remembered.new) == len(events):
             return events
         for index in remembered.conflicts:
-            event, record = pairs[index]
-            decoded.letters.append(dead_letter(record, conflict(event), incarnation=claim.incarnation))
+            letter = dead_letter(sources[index], conflict(events[index]), incarnation=claim.incarnation)
+            decoded.letters.append(letter)
         known = {*remembered.new, *remembered.conflicts}
         for index, event in enumerate(events):
             if index not in known:

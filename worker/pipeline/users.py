@@ -10,7 +10,7 @@ batch are in its transaction, and only what can be had from them again lags behi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from operator import attrgetter
 from typing import Final
@@ -64,16 +64,17 @@ class Advance:
         by_user = _by_user(new)
         await self._gather(by_user, cache.take(by_user, token))
         self.facts.users = len(by_user)
-        turn = 0
+        turn, basis = 0, self.plan.basis
         for user_id, events in by_user.items():
             turn += len(events)
             if turn >= TURN_EVENTS:
                 turn = 0
                 await asyncio.sleep(0)
             state = self.states[user_id]
-            if state.built_version not in (None, self.plan.basis):
+            built, newest = state.built_version, state.newest
+            if built is not None and built != basis:
                 await self._catch_up(state, events)
-            elif state.newest is not None and events[0].order <= state.newest:
+            elif newest is not None and events[0].occurred_us <= newest[0] and events[0].order <= newest:
                 await self._go_back(state, events)
             else:
                 self._apply(state, events)
@@ -99,17 +100,25 @@ class Advance:
             fresh = {(event.source, event.id) for event in by_user[user_id]}
             tails[user_id] = [event for event in tail if (event.source, event.id) not in fresh]
         wants = {(state.user_id, "") for state in cold}
-        for user_id, events in by_user.items():
-            loaded = states[user_id].scopes
-            for event in (*events, *tails.get(user_id, ())) if user_id in tails else events:
-                for scope in self.plan.scopes(event):
-                    if scope not in loaded:
-                        wants.add((user_id, scope))
+        if self.plan.contexts:
+            wants.update(self._scopes_not_loaded(by_user, tails))
         if wants:
             await self.transaction.read(states, sorted(wants))
         for user_id, tail in tails.items():
             for event in tail:
                 evaluate.fold(self.plan, states[user_id], event)
+
+    def _scopes_not_loaded(
+        self, by_user: Mapping[str, Sequence[Event]], tails: Mapping[str, Sequence[Event]]
+    ) -> Iterator[tuple[str, str]]:
+        """(user, scope) of what the events may touch and the states do not have."""
+        scopes = self.plan.scopes
+        for user_id, events in by_user.items():
+            loaded = self.states[user_id].scopes
+            for event in (*events, *tails.get(user_id, ())) if user_id in tails else events:
+                for scope in scopes(event):
+                    if scope not in loaded:
+                        yield user_id, scope
 
     # ---- events to awards -------------------------------------------------------------------------------------------
 

@@ -104,6 +104,7 @@ class _Compiler:
             marked=frozenset(self.marked),
             exact=self.exact,
             conditions=asked_conditions(self.catalog, chosen),
+            contexts=any(route.alike is None for route in (*routes.values(), other, uncounted)),
         )
 
     def _chosen(self, only: Collection[str] | None) -> list[str]:

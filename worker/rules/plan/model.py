@@ -197,7 +197,8 @@ class Plan:
     `numbers` finds a badge's goal. `exact` plans keep all of a moving window, so that an explanation shows true figures
     also above a threshold. `sources` finds what a test of one of the goals looks at. `asked` are the goals that ask
     whether a badge is held, for each badge asked for, tested or not; `marked` those asked for in other contexts.
-    `conditions` are to be asked, by event type, before an event is applied (None: there are none).
+    `conditions` are to be asked, by event type, before an event is applied (None: there are none). `contexts` is
+    whether any event may touch a scope other than the user's own.
     """
 
     catalog: Catalog
@@ -215,6 +216,7 @@ class Plan:
     marked: frozenset[str]
     exact: bool = False
     conditions: Mapping[str, tuple[Condition, ...]] | None = None
+    contexts: bool = True
 
     @property
     def version(self) -> int:
