@@ -93,6 +93,9 @@ class Metrics:
             "livemin",
             "type",
         )
+        self.data_problems = self._counter(
+            "data_problems", "Values of events that criteria looked at and could not use, by kind", "kind"
+        )
         self.late_users = self._counter("late_users", "Times that a late event made a user's log be read again")
         self.users_built = self._counter(
             "users_built", "Users brought to a new version of the catalog in the background"

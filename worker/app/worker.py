@@ -29,6 +29,7 @@ from worker.pipeline.cache import Cache
 from worker.pipeline.facts import BatchFacts, BuildFacts, Limits
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
+from worker.rules.operators import problems
 from worker.rules.plan import Plan
 from worker.store.pool import SCHEMA
 from worker.store.postgres import PostgresStore
@@ -363,6 +364,8 @@ def observe_batch(metrics: Metrics, facts: BatchFacts, *, now: float) -> None:
     metrics.batch_seconds.observe(facts.decode_seconds + facts.transaction_seconds)
     metrics.batch_events.observe(facts.records)
     metrics.late_users.inc(facts.late_users)
+    for kind, count in problems.taken().items():
+        metrics.data_problems.labels(kind).inc(count)
     metrics.evaluations.inc(facts.evaluations)
     for (event_type, outcome), count in facts.types.items():
         metrics.events.labels(metrics.event_type(event_type), outcome).inc(count)

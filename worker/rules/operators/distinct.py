@@ -16,7 +16,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.operators.kind import Kind, State
-from worker.rules.operators.values import lookup
+from worker.rules.operators.problems import note_unusable
+from worker.rules.operators.values import MISSING, lookup
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -34,11 +35,11 @@ class Distinct(Kind):
     newest_only = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
-        text = canonical_text(lookup(event.payload, params["field"]))
+        text = _text(event, params["field"])
         return None if text is None else [text]
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
-        text = canonical_text(lookup(event.payload, params["field"]))
+        text = _text(event, params["field"])
         if text is None:
             return state
         if not state:
@@ -59,6 +60,14 @@ class Distinct(Kind):
 
     def level(self, state: State | None) -> int:
         return len(state or ())
+
+
+def _text(event: Event, field: str) -> str | None:
+    value = lookup(event.payload, field)
+    text = canonical_text(value)
+    if text is None:
+        note_unusable(value, MISSING)
+    return text
 
 
 def canonical_text(value: Any) -> str | None:

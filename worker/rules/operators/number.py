@@ -14,7 +14,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.operators.kind import Kind, State
-from worker.rules.operators.values import is_number, lookup
+from worker.rules.operators.problems import note_unusable
+from worker.rules.operators.values import MISSING, is_number, lookup
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -42,6 +43,7 @@ class Numbers(Kind):
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         value = lookup(event.payload, params["field"])
         if not is_number(value):
+            note_unusable(value, MISSING)
             return None
         number = _stored(value)
         return [1, number, number, number]

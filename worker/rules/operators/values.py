@@ -16,6 +16,7 @@ import re2
 
 from worker.events.instants import parse_instant
 from worker.rules.ir import Clause, Frozen
+from worker.rules.operators.problems import MISSING_FIELD, note, note_value
 
 MISSING: Any = object()
 
@@ -160,13 +161,19 @@ def compile_clause(clause: Clause) -> Callable[[Payload], bool]:
 
         def plain(payload: Payload) -> bool:
             value = payload.get(field, MISSING)
-            return value is not MISSING and holds(value)
+            if value is not MISSING:
+                return holds(value)
+            note(MISSING_FIELD)
+            return False
 
         return plain
 
     def dotted(payload: Payload) -> bool:
         value = lookup(payload, field)
-        return value is not MISSING and holds(value)
+        if value is not MISSING:
+            return holds(value)
+        note(MISSING_FIELD)
+        return False
 
     return dotted
 
@@ -195,7 +202,10 @@ def _ordered(operator: str) -> Callable[[Any], Test]:
     def compiled(operand: Any) -> Test:
         def test(value: Any) -> bool:
             sign = compare(value, operand)
-            return sign is not None and holds(sign)
+            if sign is not None:
+                return holds(sign)
+            note_value(value)
+            return False
 
         return test
 
@@ -241,22 +251,35 @@ def _contains(operand: Any) -> Test:
     def test(value: Any) -> bool:
         if isinstance(value, str):
             return isinstance(operand, str) and operand in value
-        return isinstance(value, list | tuple) and any(equal(item, operand) for item in value)
+        if isinstance(value, list | tuple):
+            return any(equal(item, operand) for item in value)
+        note_value(value)
+        return False
 
     return test
 
 
 def _starts(operand: str) -> Test:
-    return lambda value: isinstance(value, str) and value.startswith(operand)
+    return _of_text(lambda text: text.startswith(operand))
 
 
 def _ends(operand: str) -> Test:
-    return lambda value: isinstance(value, str) and value.endswith(operand)
+    return _of_text(lambda text: text.endswith(operand))
 
 
 def _regex(operand: str) -> Test:
     expression = compile_regex(operand)
-    return lambda value: isinstance(value, str) and expression.search(value) is not None
+    return _of_text(lambda text: expression.search(text) is not None)
+
+
+def _of_text(holds: Callable[[str], bool]) -> Test:
+    def test(value: Any) -> bool:
+        if isinstance(value, str):
+            return holds(value)
+        note_value(value)
+        return False
+
+    return test
 
 
 def compile_regex(text: str) -> Any:
@@ -278,12 +301,15 @@ def _between(operand: tuple[Any, Any] | str) -> Test:
         if not (is_numeral(low) and is_numeral(high)):
             return strings
         numbers = _between((Decimal(low), Decimal(high)))
-        return lambda value: strings(value) or numbers(value)
+        return lambda value: numbers(value) if is_number(value) else strings(value)
     low, high = operand
 
     def test(value: Any) -> bool:
         above, below = compare(value, low), compare(value, high)
-        return above is not None and below is not None and above >= 0 and below <= 0
+        if above is not None and below is not None:
+            return above >= 0 and below <= 0
+        note_value(value)
+        return False
 
     return test
 

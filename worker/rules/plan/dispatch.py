@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from worker.events.types import Event
 from worker.rules.ir import Clause, Frozen, Match
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.problems import note_unusable
 from worker.rules.operators.values import MISSING, compile_clause, lookup
 
 T = TypeVar("T")
@@ -107,6 +108,8 @@ class Dispatch(Generic[T]):
                 for target, check in spans.at(value):
                     if check is None or check(event, calendar):
                         found.append(target)
+            else:
+                note_unusable(value, MISSING)
         if self._times is not None:
             for target, check in self._times.at(event.occurred_us):
                 if check is None or check(event, calendar):

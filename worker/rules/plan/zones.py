@@ -18,7 +18,8 @@ from worker.rules.catalog.definitions import Catalog
 from worker.rules.ir import Fold, canonical
 from worker.rules.operators import KINDS, TRAILS
 from worker.rules.operators.calendar import MONTHS, Calendar, calendar_of, is_zone
-from worker.rules.operators.values import lookup
+from worker.rules.operators.problems import MISSING_FIELD, NO_ZONE, note
+from worker.rules.operators.values import MISSING, lookup
 from worker.rules.state import UserState
 
 
@@ -92,6 +93,7 @@ class Zones:
     def _change(self, state: UserState, event: Event) -> None:
         zone = lookup(event.payload, self.field)
         if not isinstance(zone, str) or not is_zone(zone):
+            note(MISSING_FIELD if zone is MISSING else NO_ZONE)
             return
         states = state.scopes.setdefault("", {})
         memory = states.get(self.id)
