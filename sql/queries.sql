@@ -158,8 +158,8 @@ FROM unnest($1::text[], $2::text[]) AS w (user_id, context)
 JOIN user_badges b ON b.user_id = w.user_id AND b.context = w.context;
 
 -- name: held_by
--- All awards of one user.
-SELECT badge_key, context, awarded_at FROM user_badges WHERE user_id = $1;
+-- All awards of one user, with the events that earned them.
+SELECT badge_key, context, awarded_at, trigger_id FROM user_badges WHERE user_id = $1;
 
 -- name: save_users
 -- Write newest event, award sequence and, where it is not null, memory of locked users; who has them in memory.

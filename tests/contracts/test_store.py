@@ -387,7 +387,9 @@ async def test_held_awards_are_those_of_the_contexts_loaded(store: AnyStore) -> 
     assert (await state_of(store, "u1", "x=a=6")).held == {("a", ""): NOON}
     async with store.transaction() as transaction:
         await load(transaction, {"u1": ()})
-        assert len(await transaction.held_by("u1")) == 3
+        held = await transaction.held_by("u1")
+    earned = grant("u1", "a").trigger_id
+    assert held == {("a", ""): (NOON, earned), ("b", "5"): (NOON, earned), ("b", "6"): (NOON + 1, earned)}
 
 
 async def test_users_are_locked_to_the_end(store: AnyStore) -> None:

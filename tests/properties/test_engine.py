@@ -154,7 +154,8 @@ def test_any_arrival_order_gives_the_oracles_union(document: dict[str, Any], eve
         late = state.newest is not None and event.order < state.newest
         log = in_order([*log, event])
         if late:
-            state, found = replay(plan, "u", log, state.held)
+            earned = {(award.badge_key, award.context): award.trigger_id for award in given_}
+            state, found = replay(plan, "u", log, state.held, earned)
             given_ += found
         else:
             given_ += apply(plan, state, event)

@@ -251,6 +251,7 @@ version: 1
 events:
   pull.merged: {description: A pull request., schema: {type: object, properties: {repo: {type: string}}}}
   talk.given: {description: A talk.}
+  note.made: {description: A note.}
 badges:
   - {key: author, label: A, description: A, per: repo, status: STATUS, flow: {event: pull.merged}}
   - {key: merged, label: M, description: M, flow: {event: pull.merged}}
@@ -270,6 +271,15 @@ async def test_a_late_event_meets_a_badge_held_since(rig: Rig, badge: str) -> No
     facts = await rig.put(comment(1, type="talk.given"))
     assert facts.awards == Counter({("speaker", "late"): 1})
     assert rig.messages()[-1]["awarded_at"] == f"{DAY}T10:00:02Z"
+
+
+async def test_other_events_at_the_instant_of_an_award_earn_nothing_by_it(rig: Rig) -> None:
+    """Of several events at one instant only the one that earned the badge asked for earns what asks for it."""
+    rig.applier.use(asking("merged"))
+    await rig.put(comment(2, type="pull.merged"), comment(2, id="c1", type="note.made"))
+    facts = await rig.put(comment(1, id="c0", type="talk.given"))
+    assert facts.awards == Counter({("speaker", "late"): 1})
+    assert rig.messages()[-1]["trigger"]["id"] == "c2"
 
 
 @pytest.mark.parametrize("status", ["active", "locked"])

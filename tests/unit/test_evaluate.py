@@ -235,6 +235,18 @@ def test_a_replay_is_one_apply_after_the_other() -> None:
     assert replay(compiled, "u", history, {}) == (state, awards)
 
 
+def test_who_asks_for_a_held_award_is_tested_where_it_was_earned() -> None:
+    """Of several events at one instant only the one that earned an award tests those who ask for it in a replay."""
+    none_yet = {"$not": {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 1}}}}
+    asks = {"$and": [{"badge": "b0"}, {"event": "user.logged_in"}]}
+    compiled = plan(COMMENT, asks, {"$and": [*asks["$and"], none_yet]})
+    history = [event("user.logged_in", 0, id="1"), event("order.paid", 1, id="2"), event("comment.posted", 1, id="3")]
+    held, by = {("b0", ""): history[1].occurred_us}, {("b0", ""): "3"}
+    given_ = replay(compiled, "u", history, held, by)[1]
+    assert [(award.badge_key, award.trigger_id) for award in given_] == [("b1", "3")]
+    assert [award.badge_key for award in replay(compiled, "u", history, held)[1]] == ["b1", "b2"]
+
+
 def test_an_explanation_evaluates_every_branch() -> None:
     """Each branch is in the tree with its own verdict, also behind one that already decides."""
     found = why(plan({"$or": [COMMENT, {"$not": COMMENT}, LOGIN]}), [event("comment.posted")])

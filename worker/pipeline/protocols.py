@@ -55,8 +55,11 @@ class Transaction(Protocol):
     def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """All logged events of a locked user, in order (occurred_at, source, id), streamed."""
 
-    async def held_by(self, user_id: str) -> dict[tuple[str, str], int]:
-        """All awards of a locked user: (badge_key, context) to awarded_at in microseconds."""
+    async def held_by(self, user_id: str) -> dict[tuple[str, str], tuple[int, str | None]]:
+        """All awards of a locked user: (badge_key, context) to awarded_at in microseconds and the earning event's id.
+
+        None stands for that of an award which no event has earned.
+        """
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """For each (user_id, badge_key, context) that is not held: how many times it was granted and taken back."""

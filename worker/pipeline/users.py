@@ -215,7 +215,9 @@ async def fold_again(transaction: Transaction, plan: Plan, state: UserState) -> 
     What is held stays held and is not given again.
     """
     held = await transaction.held_by(state.user_id)
-    rebuilt, asking = evaluate.begin_again(plan, state.user_id, held)
+    given = {key: at for key, (at, _) in held.items()}
+    earned = {key: event_id for key, (_, event_id) in held.items()}
+    rebuilt, asking = evaluate.begin_again(plan, state.user_id, given, earned)
     rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.basis
     awards: list[Award] = []
     count = 0

@@ -9,15 +9,21 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from worker.events.types import Event
 from worker.rules.explain import Explanation, explain
 from worker.rules.operators.calendar import Calendar
 from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
-from worker.rules.state import Award, UserState, award_key
+from worker.rules.state import Award, AwardKey, UserState, award_key
 
 __all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "fold", "replay"]
+
+#: An award as badge and context, and the id of the event that earned it (None: not known).
+Given = tuple[str, str, str | None]
+#: Where it is known of no award which event earned it.
+NOT_KNOWN: Final[Mapping[AwardKey, str | None]] = {}
 
 
 def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] = ()) -> list[Award]:
@@ -45,10 +51,17 @@ def fold(plan: Plan, state: UserState, event: Event) -> None:
 
 
 def replay(
-    plan: Plan, user_id: str, events: Iterable[Event], held: Mapping[tuple[str, str], int]
+    plan: Plan,
+    user_id: str,
+    events: Iterable[Event],
+    held: Mapping[AwardKey, int],
+    earned: Mapping[AwardKey, str | None] = NOT_KNOWN,
 ) -> tuple[UserState, list[Award]]:
-    """The memory and the awards of a whole history, given in order; `held` are awards that are not given again."""
-    state, asking = begin_again(plan, user_id, held)
+    """The memory and the awards of a whole history, given in order; `held` are awards that are not given again.
+
+    `earned` are the ids of the events that earned them, where they are known.
+    """
+    state, asking = begin_again(plan, user_id, held, earned)
     awards: list[Award] = []
     for event in events:
         awards.extend(apply(plan, state, event, also=asking.at(event)))
@@ -60,33 +73,41 @@ class Asking:
 
     __slots__ = ("_given", "_plan")
 
-    def __init__(self, plan: Plan, given: Mapping[int, Sequence[tuple[str, str]]]) -> None:
-        """`given` are the awards, as badge and context, by the instant they were given at."""
+    def __init__(self, plan: Plan, given: Mapping[int, Sequence[Given]]) -> None:
+        """`given` are the awards by the instant they were given at."""
         self._plan = plan
         self._given = given
 
     def at(self, event: Event) -> Collection[int]:
-        """The numbers of the goals to test at an event: an award of a context was earned by an event of it."""
+        """The numbers of the goals to test at an event: an award of a context was earned by an event of it.
+
+        Where it is not known which one, by each of that instant.
+        """
         found: set[int] = set()
-        for key, context in self._given.get(event.occurred_us, ()):
+        for key, context, event_id in self._given.get(event.occurred_us, ()):
+            if event_id is not None and event_id != event.id:
+                continue
             per = self._plan.badges[key].per
             if per is None or context_of(event.payload, per) == context:
                 found.update(self._plan.asked[key])
         return found
 
 
-def begin_again(plan: Plan, user_id: str, held: Mapping[tuple[str, str], int]) -> tuple[UserState, Asking]:
+def begin_again(
+    plan: Plan, user_id: str, held: Mapping[AwardKey, int], earned: Mapping[AwardKey, str | None] = NOT_KNOWN
+) -> tuple[UserState, Asking]:
     """The memory before a history, of a user who holds these awards; and the goals to test also.
 
-    What is held is not given again, so those who ask for it are tested where it was given.
+    What is held is not given again, so those who ask for it are tested where it was given: at the events that are named
+    in `earned`.
     """
     state = UserState(user_id, held=dict(held))
-    given: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    given: dict[int, list[Given]] = defaultdict(list)
     for (key, context), awarded_us in held.items():
         if key in plan.marked:
             _mark(state, key, awarded_us)
         if key in plan.asked:
-            given[awarded_us].append((key, context))
+            given[awarded_us].append((key, context, earned.get((key, context))))
     return state, Asking(plan, given)
 
 

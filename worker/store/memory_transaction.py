@@ -156,11 +156,12 @@ class MemoryTransaction(Holder):
         for event in log:
             yield event
 
-    async def held_by(self, user_id: str) -> dict[tuple[str, str], int]:
+    async def held_by(self, user_id: str) -> dict[tuple[str, str], tuple[int, str | None]]:
         """All awards of the user."""
         with self._statement():
             self._must_hold(user_id)
-            return {key: grant.awarded_us for key, grant in self._tables.user_badges.get(user_id, {}).items()}
+            grants = self._tables.user_badges.get(user_id, {})
+            return {key: (grant.awarded_us, grant.trigger_id) for key, grant in grants.items()}
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""

@@ -167,10 +167,11 @@ class PostgresTransaction:
                 return
             after = (page[-1]["occurred_at"], page[-1]["source"], page[-1]["id"])
 
-    async def held_by(self, user_id: str) -> dict[tuple[str, str], int]:
+    async def held_by(self, user_id: str) -> dict[tuple[str, str], tuple[int, str | None]]:
         """All awards of the user."""
         self._must_hold(user_id)
-        return {(key, context): at for key, context, at in await self._session.rows("held_by", user_id)}
+        rows = await self._session.rows("held_by", user_id)
+        return {(key, context): (at, event_id) for key, context, at, event_id in rows}
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""
