@@ -353,24 +353,26 @@ def awards(document: Mapping[str, Any], events: Sequence[Event], *, cuts: Iterab
     """(user, badge, context, awarded_at in microseconds, event id, metadata) in order of user and instant.
 
     In order: the badge at the first trigger event at which it holds. With `cuts` the events are as they arrived, some
-    perhaps twice, and the awards those of every prefix in turn that was looked at, what was given staying given.
+    perhaps twice, and the awards those of every prefix in turn that was looked at, what was given staying given. Where
+    all that a prefix adds is newer than what was there, that alone is looked at: of events at one instant an earlier
+    one is not looked at again because a later one has earned what it asks for.
     """
     found: list[Award] = []
     for user in sorted({e.user_id for e in events}):
-        world = World(document)
+        world, before = World(document), list[Event]()
         for end in [*sorted(cuts), len(events)]:
             mine = {(e.source, e.id): e for e in reversed(events[:end]) if e.user_id == user}
-            found += ever(world, sorted(mine.values(), key=lambda e: e.order))
+            ordered = sorted(mine.values(), key=lambda e: e.order)
+            found += ever(world, ordered, len(before) if ordered[: len(before)] == before else 0)
+            before = ordered
     return sorted(found, key=lambda award: (award[0], award[3], award[1], award[2]))
 
 
-def ever(world: World, events: Sequence[Event]) -> Iterable[Award]:
-    """The awards not held so far that some trigger event of the ordered history earns."""
-    before = dict(world.held)
-    for index, event in enumerate(events):
-        # What was given earlier is known by its instant: any event of it, in its context, may have been the one.
-        granted = {"held:" + key for (key, context), at in before.items() if at == event.occurred_us
-                   and context == text_of(event.payload, world.badges[key].get("per"))}  # fmt: skip
+def ever(world: World, events: Sequence[Event], begin: int = 0) -> Iterable[Award]:
+    """The awards not held so far that some trigger event of the ordered history, from the one numbered, earns."""
+    for index, event in list(enumerate(events))[begin:]:
+        me = (event.source, event.id)
+        granted = {"held:" + key for (key, _), by in world.given.items() if by == me}
         for key, badge in world.badges.items():
             triggers = {world.type(name) for name in badge["triggers"]}
             hit = event.type in triggers or ("*" in triggers and counted(event.type))
@@ -382,7 +384,7 @@ def ever(world: World, events: Sequence[Event]) -> Iterable[Award]:
             view = view_of(events[: index + 1], event.occurred_us, world, badge, context)
             passed, metadata = read(badge["flow"], view)
             if passed:
-                world.held[key, context] = event.occurred_us
+                world.held[key, context], world.given[key, context] = event.occurred_us, me
                 granted.add("held:" + key)
                 if "milestone" in badge["flow"]:
                     at = view.now.isoformat().replace("+00:00", "Z")

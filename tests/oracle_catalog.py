@@ -13,10 +13,11 @@ ANSWERS: dict[tuple[str, str], str] = {}
 
 @dataclass
 class World:
-    """The catalog around a flow; and by badge and context, since when the user holds it."""
+    """The catalog around a flow; by badge and context, since when the user holds it and what event earned it."""
 
     document: Mapping[str, Any] = field(default_factory=dict)
     held: dict[tuple[str, str], int] = field(default_factory=dict)
+    given: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kinds = {name: kind or {} for name, kind in (self.document.get("events") or {}).items()}

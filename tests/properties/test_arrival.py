@@ -163,7 +163,14 @@ def test_who_waits_in_the_queue_misses_nothing(
     log = in_order(list(store.tables.events.get("u", {}).values()))
     _, due = evaluate.replay(plan, "u", log, {})
     given_ = store.tables.user_badges.get("u", {})
-    assert {(award.badge_key, award.context) for award in due} <= set(given_)
+    # Who asks for a badge that was given later than it was due may have had no occasion since (decisions 12, 15).
+    behind = {
+        a.badge_key
+        for a in due
+        if (key := (a.badge_key, a.context)) not in given_ or given_[key].awarded_us > a.awarded_us
+    }
+    asking = {plan.goals[number].badge.key for key in behind for number in plan.asked.get(key, ())}
+    assert {(a.badge_key, a.context) for a in due if a.badge_key not in asking} <= set(given_)
     wanted, _ = evaluate.replay(plan, "u", log, {key: grant.awarded_us for key, grant in given_.items()})
     assert asyncio.run(recovered(plan, store)) == plain(wanted.scopes)
 
