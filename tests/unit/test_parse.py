@@ -134,6 +134,8 @@ FLOWS: list[tuple[Any, str, str]] = [
         "bad_window",
         "/$timeWindow/end",
     ),
+    ({"$timeWindow": {"start": "$NOW", "end": "$NOW(-1d)", "flow": E}}, "bad_window", "/$timeWindow/end"),
+    ({"$timeWindow": {"start": "$NOW(-1M+1w)", "end": "$NOW(-1y)", "flow": E}}, "bad_window", "/$timeWindow/end"),
     (
         {"$timeWindow": {"last": "7d", "businessDaysOnly": "yes", "flow": E}},
         "bad_operand",

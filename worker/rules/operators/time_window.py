@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.rules.ir import Bound, Days, Match, Moment, Node, Windowed
+from worker.rules.operators.calendar import FIXED
 from worker.rules.operators.days import read_days
 from worker.rules.operators.filters import intersect
 from worker.rules.operators.moments import read_instant, read_look_back
 from worker.rules.operators.place import Operator, Place
 
+#: A calendar step takes more days than the first and fewer than the second, wherever it begins and whatever clocks do.
+_DAYS_OF = {"M": (27, 32), "q": (88, 93), "y": (364, 367)}
 KEYS = ("start", "end", "last", "businessDaysOnly", "holidays", "flow")
 
 
@@ -60,9 +63,26 @@ def _bounds(written: Mapping[str, Any], place: Place) -> tuple[int | Moment | No
             )
         return read_look_back(written["last"], place.at("last")), None
     start, end = (read_instant(written[key], place.at(key)) if key in written else None for key in ("start", "end"))
-    if isinstance(start, int) and isinstance(end, int) and start > end:
+    if _is_reversed(start, end):
         place.at("end").fault("bad_window", "This window ends before it starts.", "Write the earlier instant as start.")
     return start, end
+
+
+def _is_reversed(start: int | Moment | None, end: int | Moment | None) -> bool:
+    """Whether a window ends before it starts whatever now is."""
+    if isinstance(start, Moment) and isinstance(end, Moment):
+        return _reach(start)[0] > _reach(end)[1]
+    return isinstance(start, int) and isinstance(end, int) and start > end
+
+
+def _reach(moment: Moment) -> tuple[int, int]:
+    """How far from now a moment is at least and at most, in microseconds; calendar steps with room to spare."""
+    least = most = 0
+    for amount, unit in moment.steps:
+        shortest, longest = (FIXED[unit],) * 2 if unit in FIXED else (one * FIXED["d"] for one in _DAYS_OF[unit])
+        ends = sorted((amount * shortest, amount * longest))
+        least, most = least + ends[0], most + ends[1]
+    return least, most
 
 
 def _days(written: Mapping[str, Any], place: Place) -> Days | None:
