@@ -161,7 +161,7 @@ def test_the_plan_names_what_to_ask() -> None:
     ("use", "expected"),
     [
         ("7", [("bad_operand", "/$condition")]),
-        ("{}", [("bad_operand", "/$condition/type")]),
+        ("{}", [("bad_operand", "/$condition")]),
         ("{type: big_ordr, params: {min: 1}}", [("bad_operand", "/$condition/type")]),
         ("{type: big_order}", [("bad_operand", "/$condition")]),
         ("{type: big_order, params: 3}", [("bad_operand", "/$condition/params")]),

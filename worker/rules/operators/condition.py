@@ -76,11 +76,9 @@ def read(value: Any, place: Place) -> Node | None:
     place.only(written, ("type", "params"))
     name, params = written.get("type"), written.get("params", {})
     if not isinstance(name, str) or not name:
-        place.at("type").fault(
-            "bad_operand",
-            f"`type` names one of the catalog's condition types, not {described(name)}.",
-            f"Write {_EXAMPLE}.",
-        )
+        here, found = (place.at("type"), described(name)) if "type" in written else (place, "nothing")
+        message = f"`type` names one of the catalog's condition types, not {found}."
+        here.fault("bad_operand", message, f"Write {_EXAMPLE}.")
         return None
     if not isinstance(params, Mapping):
         place.at("params").fault(
