@@ -11,7 +11,7 @@ import pytest
 from tests.integration.test_worker import Rig, line, rig
 from tests.rig.waiting import until
 from worker import cli
-from worker.app import Worker
+from worker.app import Worker, apply_catalog, open_store
 from worker.errors import OperatorError
 
 __all__ = ["rig"]
@@ -78,6 +78,21 @@ async def test_off_is_said_at_the_start(rig: Rig) -> None:
     with pytest.raises(OperatorError, match=r"big_order, broken.*BADGES_JS is off"):
         await Worker(rig.settings).run()
     assert await rig.rows("SELECT 1 FROM catalog_versions") == []
+
+
+async def test_a_running_worker_waits_where_off(rig: Rig) -> None:
+    """A version that asks conditions stops a worker that may not run them, until another version rules."""
+    plain, asking = rig.folder / "catalog.yaml", rig.folder / "asking.yaml"
+    plain.write_text("version: 1\nevents: {order.paid: {}}\nbadges: [{key: paid, flow: {event: order.paid}}]\n")
+    asking.write_text(CATALOG)
+    async with rig.working() as worker, open_store(rig.settings, name="test") as store:
+        await apply_catalog(store, asking, applied_by="test")
+        await rig.produce(order(1, 500))
+        await until(lambda: "BADGES_JS is off" in (worker._ready() or ""), "the refusal")
+        assert await rig.rows("SELECT 1 FROM events") == []
+        await apply_catalog(store, plain, applied_by="test")
+        await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the award")
+        assert worker._ready() is None
 
 
 def test_apply_is_refused_in_words(

@@ -14,12 +14,12 @@ from time import monotonic, time
 import structlog
 
 from worker.app.catalog import first_plan, head_plan
-from worker.app.conditions import FaultLog
+from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.services import check_surroundings, open_store, subscription, until_schema
 from worker.app.silence import Silence
 from worker.conditions import Door
 from worker.config import Settings
-from worker.errors import TransientError
+from worker.errors import OperatorError, TransientError
 from worker.health import HealthServer
 from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
@@ -80,6 +80,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._beat = monotonic()
         self._unready: str | None = STARTING
+        self._refused: str | None = None
         self._report = report
         self._lagging: set[tuple[str, str]] = set()
         self._silence = Silence()
@@ -182,18 +183,39 @@ class Worker:
             log.info("worker_stopped")
 
     def _reloading(self, store: PostgresStore, applier: Applier) -> Callable[[int], Awaitable[None]]:
-        """What is done when the catalog's head has moved: the plan is compiled once, off the loop, and swapped."""
+        """What is done when the catalog's head has moved: the plan is compiled once, off the loop, and swapped.
+
+        A version that may not run here is left alone: nothing is applied until another one rules.
+        """
         loading = asyncio.Lock()
+        refused = 0
 
         async def moved(head: int) -> None:
+            nonlocal refused
             async with loading:
-                if applier.plan.version != head and (plan := await head_plan(store)) is not None:
-                    applier.use(plan)
-                    self._announce(plan)
+                if head not in (applier.plan.version, refused) and (plan := await head_plan(store)) is not None:
+                    if self._may_use(plan):
+                        applier.use(plan)
+                        self._announce(plan)
+                    else:
+                        refused = plan.version
             if applier.plan.version != head:
                 await asyncio.sleep(1.0)  # moved again meanwhile, or there is none: who asked looks again
 
         return moved
+
+    def _may_use(self, plan: Plan) -> bool:
+        """Whether a version may run here; where it may not, the log says so once, and readiness until another rules."""
+        try:
+            refuse_unasked(plan.catalog, self.settings)
+        except OperatorError as error:
+            self._refused = error.message
+            log.error(  # noqa: TRY400 (the message says all)
+                "catalog_refused", version=plan.version, reason=error.message, help=error.help
+            )
+            return False
+        self._refused = None
+        return True
 
     def _build_member(self, store: PostgresStore, applier: Applier, moved: Callable[[int], Awaitable[None]]) -> Member:
         settings = self.settings
@@ -339,8 +361,8 @@ class Worker:
         return f"the event loop has not turned for {silent:.0f} s" if silent > HANG_SECONDS else None
 
     def _ready(self) -> str | None:
-        if self._unready is not None:
-            return self._unready
+        if (reason := self._unready or self._refused) is not None:
+            return reason
         halted = self.member.halted() if self.member is not None else {}
         return next(iter(halted.values()), None) or self._live()
 
