@@ -114,6 +114,12 @@ VERDICTS = [
 ]
 
 
+async def test_a_long_name_stays_a_name(asking: Asking) -> None:
+    """What a condition throws is told as a name, cut short, a colon and a message."""
+    await asking.about("() => { throw {name: 'x'.repeat(500), message: 'm'} }")
+    assert asking.said == ["x" * 40 + ": m"]
+
+
 async def test_only_true_and_false_are_verdicts(asking: Asking) -> None:
     """The boolean true is a yes, the boolean false a no, and everything else a fault."""
     for source, verdict in VERDICTS:

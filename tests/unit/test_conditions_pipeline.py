@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from worker.app import conditions as room
 from worker.errors import OperatorError, TransientError
 from worker.events import Event, Record, parse_instant
 from worker.pipeline.batch import Applier
@@ -145,3 +146,17 @@ async def test_no_child_is_tried_again() -> None:
     with pytest.raises(TransientError):
         await rig.put(order("a", 500))
     assert rig.store.tables.events == {}
+
+
+def test_what_a_condition_threw_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that the engine does not give may be an event's data, and stays out of the log."""
+    said: list[str] = []
+
+    class Log:
+        def warning(self, _: str, *, condition: str, reason: str) -> None:
+            said.append(reason)
+
+    monkeypatch.setattr(room, "log", Log())
+    for message in ("TypeError: 4111", "a@b.example: x", "it took longer than 0.25 s"):
+        room.FaultLog()("c", message, 1)
+    assert said == ["TypeError", "an error of its own", "it took longer than 0.25 s"]

@@ -19,6 +19,15 @@ from worker.rules.plan import EVALUATED, asked_conditions
 log = structlog.get_logger(__name__)
 
 
+#: Names of errors that the engine itself gives; whatever else stands before a colon may be an event's data.
+_ENGINE_ERRORS = frozenset(
+    {
+        *("Error", "AggregateError", "EvalError", "InternalError", "RangeError", "ReferenceError", "SuppressedError"),
+        *("SyntaxError", "TypeError", "URIError", "ValueError", "MemoryError", "RuntimeError"),
+    }
+)
+
+
 class FaultLog:
     """Logs a condition type's first fault, and that it is parked; the metric counts the others."""
 
@@ -27,7 +36,8 @@ class FaultLog:
 
     def __call__(self, name: str, message: str, in_a_row: int) -> None:
         """One more fault. What a condition threw may hold anything of the event: only its kind is logged."""
-        reason = message.partition(":")[0]
+        kind, colon, _ = message.partition(":")
+        reason = kind if not colon or kind in _ENGINE_ERRORS else "an error of its own"
         if name not in self._seen:
             self._seen.add(name)
             log.warning("condition_faulted", condition=name, reason=reason)

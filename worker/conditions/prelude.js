@@ -21,7 +21,7 @@
   const told = (thrown) => {
     if (typeof thrown !== "object" || thrown === null) return thrown === null ? "null" : `${typeof thrown}`;
     const { name, message } = thrown;
-    return `${typeof name === "string" ? name : "Error"}: ${typeof message === "string" ? message : ""}`.slice(0, 200);
+    return `${typeof name === "string" ? name.slice(0, 40) : "Error"}: ${typeof message === "string" ? message : ""}`.slice(0, 200);
   };
 
   const made = (source) => {
