@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from worker.rules.state import UserState, award_key
+from worker.rules.state import OWN_SCOPE, UserState, award_key
 
 #: As much is kept where nothing else is said (`BADGES_CACHE_BYTES`).
 CACHE_BYTES: Final = 64 * 1024 * 1024
@@ -33,12 +33,14 @@ class Cache:
 
     An entry is taken out while a batch changes it, and comes back when that batch is committed: what a batch that
     failed has changed is gone with it. Nothing here is ever trusted alone: the user's row says whether the claim still
-    has the user (`Transaction.lock`). Half of the room is for states as they are, half for states packed into bytes,
-    which is where those go that were not used for long; what falls out of there is read from the database again.
+    has the user (`Transaction.lock`). A quarter of the room is for states as they are, the rest for states packed into
+    bytes, which is where those go that were not used for long: packing and unpacking costs a fifth of what it costs to
+    read a user from the database again, which is what becomes of those that fall out of there.
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._room = limit_bytes // 2
+        self._live_room = limit_bytes // 4
+        self._packed_room = limit_bytes - self._live_room
         self._live: dict[str, tuple[UUID, UserState]] = {}
         self._packed: dict[str, tuple[UUID, bytes]] = {}
         self._live_bytes = 0
@@ -85,12 +87,12 @@ class Cache:
                 state.weight = size_of(state)  # weighed again with each checkpoint: between two a state grows little
             live[state.user_id] = (token, state)
             self._live_bytes += state.weight
-        if self._live_bytes > self._room:
+        if self._live_bytes > self._live_room:
             self._make_room()
 
     def _make_room(self) -> None:
         # The oldest are found in one pass: a dict that has lost its first keys is slow to say which is first now.
-        excess, oldest = self._live_bytes - self._room, []
+        excess, oldest = self._live_bytes - self._live_room, []
         for user_id, entry in self._live.items():
             oldest.append(user_id)
             excess -= entry[1].weight
@@ -105,7 +107,7 @@ class Cache:
                 continue  # an integer of more than 64 bits: rare, and the database has it
             self._packed[user_id] = (token, blob)
             self._packed_bytes += len(blob) + _PACKED_BYTES
-        excess, oldest = self._packed_bytes - self._room, []
+        excess, oldest = self._packed_bytes - self._packed_room, []
         if excess > 0:
             for user_id, (_, blob) in self._packed.items():
                 oldest.append(user_id)
@@ -143,6 +145,7 @@ def packed(state: UserState) -> bytes:
 def unpacked(blob: bytes) -> UserState:
     """The state that was packed; what awards it holds is said by the objects that other states share."""
     state = _unpack(blob)
+    state.dirty = OWN_SCOPE if state.dirty == OWN_SCOPE else frozenset(state.dirty)
     if state.held:
         state.held = {award_key(*award): at for award, at in state.held.items()}
     return state

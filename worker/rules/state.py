@@ -19,7 +19,8 @@ AwardKey = tuple[str, str]
 OrderKey = tuple[int, str, str]
 
 
-_OWN: Final = frozenset({""})
+#: The scopes changed of most users: their own.
+OWN_SCOPE: Final = frozenset({""})
 
 
 # Made by the thousand, and packed and unpacked as it is, when it is unused for long; it is never part of a cycle.
@@ -53,7 +54,7 @@ class UserState(msgspec.Struct, array_like=True, gc=False):
         if scope in dirty:
             return
         if not dirty and not scope:
-            self.dirty = _OWN
+            self.dirty = OWN_SCOPE
         elif isinstance(dirty, set):
             dirty.add(scope)
         else:
