@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat requirements-dev.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check format lock acceptance acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-properties acceptance-shuffled clean
+.PHONY: help install demo test lint types check format lock acceptance acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-mutation acceptance-properties acceptance-shuffled clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ acceptance-growth: install ## Count the work of an event for 100,000 badges, 100
 
 acceptance-properties: install ## Hold the engine to the oracle with 2,000 examples a property, and fuzz the grammar (ARGS=part of a name)
 	@$(BIN)/python -m tests.acceptance.properties $(ARGS)
+
+acceptance-mutation: install ## Change the rules at a sample of places and see the tests notice (ARGS="--mutants 200 --seed 1")
+	@$(BIN)/python -m tests.acceptance.mutation $(ARGS)
 
 acceptance-shuffled: install ## Send a community's events in five shuffled orders and compare every award (BADGES_TEST_SEEDS=1-5)
 	@BADGES_TEST_REQUIRE=kafka,postgres BADGES_TEST_SEEDS=$${BADGES_TEST_SEEDS:-1-5} $(BIN)/pytest tests/acceptance -m shuffled $(ARGS)
