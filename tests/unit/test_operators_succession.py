@@ -320,8 +320,10 @@ def test_a_faulty_duration_is_refused(operand: Any, faulty: list[tuple[str, str]
 
 @pytest.mark.parametrize("word", ["$sequence", "$duration"])
 def test_what_stands_alone_may_not_stand_in_criteria(word: str) -> None:
-    """Sequences and durations are of the user's events, not of one type's."""
-    assert faults({"event": "a", "criteria": {word: {}}}) == [("unknown_operator", f"/criteria/{word}")]
+    """Sequences and durations are of the user's events, not of one type's; it is said where they go."""
+    names = Known()
+    assert faults({"event": "a", "criteria": {word: {}}}, names) == [("unknown_operator", f"/criteria/{word}")]
+    assert names.faults[0].help == f"Write {word} as a flow of its own, beside this one in an $and."
 
 
 # -- windows, contexts, occasions --------------------------------------------------------------------------------------
