@@ -396,3 +396,15 @@ def test_equal_filters_are_one_fold_however_they_are_written() -> None:
     one = {"event": "CommentPosted", "criteria": {"a": 1, "b": {"$neq": "x"}}}
     other = {"event": "comment.posted", "criteria": {"payload": {"b": {"$ne": "x"}, "a": {"$eq": 1.0}}}}
     assert {test.fold.id for test in ir.tests(read(one))} == {test.fold.id for test in ir.tests(read(other))}
+
+
+def test_many_mistakes_are_told_in_little_time() -> None:
+    """Beyond the first thousand the nearest word is no longer looked for; every mistake is still told with its place."""
+    condition = {f"$gte{number}": number for number in range(1_500)}
+    known = Known()
+    assert parse_flow({"event": "x", "criteria": {"score": condition}}, path="", names=known) is None
+    assert len(known.faults) == 1_500
+    first, last = known.faults[0], known.faults[-1]
+    assert (first.help or "").startswith("Did you mean")
+    assert (last.help or "").startswith("Write one of")
+    assert last.path == "/criteria/score/$gte1499"

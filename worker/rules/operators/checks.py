@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.rules.ir import Check, Moment
 from worker.rules.operators.moments import EXAMPLE, read_instant
-from worker.rules.operators.place import Place, cut, described, listed, offer, sentence, shown
+from worker.rules.operators.place import Place, cut, described, listed, sentence, shown
 from worker.rules.operators.values import NUMBER_OPERATORS, freeze, is_number, is_numeral, split_bounds
 
 AT_LEAST_ONE = (Check("$gte", 1),)
@@ -47,7 +47,7 @@ def _read(
             remedy = f"Write one of {listed(NUMBER_OPERATORS)}."
             here.fault("unknown_operator", f"A figure cannot be compared with {cut(name)}.", remedy)
         else:
-            here.fault("bad_operand", f"{shown(name)} is no comparison.", offer("$" + name, NUMBER_OPERATORS))
+            here.fault("bad_operand", f"{shown(name)} is no comparison.", here.offer("$" + name, NUMBER_OPERATORS))
     found = tuple(check for check in checks if check is not None)
     return found if len(found) == len(checks) else None
 

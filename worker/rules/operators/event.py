@@ -14,7 +14,7 @@ from typing import Any
 from worker.rules.ir import All, Check, Node, Test
 from worker.rules.operators.checks import AT_LEAST_ONE
 from worker.rules.operators.filters import intersect, of_types, read_fields, read_timestamp
-from worker.rules.operators.place import UNKNOWN, Operator, Place, cut, described, offer
+from worker.rules.operators.place import UNKNOWN, Operator, Place, cut, described
 
 SHOWS = (
     ("event_count", "filtered_event_count"),
@@ -85,7 +85,7 @@ def _operator(
     if word in elsewhere:
         remedy = f"Write {word} as a flow of its own, beside this one in an $and."
     else:
-        remedy = offer(word, operators)
+        remedy = place.offer(word, operators)
     place.fault("unknown_operator", f"{cut(word)} may not stand inside `criteria`.", remedy)
     return None
 

@@ -8,7 +8,7 @@ from typing import Any
 from worker.rules.ir import Bound, Check, Clause, Match, Moment, canonical
 from worker.rules.operators.checks import read_instant_checks
 from worker.rules.operators.moments import read_instant
-from worker.rules.operators.place import EVERYTHING, Place, cut, described, listed, offer, shown
+from worker.rules.operators.place import EVERYTHING, Place, cut, described, listed, shown
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
     NUMBER_OPERATORS,
@@ -59,7 +59,7 @@ def _condition(name: str, condition: Any, place: Place) -> list[Clause]:
             )
         elif word not in FIELD_OPERATORS:
             here.fault(
-                "unknown_operator", f"A field cannot be compared with {cut(word)}.", offer(word, FIELD_OPERATORS)
+                "unknown_operator", f"A field cannot be compared with {cut(word)}.", here.offer(word, FIELD_OPERATORS)
             )
         else:
             operator = "$ne" if word == "$neq" else word

@@ -17,6 +17,8 @@ from worker.rules.operators.names import Names
 MAX_DEPTH = 32
 MAX_NODES = 1_000
 MAX_TEXT = 65_536
+#: Who has made so many mistakes was not helped by the nearest word.
+MANY_FAULTS = 1_000
 #: How many words a sentence names.
 MAX_LISTED = 30
 #: The types in view where the author's event type is unknown: the rest is read for its other faults only.
@@ -66,6 +68,10 @@ class Place(msgspec.Struct, frozen=True):
         """File a fault at this place."""
         self.names.faults.append(Fault(code, self.path, message, help, severity))
 
+    def offer(self, word: str, known: Collection[str]) -> str:
+        """The nearest of the known words; all of them where many faults were found: looking for it takes its time."""
+        return offer(word, known) if len(self.names.faults) < MANY_FAULTS else f"Write one of {listed(known)}."
+
     def flow(self, value: Any) -> Node | None:
         """Read a flow that stands here, one level deeper."""
         return self.reading.flow(value, Place(self.reading, self.path, self.match, self.depth + 1))
@@ -105,7 +111,7 @@ class Place(msgspec.Struct, frozen=True):
         """File `unknown_key` for each key that is not known here, the nearest offered."""
         for key in value:
             if key not in known:
-                self.at(key).fault("unknown_key", f"{self.last()} has no key {shown(key)}.", offer(key, known))
+                self.at(key).fault("unknown_key", f"{self.last()} has no key {shown(key)}.", self.offer(key, known))
 
     def flag(self, value: Mapping[str, Any], key: str) -> bool:
         """A key that is true, false or absent."""
