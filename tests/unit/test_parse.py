@@ -399,7 +399,7 @@ def test_equal_filters_are_one_fold_however_they_are_written() -> None:
 
 
 def test_many_mistakes_are_told_in_little_time() -> None:
-    """Beyond the first thousand the nearest word is no longer looked for; every mistake is still told with its place."""
+    """Beyond a thousand the nearest word is no longer looked for; every mistake is still told with its place."""
     condition = {f"$gte{number}": number for number in range(1_500)}
     known = Known()
     assert parse_flow({"event": "x", "criteria": {"score": condition}}, path="", names=known) is None
