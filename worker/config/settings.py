@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     batch_max_events: int = _setting(5000, "Most records in one transaction", ge=1, le=100_000)
     batch_max_ms: int = _setting(
         50,
-        "Longest wait to fill a batch, in milliseconds; while fewer than two batches run there is none",
+        "Longest wait to fill a batch, in milliseconds; while another batch may run there is none",
         ge=0,
         le=60_000,
     )

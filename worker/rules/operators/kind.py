@@ -142,3 +142,26 @@ class Trail(ABC):
     @abstractmethod
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
         """The memory of what a moving window holds within its bounds: instant, note, instant, note …, in order."""
+
+
+class Around(Trail):
+    """A window around a memory: what it keeps of each event, and what it tells, is the memory's."""
+
+    kind: Kind | Trail
+
+    def told(
+        self, gathered: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar
+    ) -> dict[str, Any]:
+        """The facts of what the window holds."""
+        if isinstance(self.kind, Kind):
+            return self.kind.facts(gathered, params)
+        return self.kind.facts(gathered, now_us, params, calendar)
+
+    def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
+        return self.kind.note(event, params, calendar)
+
+    def noter(self, params: Mapping[str, Any]) -> Noter:
+        return self.kind.noter(params)
+
+    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
+        return self.kind.gather(entries, params)

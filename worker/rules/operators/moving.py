@@ -9,13 +9,13 @@ the plan sets a cap (`may_cap`), else as many as the look-back holds; a match wi
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from sys import maxsize
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.ir import Bound, Fold, Moment
 from worker.rules.operators.calendar import FIXED, MAX_US, MIN_US, Calendar
-from worker.rules.operators.kind import Kind, Noter, State, Stepper, Trail
+from worker.rules.operators.kind import Around, Kind, State, Stepper, Trail
 from worker.rules.operators.sliding import PIECE, appended, cut
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SLACK = 5 * FIXED["d"]
 _LONG = 4 * PIECE
 
 
-class Moving(Trail):
+class Moving(Around):
     """A counter or trail over a match with moving bounds. State: a flat list, instant, note, instant, note …, in order.
 
     A long one that `keeps_window` is [entries, piece, piece, …], each piece such a list.
@@ -130,19 +130,7 @@ class Moving(Trail):
         return [item for at in kept for item in entries[2 * at : 2 * at + 2]]
 
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
-        gathered = self.gather(self.within(state, now_us, calendar), params)
-        if isinstance(self.kind, Kind):
-            return self.kind.facts(gathered, params)
-        return self.kind.facts(gathered, now_us, params, calendar)
-
-    def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
-        return self.kind.note(event, params, calendar)
-
-    def noter(self, params: Mapping[str, Any]) -> Noter:
-        return self.kind.noter(params)
-
-    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
-        return self.kind.gather(entries, params)
+        return self.told(self.gather(self.within(state, now_us, calendar), params), now_us, params, calendar)
 
 
 def may_cap(fold: Fold) -> bool:

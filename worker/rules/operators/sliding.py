@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from worker.rules.operators.kind import Kind, Noter, State, Stepper, Trail
+from worker.rules.operators.kind import Around, Kind, State, Stepper, Trail
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -27,7 +27,7 @@ PIECE = 128
 Pieces = list[list[Any]]
 
 
-class Sliding(Trail):
+class Sliding(Around):
     """What joins, over a match that now bounds on its far side only. State: [front, back, total].
 
     `front` and `back` are pieces, flat lists of instant and memory, instant and note; `total` the memory of the back.
@@ -113,19 +113,7 @@ class Sliding(Trail):
         )
 
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
-        window = self._window(state, now_us, calendar)
-        if isinstance(self.kind, Kind):
-            return self.kind.facts(window, params)
-        return self.kind.facts(window, now_us, params, calendar)
-
-    def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
-        return self.kind.note(event, params, calendar)
-
-    def noter(self, params: Mapping[str, Any]) -> Noter:
-        return self.kind.noter(params)
-
-    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
-        return self.kind.gather(entries, params)
+        return self.told(self._window(state, now_us, calendar), now_us, params, calendar)
 
 
 def slides(kind: Kind | Trail, bounds: Sequence[Bound]) -> bool:
