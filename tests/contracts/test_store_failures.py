@@ -82,14 +82,15 @@ def test_a_translated_error_stays() -> None:
 
 
 def test_every_query_is_described_and_used() -> None:
-    """Each statement of queries.sql has a description, and some room of the store runs it."""
+    """Each statement of sql/queries*.sql has a description, and some room of the store runs it."""
     rooms = "".join(file.read_text("utf-8") for file in Path(store.__file__).parent.glob("*.py"))
     assert set(QUERIES) == set(re.findall(r"^-- name: (\w+)$", _text(), re.MULTILINE))
     assert [name for name in QUERIES if f'"{name}"' not in rooms] == []
 
 
 def _text() -> str:
-    return resource("sql").joinpath("queries.sql").read_text("utf-8")
+    files = (file for file in resource("sql").iterdir() if file.name.startswith("queries"))
+    return "\n".join(file.read_text("utf-8") for file in files)
 
 
 def test_query_without_description_is_refused() -> None:

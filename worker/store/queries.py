@@ -1,4 +1,4 @@
-"""The store's statements: `sql/queries.sql`, read once, each under its name."""
+"""The store's statements: `sql/queries*.sql`, one file a subject, read once, each statement under its name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ def parse(text: str) -> dict[str, str]:
     pieces = _NAME.split(text)
     for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
         if name in queries or not body.startswith("-- "):
-            raise ValueError(f"queries.sql: {name} has no description or stands there twice")
+            raise ValueError(f"sql/queries*.sql: {name} has no description or stands there twice")
         lines = [line for line in body.splitlines() if line.strip() and not line.startswith("--")]
         queries[name] = "\n".join(lines).rstrip(";")
     return queries
 
 
-QUERIES: Final = parse(resource("sql").joinpath("queries.sql").read_text("utf-8"))
+def _texts() -> list[str]:
+    files = (file for file in resource("sql").iterdir() if file.name.startswith("queries"))
+    return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)]
+
+
+QUERIES: Final = parse("\n".join(_texts()))
