@@ -120,7 +120,7 @@ async def statements_since(ground: Ground, before: Counts | None, events: int) -
 
 
 def _statement(query: str) -> str:
-    """The name a statement has in sql/queries*.sql, or its beginning; the server numbers constants, so most words decide."""
+    """The name a statement has in sql/queries*.sql, or its beginning; constants are numbered, so most words decide."""
     words = _words(query)
 
     def likeness(text: str) -> float:
