@@ -36,7 +36,7 @@ class World:
 
 def counted(name: str) -> bool:
     """Whether a type counts in "all of the user's events"."""
-    return not name.startswith(("cron.", "badge.")) and name != "user.erased"
+    return not name.startswith(("cron.", "badge.", "grant.")) and name not in ("user.erased", "recompute.requested")
 
 
 def all_badges(world: World) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 #: Event types that never count in "all of the user's events" unless named (decisions 10).
-NEVER_COUNTED = ("cron.", "badge.", "user.erased")
+NEVER_COUNTED = ("cron.", "badge.", "grant.", "user.erased", "recompute.requested")
 
 #: Wider than any number an author may write, so that no two of them become one.
 _EXACT = Context(prec=400)
