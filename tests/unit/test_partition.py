@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -371,6 +372,43 @@ async def test_a_member_that_ended_knows_how_far_it_came(rig: Rig) -> None:
     await member.finish(5.0)
     assert rig.store.released == 1
     assert member.offsets() == {PARTITION: 11}
+
+
+async def test_many_partitions_do_not_pile_records_up(rig: Rig) -> None:
+    """Once two batches wait for each that may run, only partitions without any record are fetched for."""
+    member = Member(
+        name="test",
+        store=rig.store,  # type: ignore[arg-type]
+        applier=rig.applier,  # type: ignore[arg-type]
+        pace=Pace(max_events=4),
+        brake=Brake(None),
+        hooks=rig.owner.hooks,
+        parallel=1,
+    )
+    fetched: list[list[tuple[str, int]]] = []
+
+    async def poll(ready: list[tuple[str, int]], **_: Any) -> dict[tuple[str, int], list[Record]]:
+        fetched.append(ready)
+        if len(fetched) == 3:
+            member.stop()
+        return {partition: [record(0)] * 4 for partition in ready[:2]}
+
+    class Waits:
+        """An owner whose batches never run."""
+
+        def __init__(self) -> None:
+            self.waiting = 0
+
+        def wants_more(self) -> bool:
+            return True
+
+        def accept(self, records: Sequence[Record]) -> None:
+            self.waiting += len(records)
+
+    names = [("events", number) for number in range(3)]
+    member.owners = {name: Waits() for name in names}  # type: ignore[misc]
+    await member.run(SimpleNamespace(poll=poll))  # type: ignore[arg-type]
+    assert fetched == [names, names[2:], []]
 
 
 async def test_a_lone_record_waits_for_nobody(rig: Rig) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import marshal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 from uuid import UUID
 
-import msgspec
-
 from worker.rules.state import OWN_SCOPE, UserState, award_key
+
+Item = TypeVar("Item")
 
 #: As much is kept where nothing else is said (`BADGES_CACHE_BYTES`).
 CACHE_BYTES: Final = 64 * 1024 * 1024
@@ -22,10 +23,10 @@ _ITEM_BYTES: Final = 45
 _ENTRY_BYTES: Final = 320
 #: What a packed user takes besides the packed bytes.
 _PACKED_BYTES: Final = 220
-
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(UserState).decode
+#: Where all room for states as they are is taken, one of so many users from elsewhere still gets some: who comes often
+#: gets there soon, and who comes once costs no more than being packed.
+_ADMITTED: Final = 8
+_OWN: Final = ("",)
 
 
 class Cache:
@@ -33,9 +34,9 @@ class Cache:
 
     An entry is taken out while a batch changes it, and comes back when that batch is committed: what a batch that
     failed has changed is gone with it. Nothing here is ever trusted alone: the user's row says whether the claim still
-    has the user (`Transaction.lock`). A quarter of the room is for states as they are, the rest for states packed into
-    bytes, which is where those go that were not used for long: packing and unpacking costs a fifth of what it costs to
-    read a user from the database again, which is what becomes of those that fall out of there.
+    has the user (`Transaction.lock`). A quarter of the room is for the states of those who come often, as they are, the
+    rest for states packed into bytes: packing and unpacking costs a fifth of what it costs to read a user from the
+    database again, which is what becomes of those that fall out of there.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -47,6 +48,7 @@ class Cache:
         self._packed_bytes = 0
         self._hits = 0
         self._misses = 0
+        self._refused = 0
 
     def __len__(self) -> int:
         return len(self._live) + len(self._packed)
@@ -77,45 +79,43 @@ class Cache:
 
     def put(self, states: Iterable[UserState], token: UUID) -> None:
         """Keep the states after the commit of a batch of this claim; what was unused the longest makes room."""
-        live, packed = self._live, self._packed
+        live, in_packed = self._live, self._packed
         for state in states:
             if not state.dirty and len(state.scopes) > 1:
                 _page_out(state)
-            if state.user_id in live or state.user_id in packed:
+            if state.user_id in live or state.user_id in in_packed:
                 self._forget(state.user_id)
-            if not state.weight or not state.dirty:
-                state.weight = size_of(state)  # weighed again with each checkpoint: between two a state grows little
-            live[state.user_id] = (token, state)
-            self._live_bytes += state.weight
+            if state.weight or self._admits(state):
+                if not state.weight or not state.dirty:
+                    state.weight = size_of(state)  # weighed again with each checkpoint: between two it grows little
+                live[state.user_id] = (token, state)
+                self._live_bytes += state.weight
+            else:
+                self._put_packed(state, token)
         if self._live_bytes > self._live_room:
-            self._make_room()
+            for user_id in _oldest(self._live_bytes - self._live_room, live, lambda entry: entry.weight):
+                owner, state = live.pop(user_id)
+                self._live_bytes -= state.weight
+                self._put_packed(state, owner)
+        if self._packed_bytes > self._packed_room:
+            excess = self._packed_bytes - self._packed_room
+            for user_id in _oldest(excess, in_packed, lambda entry: len(entry) + _PACKED_BYTES):
+                self._packed_bytes -= len(in_packed.pop(user_id)[1]) + _PACKED_BYTES
 
-    def _make_room(self) -> None:
-        # The oldest are found in one pass: a dict that has lost its first keys is slow to say which is first now.
-        excess, oldest = self._live_bytes - self._live_room, []
-        for user_id, entry in self._live.items():
-            oldest.append(user_id)
-            excess -= entry[1].weight
-            if excess <= 0:
-                break
-        for user_id in oldest:
-            token, state = self._live.pop(user_id)
-            self._live_bytes -= state.weight
-            try:
-                blob = packed(state)
-            except OverflowError:
-                continue  # an integer of more than 64 bits: rare, and the database has it
-            self._packed[user_id] = (token, blob)
-            self._packed_bytes += len(blob) + _PACKED_BYTES
-        excess, oldest = self._packed_bytes - self._packed_room, []
-        if excess > 0:
-            for user_id, (_, blob) in self._packed.items():
-                oldest.append(user_id)
-                excess -= len(blob) + _PACKED_BYTES
-                if excess <= 0:
-                    break
-            for user_id in oldest:
-                self._packed_bytes -= len(self._packed.pop(user_id)[1]) + _PACKED_BYTES
+    def _admits(self, state: UserState) -> bool:
+        """Whether a user who was not there is kept among the states as they are."""
+        if self._live_bytes >= self._live_room:
+            self._refused = (self._refused + 1) % _ADMITTED
+            if self._refused:
+                return False
+        if state.held:  # which awards are held is said by objects that all states share
+            state.held = {award_key(*award): at for award, at in state.held.items()}
+        return True
+
+    def _put_packed(self, state: UserState, token: UUID) -> None:
+        blob = packed(state)
+        self._packed[state.user_id] = (token, blob)
+        self._packed_bytes += len(blob) + _PACKED_BYTES
 
     def counted(self) -> tuple[int, int]:
         """How many users were found here and how many were not, since this was last asked."""
@@ -138,23 +138,46 @@ class Cache:
 
 
 def packed(state: UserState) -> bytes:
-    """A state as bytes, a fifth of the memory. Raises OverflowError for integers of more than 64 bits."""
-    return _pack(state)
+    """A state as bytes, a fifth of the memory. They mean something to this process only, and are stored nowhere."""
+    return marshal.dumps(
+        (
+            state.user_id,
+            state.scopes,
+            state.held,
+            state.newest,
+            state.award_sequence,
+            state.built_version,
+            tuple(state.dirty),
+            state.unsaved,
+        )
+    )
 
 
 def unpacked(blob: bytes) -> UserState:
-    """The state that was packed; what awards it holds is said by the objects that other states share."""
-    state = _unpack(blob)
-    state.dirty = OWN_SCOPE if state.dirty == OWN_SCOPE else frozenset(state.dirty)
-    if state.held:
-        state.held = {award_key(*award): at for award, at in state.held.items()}
-    return state
+    """The state that was packed."""
+    user_id, scopes, held, newest, sequence, built, dirty, unsaved = marshal.loads(blob)  # noqa: S302 (`packed` wrote it)
+    changed = OWN_SCOPE if dirty == _OWN else frozenset(dirty)
+    return UserState(user_id, scopes, held, newest, sequence, built, 0, changed, unsaved)
 
 
 def _page_out(state: UserState) -> None:
     """Let go of the memory of single contexts, all of which is written: a user may have many thousands."""
     state.scopes = {"": state.scopes.get("", {})}
     state.held = {key: at for key, at in state.held.items() if not key[1]}
+
+
+def _oldest(excess: int, entries: Mapping[str, tuple[UUID, Item]], weight: Callable[[Item], int]) -> list[str]:
+    """The users who were put the longest ago and weigh so much together.
+
+    They are found in one pass: a dict that has lost its first keys is slow to say which is first now.
+    """
+    found = []
+    for user_id, (_, entry) in entries.items():
+        if excess <= 0:
+            break
+        found.append(user_id)
+        excess -= weight(entry)
+    return found
 
 
 def size_of(state: UserState) -> int:

@@ -94,6 +94,7 @@ class Member:
         self._hooks = replace(hooks, applied=self._applied)
         self._told = hooks.applied
         self._slots = Turns(parallel)
+        self._enough = 2 * parallel * pace.max_events
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stream: Stream | None = None
         self._stop = asyncio.Event()
@@ -145,9 +146,8 @@ class Member:
         while not self._stop.is_set():
             if self._fatal is not None:
                 raise self._fatal
-            ready = [partition for partition, owner in self.owners.items() if owner.wants_more()]
             try:
-                fetched = await stream.poll(ready, max_records=self.pace.max_events, timeout_ms=200)
+                fetched = await stream.poll(self._ready(), max_records=self.pace.max_events, timeout_ms=200)
             except TransientError as error:
                 self._hooks.retried("poll")
                 log.warning("poll_failed", reason=error.message)
@@ -161,6 +161,17 @@ class Member:
             if monotonic() - hinted > HINT_SECONDS:
                 hinted = monotonic()
                 await stream.commit_hint(self.offsets())
+
+    def _ready(self) -> list[tuple[str, int]]:
+        """Partitions to fetch for: all that have room; those without any record, once many wait in the others.
+
+        A batch that runs and one that waits, for each that may run at a time, keep all of them busy, however many
+        partitions there are.
+        """
+        wanting = [partition for partition, owner in self.owners.items() if owner.wants_more()]
+        if sum(owner.waiting for owner in self.owners.values()) < self._enough:
+            return wanting
+        return [partition for partition in wanting if not self.owners[partition].waiting]
 
     def use_stream(self, stream: Stream) -> None:
         """The stream whose assignments this member serves; set before it is started."""

@@ -107,6 +107,11 @@ class PartitionOwner:
         room = len(self._queue) < self.pace.queue_records and self._queued_bytes < self.pace.queue_bytes
         return free and room
 
+    @property
+    def waiting(self) -> int:
+        """How many records are here that are not committed yet."""
+        return len(self._queue)
+
     def accept(self, records: Sequence[Record]) -> None:
         """Take in fetched records, checking every offset; what is out of place is not taken and read again."""
         if self.claim is None or self._hole is not None:

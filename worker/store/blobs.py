@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -19,7 +20,7 @@ ROW_BYTES: Final = 1024 * 1024
 
 _BIG_INTEGER: Final = 1
 #: What may stand between texts: no NUL, no halves of pairs; more characters than the users of a batch can hold.
-_SEPARATORS: Final = (*range(1, 0xD800), *range(0xE000, 0x110000))
+_SEPARATORS: Final = (range(1, 0xD800), range(0xE000, 0x110000))
 _MSGPACK_INTEGERS: Final = range(-(2**63), 2**64)
 
 _encoder = msgspec.msgpack.Encoder()
@@ -110,7 +111,7 @@ def joined(*lists: Sequence[str]) -> tuple[str, ...]:
     separator = "\x1f"
     if any(separator in text for texts in lists for text in texts):
         used = {char for texts in lists for text in texts for char in text}
-        separator = next(char for char in map(chr, _SEPARATORS) if char not in used)
+        separator = next(char for char in map(chr, chain(*_SEPARATORS)) if char not in used)
     return (*(separator.join(texts) for texts in lists), separator)
 
 
