@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "topics": Entry("run", "Create the topics in Kafka.", "topics:topics"),
     "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),
     "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),
+    "users": Entry("support", "Look at one user: awards, progress, why and why not.", "users:users"),
     "doctor": Entry("support", "Check every connection and setting and say what to do.", "doctor:doctor"),
 }
 JOBS = {

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from worker.cli.output import cell
 from worker.events import parse_instant
+from worker.rules.catalog.definitions import Badge
 from worker.rules.phrases import bound, joined, moment
 from worker.rules.rehearse import Answer
 
@@ -17,12 +18,22 @@ _PLACES: Final = 6
 def told(answer: Answer, *, user_id: str, at_us: int) -> Iterator[str]:
     """The lines of one answer."""
     badge = answer.badge
-    verdict = "EARNED" if answer.passed else "NOT YET"
-    label = f" ({badge.label})" if badge.label and badge.label != badge.key else ""
-    context = f", {badge.per} {answer.context or '?'}" if badge.per is not None else ""
-    yield f"{verdict}  {badge.key}{label} for {user_id}{context} at {moment(at_us)}"
+    yield headed(badge, badge.key, answer.context, earned=answer.passed, user_id=user_id, at_us=at_us)
     yield f"{answer.explanation.sentence}."
-    yield from _node(answer.explanation.tree, "", "")
+    yield from drawn(answer.explanation.tree)
+
+
+def headed(badge: Badge | None, key: str, context: str, *, earned: bool, user_id: str, at_us: int) -> str:
+    """The verdict on a badge (None: the catalog has it no more), for whom, and as of when."""
+    verdict = "EARNED" if earned else "NOT YET"
+    label = f" ({badge.label})" if badge is not None and badge.label and badge.label != key else ""
+    per = "" if badge is None or badge.per is None else f", {badge.per} {context or '?'}"
+    return f"{verdict}  {key}{label} for {user_id}{per} at {moment(at_us)}"
+
+
+def drawn(tree: Mapping[str, Any]) -> Iterator[str]:
+    """The conditions of an explanation, one a line, each below the one it belongs to."""
+    yield from _node(tree, "", "")
 
 
 def _node(node: Mapping[str, Any], first: str, rest: str) -> Iterator[str]:

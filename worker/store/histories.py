@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any, Final
 
@@ -33,11 +34,15 @@ class HistoryTable(Database):
 
     async def history(self, user_id: str) -> list[Event]:
         """The user's events in order, as far as they were committed when each page was read; none where unknown."""
-        events: list[Event] = []
+        return [event async for page in self.pages(user_id) for event in page]
+
+    async def pages(self, user_id: str) -> AsyncIterator[list[Event]]:
+        """The same by pages, for logs of any length."""
         after = BEFORE_ALL
         while True:
-            page = await self.rows("log_page", user_id, *after, _PAGE)
-            events += [logged_event(user_id, *row) for row in page]
+            rows = await self.rows("log_page", user_id, *after, _PAGE)
+            page = [logged_event(user_id, *row) for row in rows]
+            yield page
             if len(page) < _PAGE:
-                return events
-            after = events[-1].order
+                return
+            after = page[-1].order

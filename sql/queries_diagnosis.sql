@@ -1,0 +1,53 @@
+-- What is asked about one user by who wants to know why: nobody is locked, nothing is written.
+
+-- name: person
+-- Whether a user is known at all, for which version of the catalog, and whether the user waits to be folded again.
+SELECT u.user_id IS NOT NULL
+       OR EXISTS (SELECT 1 FROM events e WHERE e.user_id = w.user_id)
+       OR EXISTS (SELECT 1 FROM badge_awards_log l WHERE l.user_id = w.user_id) AS known,
+       u.built_version,
+       q.user_id IS NOT NULL AS queued
+FROM (SELECT $1::text COLLATE "C" AS user_id) AS w
+LEFT JOIN users u ON u.user_id = w.user_id
+LEFT JOIN recompute_queue q ON q.user_id = w.user_id;
+
+-- name: awards_of
+-- The awards that a user holds, newest first, with what the log says of each.
+SELECT b.badge_key, b.context, b.awarded_at, b.source, b.origin, b.sequence, b.award_id, b.catalog_version,
+       b.trigger_id, b.trigger_type, b.sort_override, b.metadata, l.reason
+FROM user_badges b
+LEFT JOIN badge_awards_log l ON l.user_id = b.user_id AND l.sequence = b.sequence
+WHERE b.user_id = $1
+ORDER BY b.awarded_at DESC, b.sequence DESC
+LIMIT $2;
+
+-- name: withheld_of
+-- The awards of a user that are held back, dropped or taken away for good.
+SELECT badge_key, context, state, awarded_at, origin, reason, withheld_at
+FROM withheld_awards
+WHERE user_id = $1
+ORDER BY withheld_at DESC, badge_key, context
+LIMIT $2;
+
+-- name: revocations_of
+-- What was taken back from a user, newest first.
+SELECT badge_key, context, source, origin, sequence, reason, logged_at
+FROM badge_awards_log
+WHERE user_id = $1 AND kind = 'revoked'
+ORDER BY sequence DESC
+LIMIT $2;
+
+-- name: letters_of
+-- The newest dead letters of a user: by the user in them where that could be read, else by the record's key.
+SELECT topic, partition, "offset", reason, detail, path, buried_at, state, raw
+FROM dead_letters
+WHERE user_id = $1 OR (user_id IS NULL AND sha256(key) = sha256($2))
+ORDER BY number DESC
+LIMIT $3;
+
+-- name: build_share
+-- How many of all users the build of a version has passed; nothing where it has not begun.
+SELECT b.done_at IS NOT NULL AS done,
+       (SELECT count(*) FROM users WHERE user_id <= b.after) AS passed,
+       (SELECT count(*) FROM users) AS users
+FROM catalog_builds b WHERE b.version = $1;

@@ -1,0 +1,124 @@
+"""`badges users show`: a user of the community as the database has them, and why badges are theirs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.community import DEMO, community_events
+from tests.people import settle_users
+from tests.rig.postgres import PostgresService, execute, in_thread
+from worker import cli
+
+Capture = pytest.CaptureFixture[str]
+Show = Callable[..., str]
+
+LETTER = """
+INSERT INTO badges.dead_letters (topic, partition, "offset", reason, detail, user_id, key, raw, sha256, length)
+VALUES ('badges.events', 0, 5, 'payload_invalid', '', NULL, 'u9299', '{"type": "answer.scored"}', '', 25)
+"""
+
+
+@pytest.fixture(scope="module")
+def settled(postgres: PostgresService) -> Iterator[str]:
+    """A database with two users of the community, who lost an award each."""
+    with postgres.database() as dsn:
+        events = [event for event in community_events() if event.user_id in ("u9299", "u40")]
+        in_thread(lambda: settle_users(dsn, DEMO / "catalog.yaml", events, lost=("student",)))
+        yield dsn
+
+
+@pytest.fixture
+def show(settled: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Show:
+    """Runs the command and gives its output, standard error after it."""
+    monkeypatch.setenv("BADGES_DATABASE_URL", settled)
+    monkeypatch.setenv("BADGES_ALLOW_INSECURE", "fsync")
+
+    def run(*arguments: str, status: int = 0) -> str:
+        assert cli.main(["users", "show", *arguments]) == status
+        shown = capsys.readouterr()
+        return shown.out if status == 0 else shown.err
+
+    return run
+
+
+def test_an_overview_says_what_is_held_and_how_far_the_rest_is(show: Show) -> None:
+    """Awards with the sentence of then, what is missing, and the rest nearest first with the closest moment."""
+    lines = show("u9299", "--all").splitlines()
+    assert lines[0] == "u9299: 2 awards, 33 events from 2016-01-29 to 2019-10-20, zone UTC (catalog default)"
+    assert lines[2] == "Commentator I      2017-12-05 22:59:48Z  live    10 comments; 10 needed"
+    assert "missing  student  the log earns it: badges recompute --user u9299" in lines
+    assert lines[lines.index("not yet, nearest first (13)") + 1] == (
+        "Commentator II   22 of 50 comments; 28 more to go"
+    )
+    week = next(line for line in lines if line.startswith("Busy week"))
+    assert week.endswith("0 of 10 comments in the last 7 days; 10 more to go; closest 9 on 2017-12-06")
+
+
+def test_a_badge_that_is_not_held(show: Show) -> None:
+    """The verdict, what is in the way, the tree, and when the user came closest."""
+    lines = show("u9299", "--badge", "busy_week").splitlines()
+    assert lines[0].startswith("NOT YET  busy_week (Busy week) for u9299 at ")
+    assert lines[1] == "0 of 10 comments in the last 7 days; 10 more to go."
+    assert lines[3] == "`- not passed  comment.posted $eventCount  0  needs at least 10"
+    assert lines[4].startswith("Closest on 2017-12-06 02:56:18Z: 9 of 10 comments")
+    then = show("u9299", "--badge", "busy_week", "--at", "2017-12-06T03:00:00Z").splitlines()
+    assert then[1].startswith("9 of 10 comments in the last 7 days; 1 more to go.")
+
+
+def test_a_badge_that_is_held(show: Show) -> None:
+    """What is held is explained as of its award; before that instant it was not held."""
+    lines = show("u9299", "--badge", "commentator_10").splitlines()
+    assert lines[0] == "EARNED  commentator_10 (Commentator I) for u9299 at 2017-12-05 22:59:48Z"
+    assert lines[1] == "Held since 2017-12-05 22:59:48Z, auto, origin live."
+    before = show("u9299", "--badge", "commentator_10", "--at", "2017-12-01T00:00:00Z").splitlines()
+    assert before[0].startswith("NOT YET")
+
+
+def test_a_context_is_answered_for(show: Show) -> None:
+    """A badge given per post is held for one post and not yet for another."""
+    assert show("u40", "--badge", "nice_question", "--context", "38").startswith("EARNED")
+    assert show("u40", "--badge", "nice_question", "--context", "40").startswith("NOT YET")
+
+
+def test_what_was_lost_is_drift(show: Show) -> None:
+    """An award that the log earns and the tables lack is named as such, with what to do."""
+    found: dict[str, Any] = json.loads(show("u9299", "--badge", "student", "--format", "json"))
+    assert found["blocker"]["code"] == "drift"
+    assert found["verdict"] == "not_yet"
+    assert found["explanation"]["verdict"] == "passed"
+
+
+def test_dead_letters_are_in_the_way_of_their_badges_only(show: Show, settled: str) -> None:
+    """A record of the user that could not be read is named for the badges of its type, not for others."""
+    asyncio.run(execute(settled, LETTER))
+    try:
+        found = json.loads(show("u9299", "--badge", "teacher", "--format", "json"))
+        assert found["blocker"]["code"] == "dead_letters"
+        assert found["blocker"]["help"] == "badges dlq show badges.events:0:5 shows it"
+        other = json.loads(show("u9299", "--badge", "busy_week", "--format", "json"))
+        assert other["blocker"]["code"] == "criterion"
+    finally:
+        asyncio.run(execute(settled, "DELETE FROM badges.dead_letters"))
+
+
+def test_a_user_who_waits_for_the_build(show: Show, settled: str) -> None:
+    """Behind the catalog, what the log earns is no drift yet: it says how far the build is."""
+    asyncio.run(execute(settled, "UPDATE badges.users SET built_version = NULL WHERE user_id = 'u9299'"))
+    try:
+        found = json.loads(show("u9299", "--badge", "student", "--format", "json"))
+        assert found["blocker"]["code"] == "building"
+        assert "is still being built: 0 % of users are done." in show("u9299")
+    finally:
+        asyncio.run(execute(settled, "UPDATE badges.users SET built_version = 1 WHERE user_id = 'u9299'"))
+
+
+def test_an_unknown_user_or_badge_is_a_sentence(show: Show) -> None:
+    """Nobody by this id, and no badge of this key, are said with what may help."""
+    said = show("u9", status=1)
+    assert "error: No event and no award for u9.\n  help: ids are exact; did the app send another?" in said
+    assert "did you mean student?" in show("u9299", "--badge", "stdent", status=1)
