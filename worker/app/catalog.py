@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,7 @@ from worker.files import read_sources
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source, read_document
 from worker.rules.catalog.load import catalog_from_document, load_catalog
+from worker.rules.catalog.touched import NOTHING, Touched, touched
 from worker.rules.compare import compare
 from worker.rules.plan import Plan, compile_plan, needs_build
 from worker.store.catalog import HeadMoved, StoredCatalog
@@ -55,8 +57,12 @@ async def put_in_force(
     applied_by: str,
     note: str = "",
     expected: int | None = None,
+    reserved: Mapping[str, int] | None = None,
 ) -> int:
-    """Make a catalog at hand the head; its version. Somebody else's version that comes between is gone on from."""
+    """Make a catalog at hand the head; its version. Somebody else's version that comes between is gone on from.
+
+    `reserved` are ids that were drawn for badges before they had one.
+    """
     while True:
         head = await store.catalog_head()
         base = 0 if head is None else head.version
@@ -64,7 +70,7 @@ async def put_in_force(
             raise HeadMoved(base)
         if head is not None and head.hash == digest:
             return head.version
-        builds, changes = await asyncio.to_thread(_judged, head, catalog)
+        builds, changes, changed = await asyncio.to_thread(_judged, head, catalog)
         try:
             return await store.apply_catalog(
                 document,
@@ -76,17 +82,20 @@ async def put_in_force(
                 builds=builds,
                 changes=changes,
                 note=note,
+                condition_types=[entry["name"] for entry in catalog.document.get("condition_types") or ()],
+                touched=changed,
+                reserved=reserved,
             )
         except HeadMoved:
             continue
 
 
-def _judged(head: StoredCatalog | None, catalog: Catalog) -> tuple[bool, str]:
+def _judged(head: StoredCatalog | None, catalog: Catalog) -> tuple[bool, str, Touched]:
     try:
         old = None if head is None else stored_catalog(head)
     except AuthorError:
-        return True, "a version that this program no longer reads was replaced"
-    return must_build(head, catalog), compare(old, catalog).summary
+        return True, "a version that this program no longer reads was replaced", NOTHING
+    return must_build(head, catalog), compare(old, catalog).summary, touched(old, catalog)
 
 
 def must_build(head: StoredCatalog | None, catalog: Catalog) -> bool:

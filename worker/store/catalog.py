@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +12,7 @@ import asyncpg
 
 from worker.errors import BadgesError, TransientError
 from worker.rules.catalog.definitions import Badge
+from worker.rules.catalog.touched import NOTHING, Touched
 from worker.store.pool import Pool
 from worker.store.session import Database, Session
 
@@ -93,11 +94,15 @@ class CatalogTables(Database):
         builds: bool = True,
         changes: str = "",
         note: str = "",
+        condition_types: Iterable[str] = (),
+        touched: Touched = NOTHING,
+        reserved: Mapping[str, int] | None = None,
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 
         `base` is the version (0: none) it was compared with: where another rules by now, raises HeadMoved. `builds`
         says whether users must be built for it; else it takes over the basis of `base`, which must be given.
+        `touched` are the entries that differ from `base`; `reserved` are ids that were drawn for badges before.
         """
         async with self._whole_catalog() as session:
             found = await session.rows("catalog_head")
@@ -110,8 +115,12 @@ class CatalogTables(Database):
             )
             version = int(written[0]["version"])
             await session.execute("move_head", version)
+            for key, number in (reserved or {}).items():
+                await session.execute("insert_reserved_badge", key, number, version)
             await _fill_badges(session, badges, version)
             await session.execute("insert_event_types", list(event_types), version)
+            await session.execute("insert_condition_types", list(condition_types), version)
+            await _touch(session, touched, version)
         return version
 
     @asynccontextmanager
@@ -167,3 +176,15 @@ async def _fill_badges(session: Session, badges: Sequence[Badge], version: int) 
         version,
     )
     await session.execute("deprecate_badges", keys, version)
+
+
+async def _touch(session: Session, touched: Touched, version: int) -> None:
+    """Say of the entries that changed that they did, now."""
+    if touched.badges:
+        await session.execute("touch_badges", list(touched.badges))
+    if touched.criteria:
+        await session.execute("touch_criteria", list(touched.criteria))
+    if touched.event_types:
+        await session.execute("touch_event_types", list(touched.event_types), version)
+    if touched.condition_types:
+        await session.execute("touch_condition_types", list(touched.condition_types), version)

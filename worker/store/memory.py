@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from worker.exchange import Claim, DeadLetter, Message, OutboxRow
 from worker.rules.catalog.definitions import Badge
+from worker.rules.catalog.touched import NOTHING, Touched
 from worker.store.blobs import storable
 from worker.store.catalog import StoredCatalog, VersionRow, basis_of
 from worker.store.dead_letters import BuriedLetter, ReasonCount
@@ -221,10 +222,13 @@ class MemoryStore:
         builds: bool = True,
         changes: str = "",
         note: str = "",
+        condition_types: Iterable[str] = (),
+        touched: Touched = NOTHING,  # noqa: ARG002 - nobody asks a store in memory when an entry was changed
+        reserved: Mapping[str, int] | None = None,
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 
-        `base` and `builds` are as the real store takes them. Raises HeadMoved.
+        `base`, `builds` and `reserved` are as the real store takes them. Raises HeadMoved.
         """
         holder = Holder()
         try:
@@ -236,12 +240,15 @@ class MemoryStore:
                 self.tables.catalogs.append(
                     CatalogRow(digest, document_json, basis, len(badges), changes, note, applied_by, at_us)
                 )
+                for key, number in (reserved or {}).items():
+                    self.tables.badge_ids.setdefault(key, number)
                 for ids, names in (
                     (self.tables.badge_ids, [badge.key for badge in badges]),
                     (self.tables.event_type_ids, event_types),
+                    (self.tables.condition_type_ids, condition_types),
                 ):
-                    for name in names:
-                        ids.setdefault(name, len(ids) + 1)
+                    numbers = itertools.count(max(ids.values(), default=0) + 1)
+                    ids.update({name: next(numbers) for name in dict.fromkeys(names) if name not in ids})
             return len(self.tables.catalogs)
         finally:
             self._locks.release(holder)

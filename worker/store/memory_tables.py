@@ -112,6 +112,7 @@ class Tables:
     queue: dict[str, int] = field(default_factory=dict)
     badge_ids: dict[str, int] = field(default_factory=dict)
     event_type_ids: dict[str, int] = field(default_factory=dict)
+    condition_type_ids: dict[str, int] = field(default_factory=dict)
 
 
 class Holder:

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from worker.exchange import Claim
 from worker.store.catalog import CatalogTables
 from worker.store.dead_letters import DeadLetterTable
+from worker.store.entries import EntryTables
 from worker.store.outbox import OutboxTable
 from worker.store.pool import SCHEMA, Pool
+from worker.store.profiles import ProfileTables
 from worker.store.remember import WritePath
 from worker.store.transaction import PostgresTransaction
 
 
-class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable):
+class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable, EntryTables, ProfileTables):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore` for one consumer group.
 
     One connection per transaction; `schema` must be the one the pool was made with.
