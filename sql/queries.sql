@@ -30,7 +30,8 @@ WHERE group_id = $1 AND topic = $2 AND partition = $3 AND token = $4;
 
 -- name: fence
 -- Move a partition, if token and offset are as the batch believes (one row, or the batch is fenced); with it the version
--- of the catalog that rules, whose lock is held by now, and whether there is anything that must not come back.
+-- of the catalog that rules, whose lock is held by now, whether there is anything that must not come back, and whether
+-- any award was ever taken back.
 WITH moved AS (
     UPDATE partitions
     SET next_offset = $6, last_offset = $7, last_sha = $8, progressed_at = clock_timestamp(), attempts = 0
@@ -39,7 +40,8 @@ WITH moved AS (
 )
 SELECT (SELECT count(*) FROM moved) AS moved,
        (SELECT version FROM catalog_head WHERE single) AS version,
-       EXISTS (SELECT 1 FROM erased_users) OR EXISTS (SELECT 1 FROM retention_floors) AS screening;
+       EXISTS (SELECT 1 FROM erased_users) OR EXISTS (SELECT 1 FROM retention_floors) AS screening,
+       EXISTS (SELECT 1 FROM badge_awards_log WHERE kind = 'revoked') AS revoking;
 
 -- name: record_gap
 -- Write down a hole in the offsets that was accepted.
@@ -193,6 +195,32 @@ LEFT JOIN badge_awards_log l
     ON l.user_id = w.user_id AND l.badge_key = w.badge_key AND l.context = w.context AND l.kind = 'revoked'
 GROUP BY w.place
 ORDER BY w.place;
+
+-- name: grant_few
+-- Store a few awards, their log entries and, in shards, the messages that say so: one round trip in place of three.
+WITH given AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+        $9::integer[], $10::text[], $11::text[], $12::text[]
+    ) AS g (user_id, sequence, badge_key, context, awarded_at, source, origin, award_id, catalog_version, trigger_id,
+            trigger_type, metadata)
+), held AS (
+    INSERT INTO user_badges (user_id, sequence, badge_key, context, awarded_at, source, origin, award_id,
+                             catalog_version, trigger_id, trigger_type, metadata)
+    SELECT user_id, sequence, badge_key, context, awarded_at, source, origin, award_id::uuid, catalog_version,
+           trigger_id, trigger_type, metadata::jsonb
+    FROM given
+), logged AS (
+    INSERT INTO badge_awards_log (user_id, sequence, badge_key, context, awarded_at, source, origin, award_id,
+                                  catalog_version, trigger_id, trigger_type, metadata)
+    SELECT user_id, sequence, badge_key, context, awarded_at, source, origin, award_id::uuid, catalog_version,
+           trigger_id, trigger_type, metadata::jsonb
+    FROM given
+)
+INSERT INTO outbox (shard, topic, messages)
+SELECT shard, $14, messages
+FROM unnest($13::smallint[], $15::bytea[]) WITH ORDINALITY AS m (shard, messages, place)
+ORDER BY place;
 
 -- ================================================================ outbox
 

@@ -124,8 +124,8 @@ async def test_exception_undoes_everything(store: AnyStore) -> None:
             states["u1"].dirty = {"post=5"}
             states["u1"].award_sequence = 1
             await transaction.save(states.values())
-            await transaction.grant([grant()])
-            await transaction.publish("awards", [("u1", message("award"))])
+            await transaction.grant([grant()], topic="awards")
+            await transaction.publish("dead-letters", [("u1", message("letter"))])
             await transaction.bury([letter()])
             raise Broken
     assert (await claim(store)).next_offset == 0
@@ -140,9 +140,9 @@ async def test_refused_statement_spoils_its_transaction(store: AnyStore) -> None
     with pytest.raises(TransientError):
         async with store.transaction() as transaction:
             await load(transaction, {"u1": ()})
-            await transaction.grant([grant()])
+            await transaction.grant([grant()], topic="awards")
             with pytest.raises(PoisonBatch):
-                await transaction.grant([grant()])
+                await transaction.grant([grant()], topic="awards")
     assert (await state_of(store, "u1")).held == {}
 
 
@@ -321,7 +321,7 @@ async def test_odd_names_are_kept(store: AnyStore, name: str) -> None:
         state.scopes[scope] = {"fold": name}
         state.dirty = {scope}
         await transaction.save([state])
-        await transaction.grant([grant(name, "first", context=name, trigger_id=name)])
+        await transaction.grant([grant(name, "first", context=name, trigger_id=name)], topic="awards")
     found = await state_of(store, name, scope)
     assert found.scopes[scope] == {"fold": name}
     assert found.held == {("first", name): NOON}
@@ -380,7 +380,8 @@ async def test_held_awards_are_those_of_the_contexts_loaded(store: AnyStore) -> 
     async with store.transaction() as transaction:
         await load(transaction, {"u1": ()})
         await transaction.grant(
-            [grant("u1", "a"), grant("u1", "b", context="5"), grant("u1", "b", context="6", awarded_us=NOON + 1)]
+            [grant("u1", "a"), grant("u1", "b", context="5"), grant("u1", "b", context="6", awarded_us=NOON + 1)],
+            topic="awards",
         )
     assert (await state_of(store, "u1")).held == {("a", ""): NOON}
     assert (await state_of(store, "u1", "post=6")).held == {("a", ""): NOON, ("b", "6"): NOON + 1}
@@ -403,7 +404,7 @@ async def test_users_are_locked_to_the_end(store: AnyStore) -> None:
         state.scopes[""] = {"f": 1}
         state.dirty = {""}
         await transaction.save([state])
-        await transaction.grant([grant()])
+        await transaction.grant([grant()], topic="awards")
     found = await second
     assert found.scopes == {"": {"f": 1}}
     assert found.held == {("first", ""): NOON}
@@ -458,11 +459,11 @@ async def test_award_is_granted_once(store: AnyStore) -> None:
     """The key (user, badge, context) refuses a second award as poison; another context or user is another award."""
     async with store.transaction() as transaction:
         await load(transaction, {"u1": (), "u2": ()})
-        await transaction.grant([grant("u1", "a"), grant("u2", "a"), grant("u1", "a", context="5")])
+        await transaction.grant([grant("u1", "a"), grant("u2", "a"), grant("u1", "a", context="5")], topic="awards")
     with pytest.raises(PoisonBatch) as refused:
         async with store.transaction() as transaction:
             await load(transaction, {"u1": ()})
-            await transaction.grant([grant("u1", "b"), grant("u1", "a", award_id=str(uuid4()))])
+            await transaction.grant([grant("u1", "b"), grant("u1", "a", award_id=str(uuid4()))], topic="awards")
     assert "user_badges_pkey" in refused.value.message
     assert (await state_of(store, "u1")).held == {("a", ""): NOON}
 
@@ -471,7 +472,9 @@ async def test_taken_back_awards_are_counted(store: AnyStore) -> None:
     """How often an award was granted and taken back is told for each asked, in the order asked, repeats included."""
     async with store.transaction() as transaction:
         await load(transaction, {"u1": ()})
-        await transaction.grant([grant("u1", "a", sequence=1), grant("u1", "b", context="5", sequence=2)])
+        await transaction.grant(
+            [grant("u1", "a", sequence=1), grant("u1", "b", context="5", sequence=2)], topic="awards"
+        )
     await take_back(store, "u1", "b", "5", sequence=3)
     async with store.transaction() as transaction:
         asked = [("u1", "b", "5"), ("u1", "b", ""), ("u1", "a", ""), ("u2", "a", ""), ("u1", "b", "5")]
@@ -623,7 +626,7 @@ async def test_last_award_numbers_the_next(store: AnyStore) -> None:
     """The number of a user's last award is read from the awards, whatever an old state says."""
     async with store.transaction() as transaction:
         await transaction.lock(["u1"], version=1)
-        await transaction.grant([grant("u1", "a", sequence=1), grant("u1", "b", sequence=2)])
+        await transaction.grant([grant("u1", "a", sequence=1), grant("u1", "b", sequence=2)], topic="awards")
     assert (await state_of(store, "u1")).award_sequence == 2
 
 
@@ -635,9 +638,24 @@ async def test_nothing_to_do_is_done(store: AnyStore) -> None:
         assert await transaction.lock([], version=1) == {}
         await transaction.read({}, [])
         await transaction.save([])
-        await transaction.grant([])
+        await transaction.grant([], topic="awards")
         await transaction.publish("awards", [])
         await transaction.bury([])
+
+
+@pytest.mark.parametrize("count", [2, 100])
+async def test_few_awards_and_many_leave_the_same(store: AnyStore, count: int) -> None:
+    """However awards are written, each is held with what was given, and its message waits, in order within its user."""
+    granted = [grant(f"u{n % 3}", f"b{n}", awarded_us=NOON + n, message=b"u%d %d" % (n % 3, n)) for n in range(count)]
+    async with store.transaction() as transaction:
+        await load(transaction, {"u0": (), "u1": (), "u2": ()})
+        await transaction.grant(granted, topic="awards")
+    for user in ("u0", "u1", "u2"):
+        own = [one for one in granted if one.user_id == user]
+        state = await state_of(store, user)
+        assert state.held == {(one.badge_key, ""): one.awarded_us for one in own}
+        assert state.award_sequence == max((one.sequence for one in own), default=0)
+        assert [text for text in await waiting(store) if text.startswith(user)] == [one.message.decode() for one in own]
 
 
 async def test_queue_of_users(store: AnyStore) -> None:

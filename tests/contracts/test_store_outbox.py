@@ -276,7 +276,6 @@ async def test_awards_and_messages_are_committed_together(store: AnyStore) -> No
     """Nobody reads a message of a batch that has not committed."""
     async with store.transaction() as transaction:
         await load(transaction, {"u1": ()})
-        await transaction.grant([grant()])
-        await transaction.publish("awards", [("u1", message("award"))])
+        await transaction.grant([grant(message=b"award")], topic="awards")
         assert await waiting(store) == []
     assert await waiting(store) == ["award"]

@@ -327,7 +327,7 @@ async def test_logs_are_append_only(database: PostgresStore, statement: str) -> 
     await remember(database, event())
     async with database.transaction() as transaction:
         await load(transaction, {"u1": ()})
-        await transaction.grant([grant()])
+        await transaction.grant([grant()], topic="awards")
     async with database.pool.acquire() as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await connection.execute(statement)
@@ -340,7 +340,7 @@ async def test_every_award_is_logged_whole(database: PostgresStore) -> None:
     """The awards log holds what a row of user_badges is restored from."""
     async with database.transaction() as transaction:
         await load(transaction, {"u1": ()})
-        await transaction.grant([grant("u1", "a", context="5", sequence=3, origin="late")])
+        await transaction.grant([grant("u1", "a", context="5", sequence=3, origin="late")], topic="awards")
     columns = "user_id, badge_key, context, award_id, awarded_at, source, origin, sequence, catalog_version, metadata"
     async with database.pool.acquire() as connection:
         current = await connection.fetch(f"SELECT {columns}, trigger_id, trigger_type FROM user_badges")
@@ -364,13 +364,13 @@ async def test_error_texts_hold_no_values(database: PostgresStore) -> None:
     secret = "secret-value"
     async with database.transaction() as transaction:
         await load(transaction, {secret: ()})
-        await transaction.grant([grant(secret)])
+        await transaction.grant([grant(secret)], topic="awards")
     errors: list[BadgesError] = []
     for bad in (grant(secret), grant(secret, "b", source=secret), grant(secret, "c", metadata_json=f"{{{secret}")):
         with pytest.raises(PoisonBatch) as refused:
             async with database.transaction() as transaction:
                 await load(transaction, {secret: ()})
-                await transaction.grant([bad])
+                await transaction.grant([bad], topic="awards")
         errors.append(refused.value)
     with pytest.raises(PoisonBatch) as refused:
         await remember(database, event(secret, payload_json='{"a": "\\u0000"}'))
@@ -421,6 +421,7 @@ HOT = [
     "save_users",
     "save_scopes",
     "grant_counts",
+    "grant_few",
     "unpublished",
     "mark_published",
 ]

@@ -215,10 +215,10 @@ async def test_a_user_who_cannot_be_built_is_left_out(rig: Rig, monkeypatch: pyt
                     raise TransientError("the log is too long")
                 return log_of(user_id)
 
-            async def refused(grants: Any) -> None:
+            async def refused(grants: Any, **more: Any) -> None:
                 if any(one.user_id == "b" for one in grants):
                     raise PoisonBatch("the database refused a value")
-                await grant(grants)
+                await grant(grants, **more)
 
             monkeypatch.setattr(transaction, where, cut if where == "log_of" else refused)
             yield transaction

@@ -70,8 +70,11 @@ class Transaction(Protocol):
         From then on the users are at home with the claim that was fenced, or with nobody.
         """
 
-    async def grant(self, grants: Sequence[Grant]) -> None:
-        """Store awards and their log entries. The unique key refuses a second one (PoisonBatch)."""
+    async def grant(self, grants: Sequence[Grant], *, topic: str) -> None:
+        """Store awards and their log entries, and put their messages into the outbox, in order.
+
+        The unique key refuses a second one (PoisonBatch).
+        """
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox, (user id, message) pairs in order; one row per shard of users."""

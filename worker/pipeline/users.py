@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from worker.events import Event, json_text
-from worker.exchange import Grant, Message
+from worker.exchange import Grant
 from worker.pipeline.cache import Cache
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import award_id, award_message
@@ -247,10 +247,7 @@ async def grant(
         state = states[award.user_id]
         state.award_sequence += 1
         grants.append(make_grant(award, plan, origin=origin, sequence=state.award_sequence, earlier_grants=count))
-    await transaction.grant(grants)
-    await transaction.publish(
-        topic, [(grant.user_id, Message(key=grant.user_id.encode(), value=grant.message)) for grant in grants]
-    )
+    await transaction.grant(grants, topic=topic)
 
 
 def origin_of(award: Award, newest: OrderKey | None, *, fresh: AbstractSet[tuple[str, str]], behind: bool) -> str:

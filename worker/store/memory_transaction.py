@@ -184,8 +184,8 @@ class MemoryTransaction(Holder):
         for scope in state.dirty - {""}:
             self._set(self._tables.scopes, (state.user_id, scope), pack_state(state.scopes.get(scope, {})))
 
-    async def grant(self, grants: Sequence[Grant]) -> None:
-        """Store awards and their log entries; a second one is refused."""
+    async def grant(self, grants: Sequence[Grant], *, topic: str) -> None:
+        """Store awards, their log entries and their messages; a second one is refused."""
         with self._statement():
             for grant in grants:
                 for text in (grant.user_id, grant.badge_key, grant.context, grant.trigger_id, grant.metadata_json):
@@ -196,6 +196,8 @@ class MemoryTransaction(Holder):
                 self._set(held, (grant.badge_key, grant.context), grant)
                 self._tables.awards_log.append(grant)
                 self._undo.append(self._tables.awards_log.pop)
+        keyed = [(grant.user_id, Message(key=grant.user_id.encode(), value=grant.message)) for grant in grants]
+        await self.publish(topic, keyed)
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox, visible after the commit."""

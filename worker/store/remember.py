@@ -21,7 +21,7 @@ _COLUMNS: Final = ("user_id", "source", "id", "type", "occurred_at", "payload", 
 #: many, stay on the careful way until so many batches in a row had none.
 _MEMORY_BATCHES: Final = 16
 #: So few events go the careful way at once: it takes one round trip, COPY with its savepoint takes four.
-_FEW: Final = 32
+FEW: Final = 32
 
 
 class WritePath:
@@ -59,7 +59,7 @@ async def remember(session: Session, events: Sequence[Event], path: WritePath) -
         rows = [
             (*row, dumps(event.verdicts) if event.verdicts else None) for row, event in zip(rows, events, strict=True)
         ]
-    if not path.staged and len(rows) > _FEW and await _copied(session, rows):
+    if not path.staged and len(rows) > FEW and await _copied(session, rows):
         path.learn(repeats=False)
         return Remembered(range(len(rows)), ())
     new = await _staged(session, rows)

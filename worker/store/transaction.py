@@ -16,7 +16,7 @@ from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Rememb
 from worker.rules.state import UserState, award_key
 from worker.store.blobs import STATEMENT_BYTES, chunks, joined, outbox_rows, pack_state, storable, unpack_state
 from worker.store.histories import BEFORE_ALL, logged_event
-from worker.store.remember import WritePath, remember
+from worker.store.remember import FEW, WritePath, remember
 from worker.store.removal import screened, user_hash
 from worker.store.session import Session
 
@@ -51,6 +51,7 @@ class PostgresTransaction:
         self._home: UUID | None = None
         self._version: int | None = None
         self._screening = True
+        self._revoking = True
         self._locked: set[str] = set()
 
     async def fence(self, claim: Claim, step: Step) -> None:
@@ -71,6 +72,7 @@ class PostgresTransaction:
         self._path = self._path_of(claim.topic, claim.partition)
         self._home = claim.token
         self._version, self._screening = found["version"] or 0, found["screening"]
+        self._revoking = found["revoking"]
 
     async def catalog_version(self) -> int:
         """The head version under the shared lock, with which the transaction began."""
@@ -175,8 +177,8 @@ class PostgresTransaction:
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""
-        if not wanted:
-            return []
+        if not wanted or not self._revoking:
+            return [0] * len(wanted)
         return [count for (count,) in await self._session.rows("grant_counts", *zip(*wanted, strict=True))]
 
     async def save(self, states: Collection[UserState]) -> None:
@@ -196,12 +198,18 @@ class PostgresTransaction:
         for piece in chunks(scopes, lambda row: len(row[2]) + 200, STATEMENT_BYTES):
             await self._session.execute("save_scopes", *zip(*piece, strict=True))
 
-    async def grant(self, grants: Sequence[Grant]) -> None:
-        """Store awards and their log entries, by COPY; the keys refuse a second one."""
+    async def grant(self, grants: Sequence[Grant], *, topic: str) -> None:
+        """Store awards, their log entries and their messages; the keys refuse a second one."""
         rows = [astuple(grant)[:-1] for grant in grants]
-        if rows:
-            await self._session.copy("user_badges", _AWARD_COLUMNS, rows)
-            await self._session.copy("badge_awards_log", _AWARD_COLUMNS, rows)
+        keyed = [(grant.user_id, Message(key=grant.user_id.encode(), value=grant.message)) for grant in grants]
+        if len(rows) <= FEW:
+            if rows:
+                shards, blobs = zip(*outbox_rows(keyed), strict=True)
+                await self._session.execute("grant_few", *zip(*rows, strict=True), shards, topic, blobs)
+            return
+        await self._session.copy("user_badges", _AWARD_COLUMNS, rows)
+        await self._session.copy("badge_awards_log", _AWARD_COLUMNS, rows)
+        await self.publish(topic, keyed)
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox; ids are drawn under the locks of their users, so they order each user's."""
