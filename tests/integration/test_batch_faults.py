@@ -15,6 +15,7 @@ from worker.pipeline import users
 from worker.pipeline.batch import Applier
 from worker.pipeline.cache import Cache
 from worker.rules import evaluate
+from worker.store import transaction as store_transaction
 from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 from worker.store.session import Session
@@ -133,16 +134,19 @@ async def recovered(store: PostgresStore, user_id: str) -> Any:
     return plain(states[user_id].scopes)
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize(
+    ("every", "few", "granting"), [(1, 32, {"grant_few"}), (3, 0, {"user_badges", "badge_awards_log", "publish"})]
+)
 async def test_lost_connections_change_nothing(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, every: int
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, every: int, few: int, granting: set[str]
 ) -> None:
     """Whichever statement the connection is lost before, awards, log, messages and memory are the same."""
     monkeypatch.setattr(users, "CHECKPOINT", every)
+    monkeypatch.setattr(store_transaction, "FEW", few)
     faults = Faults(monkeypatch)
     await play(store, faults, 0, fault=10_000)
     wanted, statements = await seen(store, 0), len(faults.names)
-    assert {"fence", "lock_users", "save_users", "user_badges", "publish", "commit"} <= set(faults.names)
+    assert {"fence", "lock_users", "save_users", "commit", *granting} <= set(faults.names)
     for fault in range(1, statements + 1):
         await play(store, faults, fault, fault=fault)
         assert await seen(store, fault) == wanted, f"lost before statement {fault}"
