@@ -30,6 +30,7 @@ def needs_services(command: str) -> bool:
             "badges db",
             "badges dlq",
             "badges doctor",
+            "badges schedule",
             "badges topics",
             "badges worker",
         )

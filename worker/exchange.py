@@ -125,3 +125,15 @@ class Remembered:
 
     new: Sequence[int]
     conflicts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What is written of a scheduled job's runs: its newest tick, the newest one done, and those to be run again.
+
+    Ticks are microseconds; those to be run again (begun and not done) rise.
+    """
+
+    newest_us: int | None = None
+    done_us: int | None = None
+    unfinished: Sequence[int] = ()

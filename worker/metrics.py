@@ -49,6 +49,7 @@ class Metrics:
         self._declare_awards()
         self._declare_outbox()
         self._declare_conditions()
+        self._declare_jobs()
 
     def _declare_stream(self) -> None:
         self.records = self._counter("records", "Records read, by topic, whatever became of them", "topic")
@@ -143,6 +144,18 @@ class Metrics:
         )
         self.conditions_parked = self._gauge(
             "conditions_parked", "Condition types that are asked no more, after ten faults in a row", "livemax"
+        )
+
+    def _declare_jobs(self) -> None:
+        self.job_runs = self._counter(
+            "job_runs", "Runs of scheduled jobs, by outcome: done, waiting, failed", "job", "outcome"
+        )
+        self.job_seconds = self._gauge("job_seconds", "How long the last run of a job took", "livemax", "job")
+        self.job_last_success_timestamp = self._gauge(
+            "job_last_success_timestamp",
+            "When a run of a job last ended well here, seconds since 1970",
+            "livemax",
+            "job",
         )
 
     def _counter(self, name: str, explained: str, *labels: str) -> Counter:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "catalog": Entry("author", "Check, compare and apply the catalog of badges.", "catalog:catalog"),
     "dry-run": Entry("author", "Say whether and why a user would earn a badge; nothing is written.", "dry_run:dry_run"),
     "worker": Entry("run", "Consume events, evaluate them, store and publish awards.", "worker:worker"),
+    "schedule": Entry("run", "Run the jobs that are due by the clock.", "schedule:schedule"),
     "db": Entry("run", "Create and upgrade the tables in PostgreSQL.", "db:db"),
     "topics": Entry("run", "Create the topics in Kafka.", "topics:topics"),
     "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),

@@ -67,14 +67,14 @@ def _run(settings: Settings) -> None:
 
     async def serve() -> None:
         running = Worker(settings)
-        _on_signals(running.stop, lambda: None)
+        on_signals(running.stop, lambda: None)
         await running.run()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
 
 
-def _on_signals(stop: Callable[[], None], kill: Callable[[], None]) -> None:
+def on_signals(stop: Callable[[], None], kill: Callable[[], None]) -> None:
     """The first SIGTERM or SIGINT asks for the end; a second one ends at once."""
     asked = 0
 
@@ -95,7 +95,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(call)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
@@ -117,10 +117,10 @@ def _supervise(settings: Settings, processes: int, catalog: str | None) -> int:
             host=settings.metrics_host,
             port=settings.metrics_port,
         )
-        _on_signals(parent.stop, parent.kill)
+        on_signals(parent.stop, parent.kill)
         return await parent.run()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return 0 if runner.run(serve()) else 1
 
 
@@ -170,5 +170,5 @@ def _serve_child(tether: Tether, catalog: str | None) -> None:
             loop.add_signal_handler(number, running.stop)
         await running.run()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())

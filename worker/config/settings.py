@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     dead_letter_limit: Annotated[DeadLetterLimit | None, BeforeValidator(parse_dead_letter_limit)] = _setting(
         "50%/60s", "Share of at least 1,000 records in a window that stops a worker, or `off`"
     )
+    schedule_rate: int = _setting(
+        2_000, "Most events a second that scheduled jobs send to the control topic", ge=1, le=1_000_000
+    )
     metrics_host: _Line = _setting("127.0.0.1", "Address of `/metrics`, `/livez`, `/readyz`; `0.0.0.0` for all")
     metrics_port: _Port = _setting(9464, "Their port; `0` takes a free one")
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_folded)] | None = _setting(

@@ -9,6 +9,7 @@ from worker.exchange import Claim
 from worker.store.catalog import CatalogTables
 from worker.store.dead_letters import DeadLetterTable
 from worker.store.entries import EntryTables
+from worker.store.jobs import JobTables
 from worker.store.outbox import OutboxTable
 from worker.store.pool import SCHEMA, Pool
 from worker.store.profiles import ProfileTables
@@ -16,7 +17,7 @@ from worker.store.remember import WritePath
 from worker.store.transaction import PostgresTransaction
 
 
-class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable, EntryTables, ProfileTables):
+class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable, EntryTables, JobTables, ProfileTables):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore` for one consumer group.
 
     One connection per transaction; `schema` must be the one the pool was made with.

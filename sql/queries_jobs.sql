@@ -1,0 +1,60 @@
+-- Scheduled jobs: their runs.
+
+-- name: last_runs
+-- Of each job the newest tick, the newest that is done, and those to be run again: what is not done, but for what failed
+-- so many times.
+SELECT j.job,
+       (SELECT tick FROM job_runs WHERE job = j.job ORDER BY tick DESC LIMIT 1) AS newest,
+       (SELECT tick FROM job_runs WHERE job = j.job AND outcome = 'done' ORDER BY tick DESC LIMIT 1) AS done,
+       ARRAY(
+           SELECT tick FROM job_runs
+           WHERE job = j.job AND outcome IN ('running', 'waiting', 'failed') AND (outcome <> 'failed' OR attempts < $2)
+           ORDER BY tick
+       ) AS unfinished
+FROM unnest($1::text[]) AS j (job);
+
+-- name: begin_run
+-- Write that a tick runs, under the job's lease; a tick that is done runs only where that is asked for.
+INSERT INTO job_runs AS r (job, tick, token, owner)
+SELECT $1, $2, l.token, $4 FROM leases l WHERE l.name = 'job:' || $1 AND l.token = $3 FOR SHARE
+ON CONFLICT (job, tick) DO UPDATE
+SET outcome = 'running', token = excluded.token, owner = excluded.owner, attempts = r.attempts + 1, note = '',
+    progress = CASE WHEN r.outcome = 'done' THEN '' ELSE r.progress END,
+    started_at = clock_timestamp(), finished_at = NULL
+WHERE $5 OR r.outcome <> 'done'
+RETURNING progress;
+
+-- name: mark_run
+-- Note how far a run is.
+UPDATE job_runs SET progress = $4 WHERE job = $1 AND tick = $2 AND token = $3 AND outcome = 'running';
+
+-- name: end_run
+-- Write what came of a run.
+UPDATE job_runs
+SET outcome = $4, figures = $5::text::jsonb, note = $6, finished_at = clock_timestamp(),
+    progress = CASE WHEN $4 = 'done' THEN '' ELSE progress END
+WHERE job = $1 AND tick = $2 AND token = $3 AND outcome = 'running';
+
+-- name: skip_run
+-- Write that a tick was left out.
+INSERT INTO job_runs (job, tick, token, outcome, note, finished_at)
+VALUES ($1, $2, $3, 'skipped', $4, clock_timestamp())
+ON CONFLICT DO NOTHING;
+
+-- name: job_runs
+-- Runs, newest first: of one job or of all, before an instant (for the next page).
+SELECT job, tick AS tick_us, outcome, owner, attempts, figures::text AS figures, note, started_at AS started_us,
+       finished_at AS finished_us
+FROM job_runs
+WHERE ($1::text IS NULL OR job = $1) AND tick < $2
+ORDER BY tick DESC, job
+LIMIT $3;
+
+-- name: prune_job_runs
+-- Remove rows of ticks before an instant that need nothing more, at most so many; each job keeps its newest.
+DELETE FROM job_runs WHERE (job, tick) IN (
+    SELECT job, tick FROM job_runs r
+    WHERE tick < $1 AND outcome IN ('done', 'skipped')
+      AND EXISTS (SELECT 1 FROM job_runs n WHERE n.job = r.job AND n.tick > r.tick AND n.outcome = 'done')
+    LIMIT $2
+);

@@ -1,0 +1,226 @@
+"""The scheduler on a real database and broker: ticks run once by several replicas, what it sends, how it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from tests.rig.kafka import KafkaService
+from tests.rig.postgres import execute
+from tests.rig.waiting import until
+from worker.app import apply_catalog, open_store
+from worker.app.schedule import Scheduler, now_us, run_once
+from worker.config import Settings, load_settings
+from worker.errors import OperatorError
+from worker.events import format_instant
+from worker.jobs.base import DAY, HOUR, MINUTE, Every, Figures, Run
+from worker.jobs.runner import Runner, Told, lease_name
+from worker.store.postgres import PostgresStore
+from worker.stream.connection import stop_quietly
+
+CATALOG = """
+version: 1
+events:
+  user.registered: {description: A user joined.}
+schedules:
+  - {event: cron.hourly, cron: "0 * * * *"}
+"""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def settings(
+    kafka: KafkaService, postgres_dsn: str, fresh_topic: Callable[[str], str], tmp_path: Path
+) -> Settings:
+    """Services with a catalog in force and three users."""
+    control = fresh_topic("control")
+    await kafka.create_topic(control, 1)
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    made = load_settings(
+        database_url=postgres_dsn,
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        control_topic=control,
+        metrics_port=0,
+        allow_insecure="fsync",
+    )
+    async with open_store(made, name="test") as store:
+        await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
+    await execute(postgres_dsn, "INSERT INTO badges.users (user_id) VALUES ('u1'), ('u2'), ('ü3')")
+    return made
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[PostgresStore]:
+    async with open_store(settings, name="test", connections=6) as opened:
+        yield opened
+
+
+async def control_events(settings: Settings, count: int) -> list[dict[str, Any]]:
+    """The first so many events of the control topic."""
+    consumer = AIOKafkaConsumer(
+        settings.control_topic,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    try:
+        found: list[dict[str, Any]] = []
+        async with asyncio.timeout(20):
+            while len(found) < count:
+                record = await consumer.getone()
+                found.append(json.loads(record.value))
+                assert record.key.decode() == found[-1]["user_id"]
+        return found
+    finally:
+        await stop_quietly(consumer)
+
+
+class Counting:
+    """A job of a minute that counts its runs in the database, and dies now and then."""
+
+    name = "counting"
+    catch_up_us = HOUR
+    first_us = HOUR
+    only_newest = False
+    timing = Every(MINUTE)
+
+    def __init__(self, ran: Counter[int], dies: Callable[[], bool]) -> None:
+        self._ran = ran
+        self._dies = dies
+
+    async def run(self, run: Run) -> Figures:
+        await run.mark(str(run.tick_us))
+        if self._dies():
+            raise asyncio.CancelledError
+        self._ran[run.tick_us] += 1
+        return Figures(users=1)
+
+
+async def test_three_replicas_run_each_tick_once(store: PostgresStore) -> None:
+    """Whoever of three replicas comes first runs a tick; one that dies in the middle is made good by the next."""
+    ran: Counter[int] = Counter()
+    deaths = iter([False, True, False, False, True] + [False] * 1000)
+    start = (now_us() // DAY) * DAY
+    told: list[Told] = []
+
+    async def replica(owner: str, minute: int) -> None:
+        runner = Runner(store, owner, told.append)
+        try:
+            await runner.take(Counting(ran, lambda: next(deaths)), start + minute * MINUTE)
+        except asyncio.CancelledError:
+            return
+
+    for minute in range(0, 60, 5):
+        await asyncio.gather(*(replica(f"replica {number} of {minute}", minute) for number in range(3)))
+    await replica("the last", 60)
+    # it begins with the newest tick; the one that died before it was done is done by the next
+    assert sorted(ran) == [start + minute * MINUTE for minute in range(61)]
+    assert set(ran.values()) == {1}
+    rows = await store.job_runs(job="counting", limit=100)
+    assert {row.outcome for row in rows} == {"done"}
+    assert max(row.attempts for row in rows) == 2
+    assert [row.figures["users"] for row in rows] == [1] * 61
+
+
+async def test_a_lease_that_ran_out_frees_the_tick(store: PostgresStore) -> None:
+    """A replica that sleeps past its lease loses job and row: the next one runs the tick, the first writes nothing."""
+    entered, leave = asyncio.Event(), asyncio.Event()
+    ran: Counter[int] = Counter()
+
+    class Sleeping(Counting):
+        async def run(self, run: Run) -> Figures:
+            entered.set()
+            await leave.wait()
+            return await super().run(run)
+
+    at_us = now_us()
+    sleeping = asyncio.create_task(Runner(store, "sleeper", print).take(Sleeping(ran, lambda: False), at_us))
+    await entered.wait()
+    async with store.work() as session:
+        await session.connection.execute("UPDATE leases SET expires_at = now() - interval '1 day'")
+    told: list[Told] = []
+    await Runner(store, "next", told.append).take(Counting(ran, lambda: False), at_us)
+    leave.set()
+    assert await sleeping == []
+    assert [one.outcome for one in told] == ["done"]
+    assert list(ran.values()) == [1]
+
+
+async def test_once_sends_the_schedule_and_repeats_change_nothing(settings: Settings, store: PostgresStore) -> None:
+    """A schedule's newest tick goes to every user; asked again, the same events go out, under the same ids."""
+    tick = now_us() // HOUR * HOUR
+    for _ in range(2):
+        (told,) = await run_once(settings, "schedules")
+        assert (told.tick_us, told.figures.users, told.figures.events) == (tick, 3, 3)
+    found = await control_events(settings, 6)
+    assert found[:3] == found[3:]
+    assert [(one["user_id"], one["type"], one["occurred_at"]) for one in found[:3]] == [
+        (user_id, "cron.hourly", format_instant(tick)) for user_id in ("u1", "u2", "ü3")
+    ]
+    (row,) = await store.job_runs()
+    assert (row.outcome, row.attempts, row.figures["events"]) == ("done", 2, 3)
+
+
+async def test_refusals(settings: Settings, store: PostgresStore) -> None:
+    """A time to come is refused, and so is a job that another process runs."""
+    with pytest.raises(OperatorError, match="has not come yet"):
+        await run_once(settings, "schedules", now_us() + DAY)
+    assert await store.acquire_lease(lease_name("schedules"), "somebody", 60.0)
+    with pytest.raises(OperatorError, match="run by another process"):
+        await run_once(settings, "schedules")
+
+
+async def test_the_service_runs_what_is_due(settings: Settings, store: PostgresStore) -> None:
+    """A replica that is started runs the newest tick, is ready, and ends when it is told to."""
+    scheduler = Scheduler(settings)
+    serving = asyncio.create_task(scheduler.run())
+    try:
+        rows: list[Any] = []
+        async with asyncio.timeout(30):
+            while not (rows := await store.job_runs(job="schedules")) or rows[0].outcome != "done":
+                assert not serving.done()
+                await asyncio.sleep(0.05)
+        await until(lambda: scheduler.ready() is None, "being ready")
+    finally:
+        scheduler.stop()
+        await serving
+    assert scheduler.metrics.job_last_success_timestamp.labels("schedules")._value.get() > 0
+
+
+def test_the_command(settings: Settings) -> None:
+    """`badges schedule --once` prints one line for each tick it ran."""
+    environ = os.environ | {
+        "BADGES_DATABASE_URL": settings.dsn,
+        "BADGES_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "BADGES_CONTROL_TOPIC": settings.control_topic,
+        "BADGES_ALLOW_INSECURE": "fsync",
+    }
+
+    def badges(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "worker", "schedule", *arguments],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    done = badges("--once", "schedules", "--at", format_instant(now_us() // HOUR * HOUR), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (line,) = json.loads(done.stdout)
+    assert (line["job"], line["outcome"], line["users"], line["events"]) == ("schedules", "done", 3, 3)
+    wrong = badges("--once", "nonsense")
+    assert wrong.returncode == 2
+    assert "schedules" in wrong.stderr

@@ -1,0 +1,244 @@
+"""The scheduler: the jobs of the catalog that rules, run on time by any number of replicas, or once by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from time import monotonic, time
+
+import structlog
+
+from worker.app.catalog import head_plan
+from worker.app.sending import Sender
+from worker.app.services import check_surroundings, open_store, until_schema
+from worker.config import Settings
+from worker.errors import OperatorError, TransientError
+from worker.events import format_instant
+from worker.health import HealthServer
+from worker.jobs.base import Job
+from worker.jobs.runner import Runner, Told
+from worker.jobs.table import NAMES, Parts, jobs_of
+from worker.metrics import Metrics
+from worker.rules.plan import Plan
+from worker.store.pool import SCHEMA
+from worker.store.postgres import PostgresStore
+from worker.stream import open_publisher
+
+log = structlog.get_logger(__name__)
+
+#: How often a replica looks for what is due, seconds.
+LOOK_SECONDS = 5.0
+#: After a run that did not end well its job rests so long, seconds.
+REST_SECONDS = 30.0
+#: Running jobs may end within this once the scheduler must stop, seconds; what is cut off is taken again.
+FINISH_SECONDS = 5.0
+#: No turn of the event loop for so long means that it hangs: `/livez` says so, seconds.
+HANG_SECONDS = 30.0
+#: A database that did not answer for so long makes a replica unready, seconds.
+AWAY_SECONDS = 60.0
+#: What is written of runs is kept so long, microseconds.
+KEPT_US = 90 * 86_400_000_000
+
+
+def now_us() -> int:
+    """The wall clock, microseconds since 1970."""
+    return int(time() * 1_000_000)
+
+
+class Scheduler:
+    """One replica: it looks for due jobs, runs what it gets, and serves health and metrics.
+
+    `run` returns after `stop` was called and everything ended. Any number may run; `schema` is where the tables are.
+    """
+
+    def __init__(self, settings: Settings, *, metrics: Metrics | None = None, schema: str = SCHEMA) -> None:
+        self.settings = settings
+        self.schema = schema
+        self.metrics = metrics or Metrics()
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.health_port = 0
+        self._stop = asyncio.Event()
+        self._unready: str | None = "starting"
+        self._looked = monotonic()
+        self._beat = monotonic()
+        self._rest: dict[str, float] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def stop(self) -> None:
+        """Ask for the end; safe to call from a signal handler."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Health answers from the first moment on."""
+        check_surroundings(self.settings)
+        with self._health():
+            async with self._opened() as (store, sender):
+                await self._until_stopped(store, sender)
+            log.info("scheduler_stopped")
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[PostgresStore, Sender]]:
+        async with open_store(
+            self.settings, name=f"badges schedule {self.owner}", connections=len(NAMES) + 4, schema=self.schema
+        ) as store:
+            await until_schema(store)
+            sender = Sender(
+                partial(open_publisher, self.settings), self.settings.control_topic, self.settings.schedule_rate
+            )
+            try:
+                yield store, sender
+            finally:
+                await sender.close()
+
+    async def _until_stopped(self, store: PostgresStore, sender: Sender) -> None:
+        catalog = Head(store)
+        runner = Runner(store, self.owner, self.tell)
+        pruned = -KEPT_US
+        while not self._stop.is_set():
+            self._beat = monotonic()
+            try:
+                await self._look(runner, Parts(store, sender.send, await catalog.plan()))
+                if now_us() > pruned + KEPT_US // 90:
+                    pruned = now_us()
+                    await store.prune_job_runs(pruned - KEPT_US)
+                self._looked, self._unready = monotonic(), None
+            except OperatorError as error:
+                self._unready = error.message
+            except TransientError as error:
+                log.info("schedule_waits", reason=error.message)
+                if monotonic() - self._looked > AWAY_SECONDS:
+                    self._unready = f"the database does not answer: {error.message}"
+            await self._pause()
+        self._unready = "stopping"
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=FINISH_SECONDS)
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _look(self, runner: Runner, parts: Parts) -> None:
+        """Begin what is due, each job beside the others; one that runs here already goes on."""
+        self._running = {name: task for name, task in self._running.items() if not task.done()}
+        rested = [job for job in jobs_of(parts) if self._may_run(job.name)]
+        found = await runner.due(rested, now_us()) if rested else {}
+        for job in rested:
+            if job.name in found:
+                self._running[job.name] = asyncio.create_task(self._take(runner, job), name=job.name)
+
+    def _may_run(self, name: str) -> bool:
+        return name not in self._running and monotonic() >= self._rest.get(name, 0.0)
+
+    async def _take(self, runner: Runner, job: Job) -> None:
+        try:
+            told = await runner.take(job, now_us())
+        except TransientError as error:
+            log.info("job_waits", job=job.name, reason=error.message)
+            told = None
+        if not told or told[-1].outcome != "done":
+            self._rest[job.name] = monotonic() + (LOOK_SECONDS if told is None else REST_SECONDS)
+
+    # ---- what is seen ---------------------------------------------------------------------------------------------
+
+    def tell(self, told: Told) -> None:
+        """Log and count one run."""
+        log.info("job_ran", **job_line(told))
+        self.metrics.job_seconds.labels(told.job).set(told.seconds)
+        self.metrics.job_runs.labels(told.job, told.outcome).inc()
+        if told.outcome == "done":
+            self.metrics.job_last_success_timestamp.labels(told.job).set(time())
+
+    @contextmanager
+    def _health(self) -> Iterator[None]:
+        server = HealthServer(
+            self.settings.metrics_host,
+            self.settings.metrics_port,
+            registry=self.metrics.registry,
+            live=self._live,
+            ready=self.ready,
+        )
+        self.health_port = server.port
+        log.info("health_served", host=self.settings.metrics_host, port=server.port)
+        try:
+            yield
+        finally:
+            server.close()
+
+    def ready(self) -> str | None:
+        """Why this replica is not ready; None where it is."""
+        return self._unready or self._live()
+
+    def _live(self) -> str | None:
+        silent = monotonic() - self._beat
+        return f"the event loop has not turned for {silent:.0f} s" if silent > HANG_SECONDS else None
+
+
+class Head:
+    """The plan of the catalog that rules, compiled anew only where another version rules by now."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._plan: Plan | None = None
+
+    async def plan(self) -> Plan:
+        """The plan. Raises OperatorError where there is no catalog yet."""
+        head = await self._store.catalog_head()
+        if head is None:
+            raise OperatorError("The database holds no catalog.", help="run `badges catalog apply FILE`")
+        if self._plan is None or self._plan.version != head.version:
+            self._plan = await head_plan(self._store)
+        assert self._plan is not None  # noqa: S101 (a head never goes away)
+        return self._plan
+
+
+def job_line(told: Told) -> dict[str, object]:
+    """One run's summary: what was done, for whom, how long it took."""
+    note = told.note or told.figures.note
+    return {
+        "job": told.job,
+        "tick": format_instant(told.tick_us),
+        "outcome": told.outcome,
+        "users": told.figures.users,
+        "events": told.figures.events,
+        "awards": told.figures.awards,
+        "counts": told.figures.counts,
+        "seconds": round(told.seconds, 3),
+        **({"note": note} if note else {}),
+    }
+
+
+async def run_once(settings: Settings, name: str, at_us: int | None = None, *, schema: str = SCHEMA) -> Sequence[Told]:
+    """Run what is due of one job at an instant (now, if none is given), or its newest tick once more; what was run.
+
+    Raises OperatorError for an instant to come, and where the job is being run elsewhere.
+    """
+    now = now_us()
+    if at_us is not None and at_us > now:
+        raise OperatorError(
+            f"{format_instant(at_us)} has not come yet.",
+            help="give a time that has passed; simulate --jobs looks ahead",
+        )
+    check_surroundings(settings)
+    scheduler = Scheduler(settings, schema=schema)
+    async with scheduler._opened() as (store, sender):  # noqa: SLF001 (of this module)
+        parts = Parts(store, sender.send, await Head(store).plan())
+        job = next(job for job in jobs_of(parts) if job.name == name)
+        told = await Runner(store, scheduler.owner, scheduler.tell).take(
+            job, now if at_us is None else at_us, forced=True
+        )
+    if told is None:
+        raise OperatorError(
+            f"The job {name} is being run by another process.", help="let it end; it does what is due as well"
+        )
+    return told

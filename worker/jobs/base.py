@@ -1,0 +1,123 @@
+"""What a job is: a name, the ticks at which it is due, what one run of it does; and which ticks are due, purely."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
+
+from worker.errors import BadgesError
+from worker.exchange import Ran
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class LeaseLost(BadgesError):
+    """Another replica has the job by now: this run has ended, and what it had not done is done there."""
+
+
+class Timing(Protocol):
+    """When a job is due; instants are microseconds since 1970."""
+
+    def between(self, after_us: int, upto_us: int) -> Iterator[int]:
+        """The ticks after one instant and up to another, rising."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run did, for its summary line: users looked at, events sent, awards given, counts written."""
+
+    users: int = 0
+    events: int = 0
+    awards: int = 0
+    counts: int = 0
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures that are not zero or empty, as JSON data."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a job for one tick.
+
+    `previous_us` is the newest earlier tick that was done (None: none was). `forced`: a person asked for it by name;
+    then a job that takes a slice at a time does the whole. `progress` is what an earlier run of this tick noted last
+    with `mark` before it was killed; noting it costs one statement.
+    """
+
+    tick_us: int
+    previous_us: int | None
+    forced: bool
+    progress: str
+    mark: Callable[[str], Awaitable[None]]
+
+
+class Job(Protocol):
+    """One job. Whatever it does may be done again and must change nothing then: a run can be killed anywhere.
+
+    Of the ticks missed, those younger than `catch_up_us` are run in order, or only the newest where `only_newest`. A
+    job that never ran begins with the newest tick, if that is younger than `first_us`.
+    """
+
+    name: str
+    catch_up_us: int
+    first_us: int
+    only_newest: bool
+
+    @property
+    def timing(self) -> Timing:
+        """When it is due."""
+
+    async def run(self, run: Run) -> Figures:
+        """Do the work of one tick. A TransientError is tried again for ever, any other failure a few times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """A tick each so many microseconds, counted from 1970, the first one `offset_us` after it."""
+
+    period_us: int
+    offset_us: int = 0
+
+    def between(self, after_us: int, upto_us: int) -> Iterator[int]:
+        """The ticks after one instant and up to another, rising."""
+        first = ((after_us - self.offset_us) // self.period_us + 1) * self.period_us + self.offset_us
+        return iter(range(first, upto_us + 1, self.period_us))
+
+
+class Due(NamedTuple):
+    """Ticks to be run, rising; and of those that are too old the first one, which is written down as skipped."""
+
+    ticks: tuple[int, ...] = ()
+    skipped_us: int | None = None
+
+
+def due(jobs: Iterable[Job], last_runs: Mapping[str, Ran], at_us: int) -> dict[str, Due]:
+    """What is due of each job at an instant, in order: what was begun and not done, then what was not begun.
+
+    Nothing is due twice: a clock that was set back makes nothing due until it is where it was.
+    """
+    found = {job.name: _due(job, last_runs.get(job.name, Ran()), at_us) for job in jobs}
+    return {name: one for name, one in found.items() if one.ticks or one.skipped_us is not None}
+
+
+def _due(job: Job, ran: Ran, at_us: int) -> Due:
+    again = [tick for tick in ran.unfinished if tick <= at_us]
+    if ran.newest_us is None:
+        return Due(tuple(newest([*again, *job.timing.between(at_us - job.first_us, at_us)])))
+    oldest = max(ran.newest_us, at_us - job.catch_up_us)
+    new = list(job.timing.between(oldest, at_us))
+    first = next(job.timing.between(ran.newest_us, at_us), None)
+    if job.only_newest:
+        new = newest(new)
+    return Due((*again, *new), first if first is not None and (not new or first < new[0]) else None)
+
+
+def newest(ticks: Sequence[int]) -> list[int]:
+    """The last of rising ticks, if there is one."""
+    return list(ticks[-1:])

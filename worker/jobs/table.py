@@ -1,0 +1,36 @@
+"""The table of jobs: which there are, and what each is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from worker.jobs.base import Job
+from worker.jobs.cron_events import Send
+from worker.jobs.schedules import Schedules, Users
+from worker.rules.plan import Plan
+
+#: Every job by the name that `--once` takes, with what it does.
+NAMES: Final = {
+    "schedules": "sends the catalog's `schedules` to every user",
+}
+
+
+class Tables(Users, Protocol):
+    """What the jobs ask of the store together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What jobs are made of: the store, the way to the control topic, the plan of the catalog that rules."""
+
+    store: Tables
+    send: Send
+    plan: Plan
+
+
+def jobs_of(parts: Parts) -> Sequence[Job]:
+    """The jobs of a catalog."""
+    catalog = parts.plan.catalog
+    return (Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),)
