@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -137,3 +137,58 @@ class Ran:
     newest_us: int | None = None
     done_us: int | None = None
     unfinished: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserJob:
+    """Long work over users as it stands.
+
+    `kind` is backfill, recompute or sweep, `state` waiting, running, done, cancelled or failed. Users
+    up to `after` are done; `awards` counts those granted or put back, `changes` what was found by kind, and by badge
+    under `badges`. Instants are microseconds.
+    """
+
+    id: int
+    kind: str
+    parameters: Mapping[str, Any]
+    state: str
+    after: str
+    users_done: int
+    users_total: int
+    events: int
+    awards: int
+    changes: Mapping[str, Any]
+    requested_by: str
+    requested_us: int
+    started_us: int | None
+    moved_us: int | None
+    done_us: int | None
+    note: str
+
+
+@dataclass(slots=True)
+class Standing:
+    """A user's awards, by (badge_key, context): each with its instant and the event that earned it (None: not known).
+
+    `lost` were given and not taken back, as the log of awards says, but are not held; `numbers` are their sequences.
+    `withheld` are held back, dropped or taken away. `earned` are those held that no person gave.
+    """
+
+    held: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
+    lost: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    withheld: set[tuple[str, str]] = field(default_factory=set)
+    earned: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFigures:
+    """How live work is, in seconds.
+
+    `idle` since a batch was last applied (None: never), `outbox` the age of the oldest message that waits, `running`
+    that of the oldest transaction at work.
+    """
+
+    idle: float | None
+    outbox: float
+    running: float

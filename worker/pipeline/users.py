@@ -239,14 +239,20 @@ async def grant(
     granted: Sequence[tuple[Award, str]],
     *,
     topic: str,
+    notify: bool | None = None,
 ) -> None:
-    """Store awards, each with its origin, and put their messages into the outbox; draws each user's sequence."""
+    """Store awards, each with its origin, and put their messages into the outbox; draws each user's sequence.
+
+    `notify` says whether users are to be told, where that is not for the origin to say.
+    """
     earlier = await transaction.grant_counts([(award.user_id, award.badge_key, award.context) for award, _ in granted])
     grants: list[Grant] = []
     for (award, origin), count in zip(granted, earlier, strict=True):
         state = states[award.user_id]
         state.award_sequence += 1
-        grants.append(make_grant(award, plan, origin=origin, sequence=state.award_sequence, earlier_grants=count))
+        grants.append(
+            make_grant(award, plan, origin=origin, sequence=state.award_sequence, earlier_grants=count, notify=notify)
+        )
     await transaction.grant(grants, topic=topic)
 
 
@@ -265,7 +271,9 @@ def origin_of(award: Award, newest: OrderKey | None, *, fresh: AbstractSet[tuple
     return "late"
 
 
-def make_grant(award: Award, plan: Plan, *, origin: str, sequence: int, earlier_grants: int) -> Grant:
+def make_grant(
+    award: Award, plan: Plan, *, origin: str, sequence: int, earlier_grants: int, notify: bool | None = None
+) -> Grant:
     """The row and the message of one award."""
     metadata_json = json_text.dumps(award.metadata)
     message_id = award_id(award.user_id, award.badge_key, award.context, earlier_grants=earlier_grants)
@@ -288,7 +296,7 @@ def make_grant(award: Award, plan: Plan, *, origin: str, sequence: int, earlier_
             metadata_json=metadata_json,
             message_id=message_id,
             origin=origin,
-            notify=origin != "backfill",
+            notify=origin != "backfill" if notify is None else notify,
             sequence=sequence,
             catalog_version=plan.version,
         ),

@@ -17,6 +17,7 @@ from worker.rules.catalog.touched import NOTHING, Touched
 from worker.store.blobs import storable
 from worker.store.catalog import StoredCatalog, VersionRow, basis_of
 from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.memory_repairs import MemoryJobs
 from worker.store.memory_tables import CatalogRow, Holder, LeaseRow, Locks, OutboxEntry, PartitionRow, Tables
 from worker.store.memory_transaction import MemoryTransaction
 from worker.store.transaction import RAW_LIMIT, instant_of
@@ -24,7 +25,7 @@ from worker.store.transaction import RAW_LIMIT, instant_of
 _GENERATION_SECONDS: Final = 60.0
 
 
-class MemoryStore:
+class MemoryStore(MemoryJobs):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore`; passes the contract tests of `PostgresStore`.
 
     `clock` gives seconds that only grow; it is what PostgreSQL's own clock is there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from worker.errors import TransientError
@@ -110,6 +110,7 @@ class Tables:
     catalogs: list[CatalogRow] = field(default_factory=list)
     builds: dict[int, BuildRow] = field(default_factory=dict)
     queue: dict[str, int] = field(default_factory=dict)
+    user_jobs: dict[int, Any] = field(default_factory=dict)
     badge_ids: dict[str, int] = field(default_factory=dict)
     event_type_ids: dict[str, int] = field(default_factory=dict)
     condition_type_ids: dict[str, int] = field(default_factory=dict)

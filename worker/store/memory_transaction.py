@@ -14,11 +14,12 @@ from worker.events import Event, json_text
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState
 from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
+from worker.store.memory_repairs import MemoryRepairs
 from worker.store.memory_tables import BuildRow, Holder, Locks, OutboxEntry, Tables, UserRow
 from worker.store.removal import screened
 
 
-class MemoryTransaction(Holder):
+class MemoryTransaction(Holder, MemoryRepairs):
     """One open transaction.
 
     What its locks protect changes in place and is put back by `undo`; what others could see waits for `commit`.

@@ -15,9 +15,10 @@ from worker.store.pool import SCHEMA, Pool
 from worker.store.profiles import ProfileTables
 from worker.store.remember import WritePath
 from worker.store.transaction import PostgresTransaction
+from worker.store.user_jobs import UserJobTable
 
 
-class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable, EntryTables, JobTables, ProfileTables):
+class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable, EntryTables, JobTables, ProfileTables, UserJobTable):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore` for one consumer group.
 
     One connection per transaction; `schema` must be the one the pool was made with.

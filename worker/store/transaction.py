@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 from uuid import UUID
 
-import asyncpg
 from msgspec.structs import astuple
 
 from worker.errors import Fenced
@@ -18,6 +17,7 @@ from worker.store.blobs import STATEMENT_BYTES, chunks, joined, outbox_rows, pac
 from worker.store.histories import BEFORE_ALL, logged_event
 from worker.store.remember import FEW, WritePath, remember
 from worker.store.removal import screened, user_hash
+from worker.store.repairs import RepairStatements, state_of_row
 from worker.store.session import Session
 
 _LOG_PAGE: Final = 500
@@ -40,7 +40,7 @@ _AWARD_COLUMNS: Final = (
 )
 
 
-class PostgresTransaction:
+class PostgresTransaction(RepairStatements):
     """One open transaction; see `pipeline.protocols.Transaction` for what each method promises."""
 
     def __init__(self, session: Session, *, group_id: str, path_of: Callable[[str, int], WritePath]) -> None:
@@ -104,7 +104,7 @@ class PostgresTransaction:
         at_home = known if isinstance(known, AbstractSet) else frozenset(known)
         others = [user_id for user_id in ordered if user_id not in at_home]
         *rows, last = await self._session.rows("lock_users", *joined(sorted(at_home), others), self._home)
-        states = {row["user_id"]: _state_of(row) for row in rows}
+        states = {row["user_id"]: state_of_row(row) for row in rows}
         gone = len(ordered) - last["award_sequence"]
         if gone:
             missing = [user_id for user_id in others if user_id not in states]
@@ -121,7 +121,7 @@ class PostgresTransaction:
         others = [user_id for user_id in users if user_id not in states]
         if others:
             *rows, _ = await self._session.rows("lock_users", *joined((), others), self._home)
-            states |= {row["user_id"]: _state_of(row) for row in rows}
+            states |= {row["user_id"]: state_of_row(row) for row in rows}
         return states
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
@@ -293,20 +293,6 @@ class PostgresTransaction:
 def instant_of(timestamp_ms: int) -> int | None:
     """A Kafka timestamp as microseconds; None where a producer set something that is no date up to the year 9999."""
     return timestamp_ms * 1000 if 0 <= timestamp_ms * 1000 <= _LAST_DATE_US else None
-
-
-def _state_of(row: asyncpg.Record) -> UserState:
-    newest = None
-    if row["newest_at"] is not None:
-        newest = (row["newest_at"], row["newest_source"], row["newest_id"])
-    return UserState(
-        row["user_id"],
-        scopes={"": unpack_state(row["state"])},
-        newest=newest,
-        award_sequence=row["award_sequence"],
-        # a row that no version was built for is behind every version
-        built_version=row["built_version"] or 0,
-    )
 
 
 def _columns_of(state: UserState) -> tuple[str, int, int | None, int | None, str | None, str | None]:

@@ -1,0 +1,197 @@
+"""Slices of a job over users, on the in-memory store: what is found missing or other, and what is put right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from worker.events import Record
+from worker.exchange import UserJob
+from worker.pipeline.batch import Applier
+from worker.pipeline.facts import Limits
+from worker.pipeline.slices import Slices
+from worker.rules.catalog.document import Source
+from worker.rules.catalog.load import load_catalog
+from worker.rules.plan import Plan, compile_plan
+from worker.store.blobs import pack_state, unpack_state
+from worker.store.memory import MemoryStore
+
+CATALOG = """
+version: 1
+events:
+  comment.posted: {description: A comment.}
+  edit.made: {description: An edit.}
+  question.scored: {description: A score.}
+metrics:
+  comments: {count: comment.posted}
+ladders:
+  - {key: commentator, metric: comments, levels: [2, 4], label: Commentator, description: "{level} comments"}
+badges:
+  - {key: editor, flow: {event: edit.made}}
+  - {key: busy, flow: {event: edit.made, criteria: {$eventCount: {$gte: 20}}}}
+  - key: nice
+    flow: {event: question.scored, criteria: {score: {$gte: 10}, $eventCount: {$gte: 2}}}
+    per: post
+"""
+
+
+def plan_of(version: int = 1, *, basis: int | None = None, text: str = CATALOG) -> Plan:
+    """The plan of a version of the catalog."""
+    return compile_plan(replace(load_catalog([Source("catalog.yaml", text)]), version=version, basis=basis))
+
+
+class Rig:
+    """A worker's store, filled by `put`; `damage` and look at `tables`; `run` does a whole job."""
+
+    def __init__(self, text: str = CATALOG) -> None:
+        self.store = MemoryStore()
+        self.tables = self.store.tables
+        self.plan = plan_of(text=text)
+        self.applier = Applier(self.store, self.plan, Limits("awards", "dead", "control", 1 << 60))
+        self.offset = 0
+        self.claim: Any = None
+
+    async def start(self) -> Rig:
+        await self.apply_catalog()
+        self.claim = await self.store.claim("events", 0, generation=1, owner="test", start_offset=0)
+        return self
+
+    async def apply_catalog(self) -> int:
+        hash_ = f"hash {len(self.tables.catalogs)}"
+        return await self.store.apply_catalog("{}", hash_, badges=[], event_types=[])
+
+    async def put(self, *events: tuple[str, str, int] | tuple[str, str, int, dict[str, Any]]) -> None:
+        """(user, type, second[, payload]) each, as one batch."""
+        values = [
+            {
+                "id": f"{kind}-{second}",
+                "type": kind,
+                "user_id": user_id,
+                "occurred_at": f"2026-03-01T10:{second // 60:02}:{second % 60:02}Z",
+                "payload": rest[0] if rest else {},
+            }
+            for user_id, kind, second, *rest in events
+        ]
+        records = [
+            Record("events", 0, self.offset + index, 0, b"k", json.dumps(value).encode())
+            for index, value in enumerate(values)
+        ]
+        await self.applier.apply(self.claim, records, from_offset=self.offset)
+        self.offset += len(records)
+
+    def slices(self, driver: str = "test") -> Slices:
+        return Slices(self.store, lambda: self.applier.plan, driver, "awards")
+
+    async def run(self, kind: str = "sweep", **parameters: Any) -> UserJob:
+        """A job from its first slice to its last, as it stands then."""
+        number = await self.store.create_user_job(kind, parameters)
+        slices = self.slices()
+        while (facts := await slices.slice(number)) is not None and not facts.done:
+            pass
+        job = await self.store.user_job(number)
+        assert job is not None
+        return job
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [
+            json.loads(message.value or b"")
+            for _, row in sorted(self.tables.outbox.items())
+            for message in row.messages
+        ]
+
+    def held(self, user_id: str) -> dict[tuple[str, str], Any]:
+        return self.tables.user_badges.get(user_id, {})
+
+
+COMMUNITY = (
+    *(("ann", "comment.posted", second) for second in range(20)),
+    *(("ann", "question.scored", second, {"post": "p1", "score": 12}) for second in (30, 31)),
+    ("bob", "comment.posted", 1),
+    ("bob", "comment.posted", 2),
+    ("bob", "edit.made", 3),
+    ("cid", "comment.posted", 1),
+)
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    made = await Rig().start()
+    await made.put(*COMMUNITY)
+    return made
+
+
+def snapshot(rig: Rig) -> tuple[Any, ...]:
+    """All that says who has what."""
+    users = {user_id: replace(row, revision=0, home=None) for user_id, row in rig.tables.users.items()}
+    badges = {user_id: dict(held) for user_id, held in rig.tables.user_badges.items() if held}
+    return users, dict(rig.tables.scopes), badges, list(rig.tables.awards_log)
+
+
+async def test_a_sweep_of_what_is_right_changes_nothing(rig: Rig) -> None:
+    """Everybody is looked at, nothing is found, nobody is written: whoever has a user in memory keeps the user."""
+    homes = {user_id: (row.home, row.revision) for user_id, row in rig.tables.users.items()}
+    before = snapshot(rig)
+    job = await rig.run()
+    assert (job.state, job.users_done, job.users_total, job.awards, job.changes) == ("done", 3, 3, 0, {})
+    assert job.events == len(COMMUNITY)
+    assert snapshot(rig) == before
+    assert {user_id: (row.home, row.revision) for user_id, row in rig.tables.users.items()} == homes
+
+
+def lose_award(rig: Rig) -> None:
+    del rig.held("ann")["commentator_4", ""]
+
+
+def lose_row(rig: Rig) -> None:
+    del rig.tables.users["ann"]
+
+
+def lose_scope(rig: Rig) -> None:
+    del rig.tables.scopes["ann", "post=p1"]
+
+
+def spoil_row(rig: Rig) -> None:
+    rig.tables.users["ann"] = replace(rig.tables.users["ann"], state=pack_state({"other": 1}))
+
+
+def miscount(rig: Rig) -> None:
+    row = rig.tables.users["ann"]
+    wrong = {key: 7 if isinstance(one, int) else [7, *one[1:]] for key, one in unpack_state(row.state).items()}
+    rig.tables.users["ann"] = replace(row, state=pack_state(wrong))
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "awards"),
+    [
+        (lose_award, "award_missing", 1),
+        (lose_row, "fold_missing", 0),
+        (lose_scope, "fold_missing", 0),
+        (spoil_row, "fold_missing", 0),
+        (miscount, "fold_other", 0),
+    ],
+)
+async def test_a_sweep_puts_right_what_was_damaged(
+    rig: Rig, damage: Callable[[Rig], None], kind: str, awards: int
+) -> None:
+    """What is gone or false is found, named by its kind, put back as it was, not published again; then all is right."""
+    before, said = snapshot(rig), len(rig.messages())
+    damage(rig)
+    job = await rig.run()
+    found = {name: count for name, count in job.changes.items() if name != "badges"}
+    assert (found, job.awards) == ({kind: 1}, awards)
+    users, *rest = snapshot(rig)
+    assert rest == list(before[1:])
+    if damage is not lose_row:
+        assert {key: replace(row, award_sequence=0) for key, row in users.items() if key != "ann"} == {
+            key: replace(row, award_sequence=0) for key, row in before[0].items() if key != "ann"
+        }
+    assert len(rig.messages()) == said
+    assert rig.tables.users["ann"].home is None
+    assert (await rig.run()).changes == {}
+    await rig.put(("ann", "edit.made", 50))
+    assert ("editor", "") in rig.held("ann")
+    assert (await rig.run()).changes == {}

@@ -1,0 +1,310 @@
+"""One slice of a job over users (backfill, recompute, sweep), in one transaction, whoever drives the job.
+
+Theory of operation. Users are looked at first without being locked: nearly all of them need nothing, and live batches
+that meet them do not wait. What is read so may be torn by a batch that commits meanwhile; so whoever seems to need
+something is locked, looked at again, and only then put right. How far the job is, and all it has found, is written in
+the same transaction: a crash costs one slice and repeats nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from worker.errors import OperatorError
+from worker.events import Event
+from worker.exchange import Standing, UserJob
+from worker.pipeline.batch import CatalogMoved
+from worker.pipeline.protocols import Judge
+from worker.pipeline.recount import Finding, Recount
+from worker.pipeline.repair_protocols import RepairStore, RepairTransaction
+from worker.pipeline.scope import Scope, scope_of_job
+from worker.pipeline.users import QUEUED, TURN_EVENTS, grant, origin_of
+from worker.rules.plan import Plan
+from worker.rules.state import Award, UserState
+
+#: Users looked at in a slice, which ends once it has read so many logged events: what is found there is locked to the
+#: end of the slice, so it is short.
+SLICE_USERS: Final = 200
+SLICE_EVENTS: Final = 2_000
+#: A driver is a job's until it was not heard of for so long, seconds.
+LEASE_SECONDS: Final = 30.0
+#: Badges of which a job says what it found; of the others it says how many awards they were together.
+_NAMED: Final = 1_000
+
+
+@dataclass(slots=True)
+class SliceFacts:
+    """What one slice did. `kinds` are counts of what was found, `awards` those granted, by badge and origin.
+
+    `waiting` are users whom the queue of long logs will come to. `job` is as it stood before.
+    """
+
+    job: UserJob
+    done: bool = False
+    users: int = 0
+    events: int = 0
+    waiting: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    awards: Counter[tuple[str, str]] = field(default_factory=Counter)
+    restored: Counter[str] = field(default_factory=Counter)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Slices:
+    """Does the slices of a job, one after the other; `plan` gives the plan in use, `driver` names who does them."""
+
+    store: RepairStore
+    plan: Callable[[], Plan]
+    driver: str
+    topic: str
+    judge: Judge | None = None
+    limit: int = SLICE_USERS
+    culprit: str | None = None
+    #: Users who failed again and again: passed over.
+    left_out: set[str] = field(default_factory=set)
+    _scope: tuple[Plan, int, frozenset[str], Scope] | None = None
+
+    async def slice(self, job_id: int) -> SliceFacts | None:
+        """The next users of a job; None where it has ended, or is somebody else's.
+
+        1 the head must be the plan's version, and stays it; take the job
+        2 look at the next users: fold each one's log again, hold it against what is stored
+        3 lock those who need something and look again; restore, grant, write their states, with nobody's home
+        4 move the job past these users
+
+        Raises CatalogMoved, TransientError, PoisonBatch.
+        """
+        plan = self.plan()
+        await self._ask_again(plan, job_id)
+        async with self.store.transaction() as transaction:
+            head = await transaction.catalog_version()
+            if head != plan.version:
+                raise CatalogMoved(head)
+            job = await transaction.take_user_job(job_id, self.driver, seconds=LEASE_SECONDS)
+            if job is None:
+                return None
+            facts = SliceFacts(job)
+            page, chosen = await self._page(transaction, plan, job)
+            scope = await self._scope_of(transaction, plan, job)
+            last = await self._work(transaction, plan, scope, job, chosen, facts) if chosen else None
+            await self._move(transaction, job, page, last, facts)
+        self.culprit = None
+        return facts
+
+    async def _scope_of(self, transaction: RepairTransaction, plan: Plan, job: UserJob) -> Scope:
+        floors = frozenset(await transaction.floors())
+        known = self._scope
+        if known is None or known[:3] != (plan, job.id, floors):
+            self._scope = known = (plan, job.id, floors, scope_of_job(plan, job.kind, job.parameters, floors))
+        return known[3]
+
+    async def _page(
+        self, transaction: RepairTransaction, plan: Plan, job: UserJob
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """The next users, and those of them who may be concerned."""
+        user = job.parameters.get("user")
+        if user is not None:
+            page: Sequence[str] = [] if job.after >= user else [user]
+        else:
+            page = await transaction.users_page(job.after, self.limit)
+        if not page:
+            return page, page
+        scope = await self._scope_of(transaction, plan, job)
+        chosen = page
+        if scope.types is not None:
+            named = scope.badges if scope.badges is not None and "trigger" not in job.parameters else ()
+            found = set(await transaction.with_events(page, scope.types, named))
+            chosen = [user_id for user_id in page if user_id in found]
+        return page, [user_id for user_id in chosen if user_id not in self.left_out]
+
+    # ---- users ------------------------------------------------------------------------------------------------------
+
+    async def _work(
+        self,
+        transaction: RepairTransaction,
+        plan: Plan,
+        scope: Scope,
+        job: UserJob,
+        users: Sequence[str],
+        facts: SliceFacts,
+    ) -> str | None:
+        """Look at users and put right what is to be; the last one looked at, where the slice is full before the end."""
+        states = await transaction.look_at(users)
+        found, full = await self._examine(transaction, plan, scope, users, states, facts)
+        for finding in found:
+            facts.events += finding.events
+            if not finding.needs_work:
+                facts.kinds.update(finding.kinds)
+        suspects = [finding.user_id for finding in found if finding.needs_work]
+        if suspects:
+            self.culprit = suspects[0] if len(suspects) == 1 else None
+            states = await transaction.lock(suspects, version=plan.basis)
+            found, _ = await self._examine(transaction, plan, scope, suspects, states, None)
+            for finding in found:
+                facts.kinds.update(finding.kinds)
+            await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
+        return full
+
+    async def _examine(
+        self,
+        transaction: RepairTransaction,
+        plan: Plan,
+        scope: Scope,
+        users: Sequence[str],
+        states: Mapping[str, UserState],
+        facts: SliceFacts | None,
+    ) -> tuple[list[Finding], str | None]:
+        """Fold the users' logs again, in order, until the slice is full where `facts` are given; whom that ended at."""
+        waits = {user_id for user_id, state in states.items() if state.built_version == QUEUED}
+        users = [user_id for user_id in users if user_id not in waits]
+        if facts is not None:
+            facts.waiting += len(waits)
+        if not users:
+            return [], None
+        memory = await transaction.memory_of(users) if scope.folds is not None else {}
+        standings = await transaction.standing_of(users)
+        found: list[Finding] = []
+        events = turn = 0
+        following = iter(users)
+        current: Recount | None = None
+        at = ""
+
+        def begin() -> Recount | None:
+            nonlocal at
+            at = next(following, "")
+            self.culprit = at or None
+            standing = standings.get(at, Standing())
+            return Recount(plan, scope, at, states.get(at), memory.get(at, {}), standing) if at else None
+
+        current = begin()
+        async for page in transaction.logs_of(users):
+            for event in page:
+                while current is not None and event.user_id != at:
+                    found.append(current.end())
+                    if facts is not None and events >= SLICE_EVENTS:
+                        return found, found[-1].user_id
+                    current = begin()
+                assert current is not None  # noqa: S101 (events are those of the users, in their order)
+                current.take(event)
+                events, turn = events + 1, turn + 1
+                if turn >= TURN_EVENTS:
+                    turn = 0
+                    await asyncio.sleep(0)
+        while current is not None:
+            found.append(current.end())
+            current = begin()
+        return found, None
+
+    async def _put_right(
+        self, transaction: RepairTransaction, plan: Plan, job: UserJob, found: Sequence[Finding], facts: SliceFacts
+    ) -> None:
+        """Restore and grant awards, and write the states of all these users: whoever had them in memory reads again."""
+        standings = await transaction.standing_of([finding.user_id for finding in found])
+        restored = [(one.user_id, key) for one in found for key in one.restore]
+        if restored:
+            await transaction.restore([(user_id, standings[user_id].numbers[key]) for user_id, key in restored])
+            facts.restored.update(key[0] for _, key in restored)
+        rows = await transaction.look_at([finding.user_id for finding in found])
+        states = {one.user_id: one.state or rows[one.user_id] for one in found}
+        await transaction.read(states, sorted((user_id, "") for user_id in states))
+        granted = [pair for finding in found for pair in await self._origins(transaction, plan, finding)]
+        for notify in (None, job.parameters.get("notify") is True):
+            part = [
+                (award, origin) for award, origin in granted if (origin not in ("live", "late")) == (notify is not None)
+            ]
+            if part:
+                await grant(transaction, plan, states, part, topic=self.topic, notify=notify)
+        facts.awards.update((award.badge_key, origin) for award, origin in granted)
+        await transaction.save(list(states.values()))
+
+    async def _origins(self, transaction: RepairTransaction, plan: Plan, finding: Finding) -> list[tuple[Award, str]]:
+        """The awards to grant, each with where it came from: of events that no live batch has judged yet, live."""
+        if not finding.awards:
+            return []
+        fresh = await transaction.arrived_since(finding.user_id, plan.basis) if finding.behind else frozenset()
+        return [(award, origin_of(award, None, fresh=fresh, behind=True)) for award in finding.awards]
+
+    # ---- the job ----------------------------------------------------------------------------------------------------
+
+    async def _move(
+        self, transaction: RepairTransaction, job: UserJob, page: Sequence[str], last: str | None, facts: SliceFacts
+    ) -> None:
+        """Write down how far the job is; a sweep ends with its share, or with the last user."""
+        done = [user_id for user_id in page if last is None or user_id <= last]
+        facts.users = len(done)
+        facts.changes = changes = _added(job.changes, facts, self.left_out.intersection(done))
+        figures: dict[str, Any] = {
+            "users": facts.users,
+            "events": facts.events,
+            "awards": facts.awards.total() + facts.restored.total(),
+            "changes": changes,
+        }
+        after = done[-1] if done else None
+        share = job.parameters.get("share")
+        if after is None:
+            facts.done = True
+            if job.kind == "sweep":
+                await transaction.end_sweep(job, after="", **figures)
+            else:
+                await transaction.move_user_job(job, after=None, **figures)
+        elif share is not None and job.users_done + facts.users >= share:
+            facts.done = True
+            await transaction.end_sweep(job, after=after, **figures)
+        else:
+            await transaction.move_user_job(job, after=after, **figures)
+
+    # ---- conditions -------------------------------------------------------------------------------------------------
+
+    async def _ask_again(self, plan: Plan, job_id: int) -> None:
+        """Ask conditions about the next users' events again, where the job asks for that, and store what they say.
+
+        In transactions of its own, before the slice: what is asked of a script may take its time.
+        """
+        async with self.store.transaction() as transaction:
+            job = await transaction.take_user_job(job_id, self.driver, seconds=LEASE_SECONDS)
+            if job is None or not job.parameters.get("conditions") or plan.conditions is None:
+                return
+            _, users = await self._page(transaction, plan, job)
+            events: list[Event] = []
+            if users:
+                async for page in transaction.logs_of(users):
+                    events += [event for event in page if event.type in plan.conditions]
+        if self.judge is None:
+            raise OperatorError("Conditions in JavaScript cannot be asked here: BADGES_JS is off.", help="BADGES_JS=on")
+        for start in range(0, len(events), SLICE_EVENTS):
+            part = events[start : start + SLICE_EVENTS]
+            asked = await self.judge(plan.conditions, [replace(event, verdicts=None) for event in part])
+            said = [new for old, new in zip(part, asked, strict=True) if _says_other(old, new)]
+            if said:
+                async with self.store.transaction() as transaction:
+                    await transaction.lock(sorted({event.user_id for event in said}), version=plan.basis)
+                    await transaction.store_verdicts(said)
+
+
+def _says_other(old: Event, new: Event) -> bool:
+    before = old.verdicts or {}
+    return any(before.get(key) != said for key, said in (new.verdicts or {}).items())
+
+
+def _added(changes: Mapping[str, Any], facts: SliceFacts, left_out: set[str]) -> dict[str, Any]:
+    """All that a job has found by now: counts by kind, and awards by badge."""
+    total: Counter[str] = Counter({name: count for name, count in changes.items() if isinstance(count, int)})
+    total.update(facts.kinds)
+    total["left_out"] += len(left_out)
+    total["waiting"] += facts.waiting
+    badges: Counter[str] = Counter(changes.get("badges", {}))
+    for (key, _), count in facts.awards.items():
+        badges[key if key in badges or len(badges) < _NAMED else "other"] += count
+    for key, count in facts.restored.items():
+        badges[key if key in badges or len(badges) < _NAMED else "other"] += count
+    found: dict[str, Any] = {name: count for name, count in sorted(total.items()) if count}
+    if badges:
+        found["badges"] = dict(sorted(badges.items()))
+    return found

@@ -1,0 +1,91 @@
+"""Jobs over users in PostgreSQL: asked for, listed, driven by one at a time, ended; and how live work is meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from worker.exchange import LiveFigures, UserJob
+from worker.store.session import Database
+
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class UserJobTable(Database):
+    """The jobs over users. A driver is whoever does a job's slices: its name, which it keeps by showing it in time."""
+
+    async def create_user_job(
+        self,
+        kind: str,
+        parameters: Mapping[str, Any],
+        *,
+        users: int = 0,
+        requested_by: str = "",
+        note: str = "",
+        after: str = "",
+        driver: str | None = None,
+    ) -> int:
+        """Write down a job; its id. Without a driver it waits for a worker. `users` is how many it will look at."""
+        text = _encode(parameters).decode()
+        found = await self.rows("create_user_job", kind, text, users, requested_by, note, after, driver)
+        return int(found[0]["id"])
+
+    async def user_jobs(
+        self, *, kind: str | None = None, state: str | None = None, before: int | None = None, limit: int = 50
+    ) -> list[UserJob]:
+        """A page, newest first; `before` is the id of the last one of the page before."""
+        return [job_of(row) for row in await self.rows("user_jobs", before, kind, state, limit)]
+
+    async def user_job(self, job_id: int) -> UserJob | None:
+        """One job; None where there is none of this id."""
+        found = await self.rows("user_job", job_id)
+        return job_of(found[0]) if found else None
+
+    async def next_user_job(self, driver: str) -> int | None:
+        """The oldest job that nobody else drives; None where there is none."""
+        found = await self.rows("next_user_job", driver)
+        return int(found[0]["id"]) if found else None
+
+    async def unfinished_user_job(self, kind: str, parameters: Mapping[str, Any]) -> tuple[int, bool] | None:
+        """The newest unfinished job that asks the same, and whether somebody drives it now."""
+        found = await self.rows("unfinished_user_job", kind, _encode(parameters).decode())
+        return (int(found[0]["id"]), bool(found[0]["driven"])) if found else None
+
+    async def keep_user_job(self, job_id: int, driver: str, *, seconds: float) -> bool:
+        """Stay its driver through a pause; False where it was cancelled, or is somebody else's by now."""
+        return await self.execute("keep_user_job", job_id, driver, seconds) == 1
+
+    async def cancel_user_job(self, job_id: int, *, note: str = "") -> bool:
+        """End a job before its time, waiting for its running slice; what is done stays. False where it had ended."""
+        return await self.execute("end_user_job", job_id, "cancelled", note) == 1
+
+    async def fail_user_job(self, job_id: int, *, note: str) -> bool:
+        """End a job that cannot go on; `note` says why."""
+        return await self.execute("end_user_job", job_id, "failed", note) == 1
+
+    async def resume_user_job(self, job_id: int) -> bool:
+        """Let a cancelled or failed job go on where it stopped; False where it is neither."""
+        return await self.execute("resume_user_job", job_id) == 1
+
+    async def last_sweep(self) -> str:
+        """The user after whom the next sweep of a share begins."""
+        found = await self.rows("last_sweep")
+        return str(found[0]["after"]) if found else ""
+
+    async def knows_user(self, user_id: str) -> bool:
+        """Whether the user has a row or an event."""
+        return bool(await self.rows("known_among", [user_id]))
+
+    async def live_figures(self) -> LiveFigures:
+        """How live work is now."""
+        return LiveFigures(*(await self.rows("live_figures"))[0])
+
+
+def job_of(row: asyncpg.Record) -> UserJob:
+    """The job of a row."""
+    values = dict(row)
+    return UserJob(**values | {name: _decode(values[name]) for name in ("parameters", "changes")})
