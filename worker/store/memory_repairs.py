@@ -141,13 +141,13 @@ class MemoryRepairs:
 
     async def take_user_job(self, job_id: int, driver: str, *, seconds: float) -> UserJob | None:
         """A job for one slice."""
-        row = self._tables.user_jobs.get(job_id)
+        row: JobRow | None = self._tables.user_jobs.get(job_id)
         if row is None or not row.free_for(driver, self._now):
             return None
         if not self._locks.try_take(self, ("job", job_id)):  # type: ignore[arg-type]  # a transaction is a holder
             return None
         started = round(self._now * 1_000_000) if row.job.started_us is None else row.job.started_us
-        job = replace(row.job, state="running", started_us=started)
+        job: UserJob = replace(row.job, state="running", started_us=started)
         self._set(self._tables.user_jobs, job_id, JobRow(job, driver, self._now + seconds))
         return job
 
