@@ -110,7 +110,7 @@ async def test_who_is_looked_at(store: AnyStore) -> None:
     await remember(store, event("b"), event("d", type="edit.made"), event("e"))
     async with store.transaction() as transaction:
         await transaction.lock(["a", "c", "e"], version=1)
-        await transaction.grant([grant("c", "given")])
+        await transaction.grant([grant("c", "given")], topic="awards")
     async with store.transaction() as transaction:
         assert await transaction.users_page("", 3) == ["a", "b", "c"]
         assert await transaction.users_page("c", 3) == ["d", "e"]
@@ -144,7 +144,7 @@ async def test_lost_awards_come_back_whole(store: AnyStore) -> None:
     async with store.transaction() as transaction:
         await transaction.fence(taken, step(0, 1))
         await load(transaction, {"u1": ()})
-        await transaction.grant([kept, gone])
+        await transaction.grant([kept, gone], topic="awards")
     await forget_award(store, "u1", "gone")
     async with store.transaction() as transaction:
         (standing,) = (await transaction.standing_of(["u1"])).values()
