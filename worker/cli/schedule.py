@@ -63,7 +63,7 @@ def schedule(once: str | None, at: str | None, format: Format) -> None:
 
 def _serve(settings: Settings) -> None:
     from worker.app.schedule import Scheduler
-    from worker.cli.worker import loop_factory, on_signals
+    from worker.cli.processes import loop_factory, on_signals
 
     async def serve() -> None:
         running = Scheduler(settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli.processes import loop_factory, on_signals, warn_unknown
 from worker.errors import AuthorError, OperatorError
 
 if TYPE_CHECKING:
@@ -49,17 +50,10 @@ def worker(ctx: click.Context, catalog: str | None, processes: int, child: str |
         ctx.exit(_be_child(child, catalog))
     settings = load_settings(**({"catalog": catalog} if catalog else {}))
     logs.configure(settings)
-    _warn_unknown(unknown_names(os.environ))
+    warn_unknown(unknown_names(os.environ))
     if processes > 1:
         ctx.exit(_supervise(settings, processes, catalog))
     _run(settings)
-
-
-def _warn_unknown(names: list[tuple[str, str | None]]) -> None:
-    import structlog
-
-    for name, nearest in names:
-        structlog.get_logger(__name__).warning("setting_unknown", name=name, nearest=nearest)
 
 
 def _run(settings: Settings) -> None:
@@ -74,33 +68,9 @@ def _run(settings: Settings) -> None:
         runner.run(serve())
 
 
-def on_signals(stop: Callable[[], None], kill: Callable[[], None]) -> None:
-    """The first SIGTERM or SIGINT asks for the end; a second one ends at once."""
-    asked = 0
-
-    def asked_once_more() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            kill()
-            os._exit(1)  # asked twice: ending at once is always safe, the database holds the truth
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked_once_more)
-
-
 def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     with suppress(RuntimeError):  # the loop has ended already
         loop.call_soon_threadsafe(call)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------

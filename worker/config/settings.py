@@ -33,7 +33,7 @@ from worker.errors import OperatorError
 
 PREFIX = "BADGES_"
 _SECRET_FILE_BYTES = 64 * 1024
-_SECRETS = ("database_url", "kafka_sasl_password", "admin_token", "oidc_client_secret")
+_SECRETS = ("database_url", "kafka_sasl_password", "admin_token", "session_secret", "oidc_client_secret")
 
 _Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=249)]
 _Topic = Annotated[str, BeforeValidator(parse_topic)]
@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     admin_host: _Line = _setting("127.0.0.1", "Address of the HTTP API")
     admin_port: _Port = _setting(8080, "Port of the HTTP API")
     admin_token: SecretStr | None = _setting(None, "A token of role admin")
+    max_body: Annotated[int, BeforeValidator(parse_size)] = _setting(
+        "4MiB", "Largest body of an HTTP request, but for a stream of events"
+    )
+    session_secret: SecretStr | None = _setting(
+        None, "What sessions of the panel are signed with; without it they end with the process"
+    )
     oidc_issuer: str | None = _setting(None, "OpenID Connect: address of the issuer")
     oidc_client_id: str | None = _setting(None, "OpenID Connect: id of the client")
     oidc_client_secret: SecretStr | None = _setting(None, "OpenID Connect: secret of the client")

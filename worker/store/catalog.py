@@ -68,6 +68,11 @@ class CatalogTables(Database):
         found = await self.rows("catalog_head")
         return StoredCatalog(**found[0]) if found else None
 
+    async def head_version(self) -> int:
+        """The number of the version that rules; 0 where no catalog was ever applied."""
+        found = await self.rows("catalog_version")
+        return int(found[0]["version"]) if found else 0
+
     async def catalog_knows(self, digest: str) -> bool:
         """Whether a catalog with this hash was ever a version."""
         return bool((await self.rows("catalog_knows", digest))[0]["known"])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from worker.exchange import Claim
+from worker.store.admin import AdminTables
 from worker.store.catalog import CatalogTables
 from worker.store.dead_letters import DeadLetterTable
 from worker.store.entries import EntryTables
@@ -18,7 +19,16 @@ from worker.store.transaction import PostgresTransaction
 from worker.store.user_jobs import UserJobTable
 
 
-class PostgresStore(CatalogTables, OutboxTable, DeadLetterTable, EntryTables, JobTables, ProfileTables, UserJobTable):
+class PostgresStore(
+    CatalogTables,
+    OutboxTable,
+    DeadLetterTable,
+    EntryTables,
+    JobTables,
+    ProfileTables,
+    UserJobTable,
+    AdminTables,
+):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore` for one consumer group.
 
     One connection per transaction; `schema` must be the one the pool was made with.

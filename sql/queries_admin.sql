@@ -1,0 +1,46 @@
+-- ================================================================ tokens of the API
+
+-- name: insert_token
+-- A new token; nothing where a live one has its name.
+INSERT INTO api_tokens (name, role, sha256, created_by) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
+RETURNING id;
+
+-- name: live_tokens
+-- All tokens that may be used, with the hashes they are known by.
+SELECT id, name, role, sha256 FROM api_tokens WHERE revoked_at IS NULL;
+
+-- name: any_token
+-- Whether a token was ever created.
+SELECT EXISTS (SELECT 1 FROM api_tokens) AS found;
+
+-- name: list_tokens
+-- All tokens, the live ones first, then by age.
+SELECT id, name, role, created_at, created_by, used_at, revoked_at
+FROM api_tokens ORDER BY revoked_at IS NOT NULL, id;
+
+-- name: revoke_token
+-- Ends a token, by its number or by the name of a live one.
+UPDATE api_tokens SET revoked_at = now()
+WHERE revoked_at IS NULL AND (id = $1 OR name = $2)
+RETURNING id, name, role;
+
+-- name: touch_tokens
+-- Notes that tokens were used.
+UPDATE api_tokens SET used_at = now() WHERE id = ANY ($1::bigint[]);
+
+-- ================================================================ the audit log
+
+-- name: insert_audit
+-- One change.
+INSERT INTO audit_log (actor, action, subject, before, after, note)
+VALUES ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6);
+
+-- name: list_audit
+-- Changes, newest first; of one actor, one action, one subject or all; before a number (for the next page).
+SELECT id, at, actor, action, subject, before::text AS before, after::text AS after, note
+FROM audit_log
+WHERE ($1::bigint IS NULL OR id < $1) AND ($2::text IS NULL OR actor = $2)
+  AND ($3::text IS NULL OR action = $3) AND ($4::text IS NULL OR subject = $4)
+ORDER BY id DESC
+LIMIT $5;

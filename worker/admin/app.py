@@ -1,0 +1,49 @@
+"""The HTTP application: its services, its guards, its routers."""
+
+from __future__ import annotations
+
+import secrets
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from worker.admin.admission import gate_of
+from worker.admin.api import ROUTERS
+from worker.admin.headers import SafeHeaders
+from worker.admin.problems import shape_problems
+from worker.admin.services import Services
+from worker.admin.sessions import Sessions
+from worker.config import Settings
+
+
+def build(services: Services, settings: Settings) -> FastAPI:
+    """The application over these services. `app.state` holds `services`, `settings` and `gate`."""
+    secret = settings.session_secret
+    app = FastAPI(
+        title="badgestream",
+        version=version("badgestream"),
+        summary="Events in, badges out; the catalog of badges.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # a body without a type is read as JSON: changes from browsers show their CSRF token or their origin instead
+        strict_content_type=False,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(SafeHeaders),
+            Middleware(Sessions, secret=secret.get_secret_value() if secret else secrets.token_urlsafe(32)),
+        ],
+    )
+    app.state.services = services
+    app.state.settings = settings
+    app.state.gate = gate_of(services, settings)
+    shape_problems(app)
+    for router in ROUTERS:
+        add(app, router)
+    return app
+
+
+def add(app: FastAPI, router: APIRouter) -> None:
+    """Serve a router's routes beside the others: one flat list, in which each is found, checked and described."""
+    app.router.routes.extend(router.routes)

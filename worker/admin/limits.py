@@ -1,0 +1,75 @@
+"""How often somebody may ask: a bucket for each token, a count of failed log-ins for each address; bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+#: Failed log-ins of an address in a minute (interfaces 5).
+FAILED_LOGINS: Final = 20
+_MINUTE: Final = 60.0
+#: So many tokens or addresses are told apart; of more, those unseen for longest are forgotten.
+_MOST_KEYS: Final = 10_000
+_UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+Clock = Callable[[], float]
+
+
+class Bucket:
+    """At most `count` requests of a key in `seconds`, refilled evenly; `seconds` 0 lets all pass."""
+
+    def __init__(self, count: int, seconds: float, *, clock: Clock = monotonic) -> None:
+        self._count = float(count)
+        self._per_second = count / seconds if seconds else math.inf
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    @staticmethod
+    def of(rate: str, *, clock: Clock = monotonic) -> Bucket:
+        """The bucket of a setting: `100/s`, `6000/min`, `off`."""
+        if rate == "off":
+            return Bucket(1, 0.0, clock=clock)
+        count, _, unit = rate.partition("/")
+        return Bucket(int(count), _UNITS[unit], clock=clock)
+
+    def take(self, key: str, amount: int = 1) -> float:
+        """Take from a key's bucket: 0 where it may pass, else the seconds until it may."""
+        if math.isinf(self._per_second):
+            return 0.0
+        now = self._clock()
+        left, since = self._left.pop(key, (self._count, now))
+        left = min(self._count, left + (now - since) * self._per_second)
+        wait = 0.0 if left >= 1 else (1 - left) / self._per_second
+        self._left[key] = (left - amount if wait == 0 else left, now)
+        if len(self._left) > _MOST_KEYS:
+            self._left.popitem(last=False)
+        return wait
+
+
+class Failures:
+    """Failed log-ins by address within the last minute."""
+
+    def __init__(self, most: int = FAILED_LOGINS, *, clock: Clock = monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._times: OrderedDict[str, list[float]] = OrderedDict()
+
+    def note(self, address: str) -> None:
+        """Count a failure."""
+        times = [*self._recent(address), self._clock()][-self._most :]
+        self._times[address] = times
+        self._times.move_to_end(address)
+        if len(self._times) > _MOST_KEYS:
+            self._times.popitem(last=False)
+
+    def wait(self, address: str) -> float:
+        """Seconds until the address may try again; 0 where it may now."""
+        times = self._recent(address)
+        return 0.0 if len(times) < self._most else max(0.001, times[0] + _MINUTE - self._clock())
+
+    def _recent(self, address: str) -> list[float]:
+        oldest = self._clock() - _MINUTE
+        return [at for at in self._times.get(address, ()) if at > oldest]

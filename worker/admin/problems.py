@@ -1,0 +1,151 @@
+"""Every refusal in one shape: `{"error": {"code", "message", "details": [{"path", "message"}]}}`, whoever refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from worker.admin.answers import as_json
+from worker.errors import AuthorError, BadgesError, PoisonBatch, TransientError
+from worker.events.json_text import escape
+
+#: What a client is told to wait, seconds, where a service is away.
+RETRY_SECONDS: Final = 2
+
+_CODES: Final = {
+    400: "bad_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    429: "too_many_requests",
+    503: "unavailable",
+}
+_SENTENCES: Final = {
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+}
+_LONGEST: Final = 1_000
+_MOST_DETAILS: Final = 100
+
+
+class Problem(HTTPException):
+    """A refusal: its status, code, sentence and, for each fault, a JSON pointer from the body's root and a sentence."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        details: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
+        self.code = code or _CODES.get(status, "error")
+        self.message = message
+        self.details = details
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of the answer."""
+        return {
+            "error": {
+                "code": self.code,
+                "message": self.message[:_LONGEST],
+                "details": [dict(detail) for detail in self.details[:_MOST_DETAILS]],
+            }
+        }
+
+
+def unavailable(message: str, *, seconds: int = RETRY_SECONDS) -> Problem:
+    """503: a service is away; the same request may pass after `seconds`."""
+    return Problem(503, message, headers={"Retry-After": str(seconds)})
+
+
+def not_found(what: str) -> Problem:
+    """404 for something a request names; `what` as `user u42`."""
+    return Problem(404, f"There is no {what}.")
+
+
+def problem_of(error: Exception) -> Problem:
+    """The refusal that says what an error means to a client."""
+    match error:
+        case Problem():
+            return error
+        case StarletteHTTPException():
+            return _of_http(error)
+        case RequestValidationError():
+            return _of_validation(error)
+        case AuthorError():
+            faults = [
+                {"path": fault.path, "message": fault.message, "code": fault.code, "severity": fault.severity}
+                | ({"help": fault.help} if fault.help else {})
+                for fault in error.faults
+            ]
+            return Problem(422, error.message, details=faults)
+        case TransientError():
+            return unavailable(error.message)
+        case PoisonBatch():
+            return Problem(422, "A value cannot be stored: it may hold NUL characters or be too long.")
+        case BadgesError():
+            return unavailable(" ".join(filter(None, [error.message, error.help])))
+    return Problem(500, "This was not foreseen; the log of `badges admin` says more.", code="internal")
+
+
+def answer(problem: Problem) -> Response:
+    """The response of a refusal."""
+    return Response(
+        as_json(problem.body()), problem.status_code, media_type="application/json", headers=problem.headers or None
+    )
+
+
+def shape_problems(app: FastAPI) -> None:
+    """Let every error of the app be answered in the one shape; pages may show theirs by `app.state.page_problem`."""
+
+    async def shaped(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        page = getattr(request.app.state, "page_problem", None)
+        if page is not None and (shown := page(request, problem)) is not None:
+            return shown  # type: ignore[no-any-return]
+        return answer(problem)
+
+    for kind in (StarletteHTTPException, RequestValidationError, BadgesError, Exception):
+        app.add_exception_handler(kind, shaped)
+
+
+def _of_http(error: StarletteHTTPException) -> Problem:
+    status = error.status_code
+    sentence = _SENTENCES.get(status)
+    if sentence is None:
+        known = str(error.detail)
+        sentence = f"{known.rstrip('.')}." if known else f"{HTTPStatus(status).phrase}."
+    return Problem(status, sentence, headers=error.headers)
+
+
+def _of_validation(error: RequestValidationError) -> Problem:
+    faults = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        place = next(fault["loc"][-1] for fault in faults if fault["type"] == "json_invalid")
+        why = next(fault.get("ctx", {}).get("error", "") for fault in faults if fault["type"] == "json_invalid")
+        return Problem(400, f"The body is not JSON: {why} at character {place}.", code="not_json")
+    details = [{"path": _pointer(fault["loc"]), "message": str(fault["msg"])[:_LONGEST]} for fault in faults]
+    first = details[0]
+    return Problem(422, f"{first['path'] or 'The body'}: {first['message']}.", details=details)
+
+
+def _pointer(place: Sequence[Any]) -> str:
+    """A JSON pointer from the body's root; `?name` for a query's parameter, `{name}` for one of the address."""
+    where, *steps = place
+    if where == "body":
+        return "".join(f"/{escape(str(step))}" for step in steps)
+    name = str(steps[0]) if steps else ""
+    return {"query": f"?{name}", "path": f"{{{name}}}"}.get(str(where), f"{where} {name}")

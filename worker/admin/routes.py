@@ -1,0 +1,110 @@
+"""Routes that are served to nobody by default: each asks its gate, bounds its body and checks its type first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import Message, Receive
+
+from worker.admin.admission import Gate
+from worker.admin.problems import Problem
+from worker.admin.roles import Actor, Admission, admission_of
+
+#: Set to bytes by an endpoint's `@body_limit`; else the app's own limit holds.
+_limits: Final[dict[Callable[..., Any], int | None]] = {}
+
+
+def body_limit(size: int | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give an endpoint a limit of its own for bodies, in bytes; None: it counts by itself while it reads."""
+
+    def declare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        _limits[endpoint] = size
+        return endpoint
+
+    return declare
+
+
+class Guarded(APIRoute):
+    """A route that admits before it reads: role and rate first, then the body's type and size."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.admission: Admission = admission_of(endpoint)
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler with its guard before it."""
+        handle = super().get_route_handler()
+        admission = self.admission
+        own = self.endpoint in _limits
+        limit = _limits.get(self.endpoint)
+
+        async def guarded(request: Request) -> Response:
+            gate: Gate = request.app.state.gate
+            most = limit if own else request.app.state.settings.max_body
+            if most is not None:
+                request = Request(request.scope, _bounded(request, most), request._send)  # noqa: SLF001
+            request.state.actor = await gate.admit(request, admission)
+            check_type(request, admission.accepts)
+            return await handle(request)
+
+        return guarded
+
+
+def guarded_router(**options: Any) -> APIRouter:
+    """A router whose every route declares who may use it, by `@least` or `@anybody`."""
+    return APIRouter(route_class=Guarded, **options)
+
+
+def actor_of(request: Request) -> Actor:
+    """Who asks; only on routes that ask for a role."""
+    found: Actor = request.state.actor
+    return found
+
+
+#: What endpoints write: `async def change(actor: By, …)`.
+By = Annotated[Actor, Depends(actor_of)]
+
+
+def has_body(request: Request) -> bool:
+    """Whether a request brings a body."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def media_type(request: Request) -> str:
+    """The body's media type without parameters, in small letters; empty where none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_type(request: Request, accepts: tuple[str, ...]) -> None:
+    """Refuse a body of another type (415). One without a type is taken as the first of them."""
+    given = media_type(request)
+    if has_body(request) and given and given not in accepts:
+        raise Problem(415, f"A body of type {given[:100]} is not taken here; send {' or '.join(accepts)}.")
+
+
+def too_large(most: int) -> Problem:
+    """413 for a body above the limit."""
+    return Problem(413, f"The body is larger than {most:,} bytes.")
+
+
+def _bounded(request: Request, most: int) -> Receive:
+    """The request's body, up to `most` bytes; Problem 413 beyond."""
+    receive, read = request.receive, 0
+    length = request.headers.get("content-length", "")
+    announced = int(length) if length.isascii() and length.isdigit() else 0
+
+    async def bounded() -> Message:
+        nonlocal read
+        if announced > most:
+            raise too_large(most)
+        message = await receive()
+        if message["type"] == "http.request":
+            read += len(message.get("body", b""))
+            if read > most:
+                raise too_large(most)
+        return message
+
+    return bounded

@@ -1,0 +1,106 @@
+"""What the API asks of the rest, as protocols; `app` hands it the real ones, tests their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from worker.config import Settings
+from worker.rules.plan import Plan
+
+
+class StoredToken(Protocol):
+    """A token as it is kept: never its text, only the hash."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def name(self) -> str:
+        """Who uses it; the actor of what is done with it."""
+
+    @property
+    def role(self) -> str:
+        """A value of `roles.Role`."""
+
+    @property
+    def sha256(self) -> bytes:
+        """The hash of its text."""
+
+
+class Tokens(Protocol):
+    """The table of API tokens."""
+
+    async def live_tokens(self) -> Sequence[StoredToken]:
+        """All that are not revoked."""
+
+    async def any_token(self) -> bool:
+        """Whether one was ever created, revoked ones too."""
+
+    async def touch_tokens(self, ids: Collection[int]) -> None:
+        """Note that these were used now."""
+
+
+class AuditLog(Protocol):
+    """The append-only log of changes."""
+
+    async def audit(
+        self,
+        actor: str,
+        action: str,
+        subject: str,
+        *,
+        before: Any = None,
+        after: Any = None,
+        note: str = "",
+    ) -> None:
+        """Append one change: who, what (`token.created`), on what (`token 3`), JSON of how it was and is, why."""
+
+
+class Store(Tokens, AuditLog, Protocol):
+    """What the API reads and writes of the database."""
+
+    async def ping(self) -> None:
+        """Answer, or raise what is wrong."""
+
+
+class Plans(Protocol):
+    """The compiled catalog, following its head."""
+
+    @property
+    def current(self) -> Plan | None:
+        """The plan of the newest version seen; None before the first."""
+
+    async def refresh(self) -> Plan | None:
+        """Look at the head now, and compile what is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything an endpoint may ask. `now` is the wall clock in microseconds since 1970."""
+
+    store: Store
+    plans: Plans
+    now: Callable[[], int]
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that serves a request."""
+    found: Services = request.app.state.services
+    return found
+
+
+def settings_of(request: Request) -> Settings:
+    """The settings of the app that serves a request."""
+    found: Settings = request.app.state.settings
+    return found
+
+
+#: What endpoints write: `async def read(services: Asked, …)`.
+Asked = Annotated[Services, Depends(services_of)]
+Set = Annotated[Settings, Depends(settings_of)]
+Json = Mapping[str, Any]

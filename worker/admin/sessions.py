@@ -1,0 +1,162 @@
+"""Sessions of people: a signed cookie that no script reads, its CSRF token, and where it ends."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from typing import Any, Final
+
+import msgspec
+from fastapi import Request
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.admin.roles import Actor, Role
+
+#: A session ends so long after its last request, and so long after its beginning; seconds.
+IDLE_SECONDS: Final = 15 * 60
+LONGEST_SECONDS: Final = 12 * 3600
+#: Its cookie is written anew when it is older than this.
+_RENEW_SECONDS: Final = 60
+_SECURE_NAME: Final = "__Host-badges"
+_LOOPBACK_NAME: Final = "badges"
+#: A cookie larger than this is none of ours.
+_MOST_BYTES: Final = 4_000
+
+CSRF_HEADER: Final = "x-csrf-token"
+CSRF_FIELD: Final = "csrf_token"
+
+
+class Sessions:
+    """Middleware that reads the session of a request and writes what became of it.
+
+    The cookie is `HttpOnly; Secure; SameSite=Lax` and bound to the host; on plain HTTP from this machine to a loopback
+    name, and only there, it is not `Secure`, because browsers would not keep it.
+    """
+
+    def __init__(self, app: ASGIApp, *, secret: str) -> None:
+        self._app = app
+        self._signer = URLSafeTimedSerializer(secret, salt="badges session")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        name = _LOOPBACK_NAME if on_loopback(connection) else _SECURE_NAME
+        given = connection.cookies.get(name)
+        before = self._read(given)
+        session: dict[str, Any] = dict(before)
+        scope["session"] = session
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start" and (session != before or (given is not None and not session)):
+                headers = MutableHeaders(scope=message)
+                headers.append("set-cookie", self._cookie(name, session))
+                headers.add_vary_header("Cookie")
+            await send(message)
+
+        await self._app(scope, receive, answered)
+
+    def _read(self, text: str | None) -> dict[str, Any]:
+        if not text or len(text) > _MOST_BYTES:
+            return {}
+        try:
+            found = self._signer.loads(text, max_age=IDLE_SECONDS)
+        except (BadSignature, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _cookie(self, name: str, session: dict[str, Any]) -> str:
+        secure = "; Secure" if name == _SECURE_NAME else ""
+        value, age = (str(self._signer.dumps(session)), IDLE_SECONDS) if session else ("", 0)
+        return f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
+
+
+def on_loopback(connection: HTTPConnection) -> bool:
+    """Whether a request came in plain HTTP from this machine to a loopback name."""
+    client = connection.client
+    return (
+        connection.url.scheme == "http"
+        and client is not None
+        and is_loopback(client.host)
+        and is_loopback(connection.url.hostname or "")
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: `localhost`, `127.0.0.1`, `::1`."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def begin(request: Request, actor: Actor, *, at: int) -> None:
+    """Sign somebody in: a session that has nothing of what was there before; `at` in microseconds."""
+    seconds = at // 1_000_000
+    session = request.session
+    session.clear()
+    session.update(
+        name=actor.name,
+        role=actor.role.value,
+        token=actor.token_id,
+        key=actor.key,
+        csrf=secrets.token_urlsafe(24),
+        since=seconds,
+        seen=seconds,
+    )
+
+
+def end(request: Request) -> None:
+    """Sign out."""
+    request.session.clear()
+
+
+def signed_in(request: Request, *, at: int) -> Actor | None:
+    """Who is signed in by the session; None where nobody is or the session has ended."""
+    session = request.session
+    if "role" not in session:
+        return None
+    seconds = at // 1_000_000
+    try:
+        found = msgspec.convert(session, _SignedIn)
+    except msgspec.ValidationError:
+        session.clear()
+        return None
+    if seconds - found.since > LONGEST_SECONDS or seconds - found.seen > IDLE_SECONDS:
+        session.clear()
+        return None
+    if seconds - found.seen > _RENEW_SECONDS:
+        session["seen"] = seconds
+    return Actor(found.name, found.role, "session", found.key, found.token)
+
+
+class _SignedIn(msgspec.Struct):
+    name: str
+    role: Role
+    key: str
+    since: int
+    seen: int
+    token: int | None = None
+
+
+def csrf_token(request: Request) -> str:
+    """The token that state-changing forms of this session carry (field `csrf_token`, or header `X-CSRF-Token`)."""
+    token = request.session.get("csrf")
+    if not isinstance(token, str):
+        token = request.session["csrf"] = secrets.token_urlsafe(24)
+    return token
+
+
+def csrf_matches(request: Request, given: str | None) -> bool:
+    """Whether a form's token is the session's."""
+    token = request.session.get("csrf")
+    return isinstance(token, str) and given is not None and hmac.compare_digest(token.encode(), given.encode())

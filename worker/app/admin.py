@@ -1,0 +1,118 @@
+"""The process of `badges admin`: real services for the HTTP application, and the server around it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import time_ns
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from worker.admin.app import build
+from worker.admin.services import Services
+from worker.admin.sessions import is_loopback
+from worker.app.plans import HeadPlans
+from worker.app.services import check_surroundings, open_store, until_schema
+from worker.config import Settings
+from worker.errors import OperatorError
+from worker.store.pool import SCHEMA
+from worker.store.postgres import PostgresStore
+
+log = structlog.get_logger(__name__)
+
+_CONNECTIONS: Final = 10
+#: How long requests that run may take to end when the process is told to, seconds.
+_FINISH_SECONDS: Final = 5
+
+
+class Admin:
+    """The API and the panel on one port; `port` is the one taken where 0 was asked for."""
+
+    def __init__(self, settings: Settings, *, schema: str = SCHEMA) -> None:
+        self.settings = settings
+        self.schema = schema
+        self.port = 0
+        self._server: uvicorn.Server | None = None
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for the end; safe to call from a signal handler."""
+        self._stop.set()
+        if self._server is not None:
+            self._server.should_exit = True
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises OperatorError where it may not be served so."""
+        check_surroundings(self.settings)
+        listening = _listen(self.settings)
+        self.port = listening.getsockname()[1]
+        try:
+            async with self._services() as services:
+                server = self._server = uvicorn.Server(_config(services, self.settings))
+                log.info("admin_served", host=self.settings.admin_host, port=self.port)
+                if not self._stop.is_set():
+                    await _serve(server, listening)
+        finally:
+            listening.close()
+            log.info("admin_stopped")
+
+    @asynccontextmanager
+    async def _services(self) -> AsyncIterator[Services]:
+        async with open_store(
+            self.settings, name="badges admin", connections=_CONNECTIONS, schema=self.schema
+        ) as store:
+            await until_schema(store)
+            await refuse_open(store, self.settings)
+            plans = HeadPlans(store)
+            async with plans.following():
+                yield Services(store=store, plans=plans, now=lambda: time_ns() // 1000)
+
+
+async def refuse_open(store: PostgresStore, settings: Settings) -> None:
+    """Raise OperatorError where others could reach an API without tokens; warn where this machine may use it so."""
+    if settings.admin_token is not None or settings.oidc_issuer is not None or await store.any_token():
+        return
+    if not is_loopback(settings.admin_host):
+        raise OperatorError(
+            f"Nobody could be told from anybody on {settings.admin_host}:{settings.admin_port}: there is no token.",
+            help="run `badges tokens create --name me --role admin`, or set BADGES_ADMIN_TOKEN or BADGES_OIDC_ISSUER",
+        )
+    log.warning("admin_open", why="no token was ever made; everybody on this machine is admin until one is")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.admin_host else socket.AF_INET
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.admin_host, settings.admin_port))
+    except OSError as error:
+        listening.close()
+        raise OperatorError(
+            f"The API cannot listen on {settings.admin_host}:{settings.admin_port}: {error.strerror or error}.",
+            help="set BADGES_ADMIN_PORT to a free port (0 takes any) or BADGES_ADMIN_HOST to an own address",
+        ) from None
+    return listening
+
+
+def _config(services: Services, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        build(services, settings),
+        log_config=None,  # its lines go where all of ours go
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        loop="none",
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Serve without uvicorn's own signal handlers: the command has them."""
+    options: dict[str, Any] = {"sockets": [listening]}
+    await server._serve(**options)  # noqa: SLF001 (`serve` would take the process's signals)

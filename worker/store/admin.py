@@ -1,0 +1,137 @@
+"""Tokens of the API and the log of changes, in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from worker.errors import OperatorError
+from worker.events import json_text
+from worker.store.session import Database, Session
+
+#: So long may what stands in the audit log be, characters.
+_MOST_NAME = 200
+_MOST_NOTE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class LiveToken:
+    """A token that may be used, and the hash it is known by."""
+
+    id: int
+    name: str
+    role: str
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token as a list shows it; instants in microseconds, None for never."""
+
+    id: int
+    name: str
+    role: str
+    created_us: int
+    created_by: str
+    used_us: int | None
+    revoked_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of the audit log; `before` and `after` are JSON texts."""
+
+    id: int
+    at_us: int
+    actor: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+    note: str
+
+
+class AdminTables(Database):
+    """Who may use the API, and what was changed by whom."""
+
+    async def ping(self) -> None:
+        """Answer, or raise what is wrong."""
+        await self.rows("catalog_version")
+
+    async def create_token(self, name: str, role: str, sha256: bytes, *, actor: str) -> int:
+        """Store a token by its hash; its number. Raises OperatorError where a live one has the name."""
+        async with self.work() as session:
+            found = await session.rows("insert_token", name, role, sha256, actor)
+            if not found:
+                raise OperatorError(f"There is a token named {name} already.", help="take another name, or revoke it")
+            number = int(found[0]["id"])
+            await write_audit(session, actor, "token.created", f"token {number}", after={"name": name, "role": role})
+        return number
+
+    async def revoke_token(self, which: str, *, actor: str) -> LiveToken | None:
+        """End a token by its number or name; None where there is no live one."""
+        number = int(which) if which.isascii() and which.isdigit() and len(which) < 19 else None
+        async with self.work() as session:
+            found = await session.rows("revoke_token", number, which)
+            for row in found:
+                before = {"name": row["name"], "role": row["role"]}
+                await write_audit(session, actor, "token.revoked", f"token {row['id']}", before=before)
+        return LiveToken(found[0]["id"], found[0]["name"], found[0]["role"], b"") if found else None
+
+    async def tokens(self) -> list[TokenRow]:
+        """All tokens, the live ones first."""
+        return [TokenRow(*row) for row in await self.rows("list_tokens")]
+
+    async def live_tokens(self) -> list[LiveToken]:
+        """All that are not revoked."""
+        return [LiveToken(*row) for row in await self.rows("live_tokens")]
+
+    async def any_token(self) -> bool:
+        """Whether one was ever created."""
+        return bool((await self.rows("any_token"))[0]["found"])
+
+    async def touch_tokens(self, ids: Collection[int]) -> None:
+        """Note that these were used now."""
+        await self.execute("touch_tokens", list(ids))
+
+    async def audit(
+        self, actor: str, action: str, subject: str, *, before: Any = None, after: Any = None, note: str = ""
+    ) -> None:
+        """Append one change, in a transaction of its own; see `write_audit` for one within another."""
+        async with self.work() as session:
+            await write_audit(session, actor, action, subject, before=before, after=after, note=note)
+
+    async def changes(
+        self,
+        *,
+        before: int | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        limit: int = 50,
+    ) -> list[Change]:
+        """A page of the audit log, newest first; `before` is the number of the last one of the page before."""
+        return [Change(*row) for row in await self.rows("list_audit", before, actor, action, subject, limit)]
+
+
+async def write_audit(
+    session: Session,
+    actor: str,
+    action: str,
+    subject: str,
+    *,
+    before: Any = None,
+    after: Any = None,
+    note: str = "",
+) -> None:
+    """Append one change to the audit log, in the transaction that makes it."""
+    await session.execute(
+        "insert_audit",
+        actor[:_MOST_NAME],
+        action,
+        subject[:_MOST_NAME],
+        None if before is None else json_text.dumps(before),
+        None if after is None else json_text.dumps(after),
+        note[:_MOST_NOTE],
+    )
