@@ -184,9 +184,78 @@ def test_a_metric_may_be_set(place: Path, capsys: Capture) -> None:
     assert next(row for row in found if row["badge_key"] == "talker_25")["metadata"] == {"comments": 25}
 
 
+def test_a_metric_may_be_set_within_a_window(place: Path, capsys: Capture) -> None:
+    """The value stands also where the conditions of a window, or of a window within one, read the metric."""
+    lately = {"$withinTimeWindow": {"window": "1h", "conditions": {"snapshot": {"comments": {"$gte": 25}}}}}
+    both = {"$and": [{"snapshot": {"joined": {"$lte": "$NOW(-1y)"}}}, lately, {"event": "comment.posted"}]}
+    badge = {"key": "busy_elder", "flow": {"$withinTimeWindow": {"window": "24h", "conditions": both}}}
+    (place / "catalog.yaml").write_text(yaml.safe_dump({**CATALOG, "badges": [badge], "ladders": []}))
+    settings = ["--set", "comments=25", "--set", "joined=2020-01-01T00:00:00Z"]
+    for options, expected in ((settings, ["u0", "u1"]), (settings[:2], []), (settings[2:], []), ([], [])):
+        assert run(place, *options) == 0
+        assert [row["user_id"] for row in awards(capsys)] == expected
+
+
+def test_steps_say_what_each_event_changed(place: Path, capsys: Capture) -> None:
+    """Each event of the user has a line: what it earned first, then what it brought nearer, with its figures."""
+    assert run(place, "--steps", "--user", "u1") == 0
+    found = awards(capsys)
+    assert [(row["event_id"], row["user_id"]) for row in found] == [
+        ("comment.posted-1", "u1"),
+        ("answer.scored-2", "u1"),
+        ("comment.posted-2", "u1"),
+        ("answer.scored-3", "u1"),
+        ("a4", "u1"),
+    ]
+    told = [[(one["badge_key"], one["earned"], one["sentence"]) for one in row["changes"]] for row in found]
+    assert told[0] == [
+        ("first", True, "1 comment"),
+        ("talker_2", False, "1 of 2 comments; 1 more to go"),
+        ("talker_25", False, "1 of 25 comments; 24 more to go"),
+    ]
+    assert told[1] == [("nice", True, "1 answer with score at least 10")]
+    assert told[2] == [
+        ("talker_2", True, "2 comments; 2 needed"),
+        ("talker_25", False, "2 of 25 comments; 23 more to go"),
+    ]
+    assert told[3:] == [[], []]
+    assert [one["fraction"] for one in found[0]["changes"]] == [1.0, 0.5, 0.04]
+
+
+def test_steps_as_a_table_have_a_line_for_each_change(place: Path, capsys: Capture) -> None:
+    """In words an event has a line for each of its changes, and one that changed nothing says so."""
+    assert run(place, "--steps", "--user", "u1", "--format", "table") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:6] == ["2024-03-01", "12:00:00Z", "u1", "comment.posted", "earned", "first"]
+    assert lines[-1].split()[-1] == "nothing"
+
+
+def test_time_travel_says_how_far_everybody_is(place: Path, capsys: Capture) -> None:
+    """As of an instant beyond the last event, windows have moved on and what was earned stays earned."""
+    busy = {
+        "$timeWindow": {"last": "7d", "flow": {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 9}}}}
+    }
+    badges = [*CATALOG["badges"], {"key": "busy", "flow": busy}]
+    (place / "catalog.yaml").write_text(yaml.safe_dump({**CATALOG, "badges": badges}))
+    for at, lately in (("2024-03-02T13:00:00Z", "2 of 9"), ("2024-04-02T12:00:00Z", "0 of 9")):
+        assert run(place, "--at", at, "--user", "u1") == 0
+        found = {row["badge_key"]: row for row in awards(capsys)}
+        assert found["busy"]["sentence"].startswith(f"{lately} comments in the last 7 days")
+        assert (found["nice"]["verdict"], found["nice"]["context"]) == ("earned", "7")
+        assert found["talker_2"]["sentence"] == "2 comments; 2 needed"
+
+
+def test_a_user_without_events_is_a_failure(place: Path, capsys: Capture) -> None:
+    """A user of whom the file says nothing is named."""
+    assert run(place, "--steps", "--user", "u9") == 1
+    assert "The file has no event of u9." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--steps", "--at", "2024-03-02T13:00:00Z"], "ask for one of them"),
+        (["--at", "tomorrow"], "--at"),
         (["--set", "comments"], "METRIC=VALUE"),
         (["--set", "commnets=3"], "Did you mean comments?"),
         (["--set", "comments=many"], "comments is a number"),

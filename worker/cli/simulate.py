@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.output import Column, Format, emit, notice, span
+from worker.errors import OperatorError
 
 if TYPE_CHECKING:
     from worker.events import Event
@@ -38,13 +39,23 @@ _COLUMNS: list[Column | str] = [
 )
 @click.option("--until", metavar="TIME", help="Leave out the events after this instant (RFC 3339).")
 @click.option("--set", "settings", metavar="METRIC=VALUE", multiple=True, help="Give a metric a value of your own.")
+@click.option("--steps", is_flag=True, help="Say of each event what it earned and what it brought nearer.")
+@click.option("--at", metavar="TIME", help="Travel to this instant: say how far everybody is then, in place of awards.")
+@click.option("--user", "user_id", metavar="U", help="Play this user's events only.")
 @click.option(
     "--format",
     type=click.Choice(["table", "json", "jsonl"]),
     help="How to print the awards; a table on a terminal, else JSON lines.",
 )
 def simulate(
-    catalog_path: str, events_path: str, until: str | None, settings: tuple[str, ...], format: Format | None
+    catalog_path: str,
+    events_path: str,
+    until: str | None,
+    settings: tuple[str, ...],
+    steps: bool,
+    at: str | None,
+    user_id: str | None,
+    format: Format | None,
 ) -> None:
     """Say which badges a file of events would earn, when, and why. No services are needed; nothing is written.
 
@@ -61,17 +72,35 @@ def simulate(
     from worker.rules.rehearse import simulate as play
 
     started = time.monotonic()
-    until_us = None if until is None else instant(until, "--until")
+    if steps and at is not None:
+        raise click.UsageError("--steps says what each event changed, --at how far everybody is: ask for one of them.")
+    at_us = None if at is None else instant(at, "--at")
+    ends = [end for end in (at_us, None if until is None else instant(until, "--until")) if end is not None]
     catalog = load_catalog(read_sources(catalog_path))
-    plan = compile_plan(catalog, overrides=_values(settings, catalog))
-    events = read_events(events_path, catalog.dictionary)
-    if until_us is not None:
-        events = [event for event in events if event.occurred_us <= until_us]
+    overrides = _values(settings, catalog)
+    plan = compile_plan(catalog, overrides=overrides)
+    events = _chosen(read_events(events_path, catalog.dictionary), user_id, min(ends, default=None))
     if plan.conditions is not None:
         events = asked(plan.conditions, events)
-    awards = sorted(play(plan, events), key=lambda found: _place(found[0]))
-    emit([_row(award, why) for award, why in awards], _COLUMNS, format or ("table" if sys.stdout.isatty() else "jsonl"))
-    notice(_sum([award for award, _ in awards], events, time.monotonic() - started))
+    shown = format or ("table" if sys.stdout.isatty() else "jsonl")
+    if steps or at_us is not None:
+        from worker.cli.player import emit_played
+
+        given, users = emit_played(catalog, events, overrides, shown, steps=steps, at_us=at_us)
+    else:
+        awards = sorted(play(plan, events), key=lambda found: _place(found[0]))
+        emit([_row(award, why) for award, why in awards], _COLUMNS, shown)
+        given, users = len(awards), len({award.user_id for award, _ in awards})
+    notice(_sum(given, users, events, time.monotonic() - started))
+
+
+def _chosen(events: list[Event], user_id: str | None, end_us: int | None) -> list[Event]:
+    """The events up to an instant, of one user where one is named. Raises OperatorError where there is no such user."""
+    if user_id is not None:
+        events = [event for event in events if event.user_id == user_id]
+        if not events:
+            raise OperatorError(f"The file has no event of {user_id}.", help="ids are exact; look at the file")
+    return [event for event in events if end_us is None or event.occurred_us <= end_us]
 
 
 def _place(award: Award) -> tuple[Any, ...]:
@@ -92,10 +121,10 @@ def _row(award: Award, why: str) -> dict[str, Any]:
     }
 
 
-def _sum(awards: list[Award], events: list[Event], seconds: float) -> str:
+def _sum(awards: int, holders: int, events: list[Event], seconds: float) -> str:
     from worker.rules.phrases import plural
 
-    given = f"{plural(len(awards), 'award')} to {plural(len({award.user_id for award in awards}), 'user')}"
+    given = f"{plural(awards, 'award')} to {plural(holders, 'user')}"
     read = f"{plural(len(events), 'event')} of {plural(len({event.user_id for event in events}), 'user')}"
     return f"{given} from {read} in {span(seconds)}. Nothing was written."
 

@@ -16,7 +16,7 @@ from worker.rules.ir import counted
 from worker.rules.plan import EVALUATED, Plan, compile_plan, context_of
 from worker.rules.plan.timing import DOWN, drift
 from worker.rules.rehearse import contexts_of
-from worker.rules.state import Award, AwardKey
+from worker.rules.state import Award, AwardKey, UserState
 
 #: The closest moment is looked for among so many of a user's newest occasions at most.
 MOST_OCCASIONS: Final = 10_000
@@ -109,14 +109,7 @@ class Standing:
 
     def explained(self, badge: Badge, context: str | None = None) -> tuple[str, Explanation]:
         """A badge as of the instant asked for: in a context, else in that which is earned or nearest."""
-        if badge.per is None:
-            contexts: Sequence[str] = ("",)
-        elif context is not None:
-            contexts = (context,)
-        else:
-            contexts = contexts_of(badge, self.state)[-_MOST_CONTEXTS:] or ("",)
-        found = [(one, explain(self.plan, badge.key, self.state, now_us=self.at_us, context=one)) for one in contexts]
-        return max(found, key=lambda pair: (pair[1].passed, pair[1].nearness))
+        return explained(self.plan, self.state, badge, at_us=self.at_us, context=context)
 
     def occasions(self) -> dict[str, int]:
         """How many events taken were an occasion for each badge of the plan."""
@@ -151,6 +144,20 @@ class Standing:
             holds=explanation.passed,
             explanation=explanation,
         )
+
+
+def explained(
+    plan: Plan, state: UserState, badge: Badge, *, at_us: int, context: str | None = None
+) -> tuple[str, Explanation]:
+    """A badge of a user as of an instant: in a context, else in that which is earned or nearest, and which it is."""
+    if badge.per is None:
+        contexts: Sequence[str] = ("",)
+    elif context is not None:
+        contexts = (context,)
+    else:
+        contexts = contexts_of(badge, state)[-_MOST_CONTEXTS:] or ("",)
+    found = [(one, explain(plan, badge.key, state, now_us=at_us, context=one)) for one in contexts]
+    return max(found, key=lambda pair: (pair[1].passed, pair[1].nearness))
 
 
 class Search:

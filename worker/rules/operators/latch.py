@@ -14,6 +14,8 @@ from itertools import groupby
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from worker.rules.ir import (
     All,
     Fold,
@@ -36,6 +38,9 @@ from worker.rules.operators.values import compile_clause
 if TYPE_CHECKING:
     from worker.events.types import Event
     from worker.rules.operators.calendar import Calendar
+
+#: The parameter of a fold that fixes facts of it.
+_FIXED = "fixed"
 
 #: What keeps a fold, and the verdicts of operators: the tables of `operators`, which hold this trail itself.
 KeeperOf = Callable[[Fold], Kind | Trail]
@@ -111,14 +116,21 @@ def _among(event_type: str, types: Collection[str]) -> bool:
     return event_type in types or ("*" in types and counted(event_type))
 
 
+def with_fixed(test: Test, facts: Mapping[str, Any]) -> Test:
+    """A test within conditions for which these facts stand in place of what is remembered (`simulate --set`)."""
+    params = tuple(pair for pair in test.fold.params if pair[0] != _FIXED)
+    return replace(test, fold=replace(test.fold, params=(*params, (_FIXED, tuple(facts.items())))))
+
+
 class _Inner:
-    """One fold of the conditions: what keeps it, and which events it takes."""
+    """One fold of the conditions: what keeps it, which events it takes, the facts that stand fixed."""
 
-    __slots__ = ("keeper", "match", "note", "params", "passes", "step")
+    __slots__ = ("fixed", "keeper", "match", "note", "params", "passes", "step")
 
-    def __init__(self, fold: Fold, keeper: Trail) -> None:
-        self.keeper = keeper
+    def __init__(self, fold: Fold, keeper_of: KeeperOf) -> None:
         self.params = dict(fold.params)
+        self.fixed = dict(self.params.pop(_FIXED, ()))
+        self.keeper = keeper = _trail(keeper_of(replace(fold, params=tuple(self.params.items()))))
         self.match = fold.match
         self.step = keeper.stepper(self.params)
         self.note = keeper.noter(self.params)
@@ -137,7 +149,7 @@ class _Conditions:
         numbers: dict[str, int] = {}
         self.places = [numbers.setdefault(test.fold.id, len(numbers)) for test in found]
         folds = {test.fold.id: test.fold for test in found}
-        self.inner = [_Inner(folds[key], _trail(keeper_of(folds[key]))) for key in numbers]
+        self.inner = [_Inner(folds[key], keeper_of) for key in numbers]
         self._routes: dict[str, tuple[int, ...] | None] = {}
         at = {id(test): place for test, place in zip(found, self.places, strict=True)}
         self.judge = _judge(node, at, verdicts)
@@ -226,6 +238,8 @@ class _Instant:
         if found is None:
             inner = self.conditions.inner[place]
             found = inner.keeper.facts(self.states[place], self.us, inner.params, self.calendar)
+            if inner.fixed:
+                found = {**found, **inner.fixed}
             self._facts[place] = found
         return found
 

@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from worker.events.instants import format_instant
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog, Condition
-from worker.rules.ir import Test, counted, leaves, tests
+from worker.rules.ir import Node, Test, changed, conditions_of, counted, leaves, tests
 from worker.rules.normalize import true_on_empty
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.condition import Answers
+from worker.rules.operators.latch import with_fixed
 from worker.rules.plan.dispatch import Check, Dispatch, Watch, filter_of
 from worker.rules.plan.formula import Formulas, Source, Tally, mark_of, prerequisites
 from worker.rules.plan.identity import gate_key
@@ -69,7 +70,7 @@ class _Compiler:
         self.calendar = Calendar(catalog.timezone)
         self.rule = zone_rule(catalog)
         self.zones = Zones.of(self.rule, self.calendar)
-        self.badges = {badge.key: badge for badge in catalog.badges}
+        self.badges = {badge.key: _overridden(badge, catalog, overrides) for badge in catalog.badges}
         self.keeping = Keeping(self.rule, exact=exact, tally=tally)
         self.overrides = overrides
         self.fixed_sources: dict[tuple[str, int], Source] = {}
@@ -216,12 +217,9 @@ class _Compiler:
         return self._fixed_source(test, kept) if self._is_fixed(test) else kept.source
 
     def _fixed_source(self, test: Test, kept: Kept) -> Source:
-        name = dict(test.params)["metric"]
-        key = (name, id(kept))
+        key = (dict(test.params)["metric"], id(kept))
         if key not in self.fixed_sources:
-            value = self.overrides[name]
-            instant = {"at": format_instant(value)} if self.catalog.metrics[name].instant else {}
-            source = Source(test.fold, {test.fact: value, **instant})
+            source = Source(test.fold, _fixed_facts(test, self.catalog, self.overrides))
             source.settle(kept.fold, kept.source.id)
             self.fixed_sources[key] = source
         return self.fixed_sources[key]
@@ -287,6 +285,37 @@ class _Compiler:
             return counting
 
         return watch
+
+
+def _fixed_facts(test: Test, catalog: Catalog, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a test of a metric reads where the metric is given a value."""
+    name = dict(test.params)["metric"]
+    instant = {"at": format_instant(overrides[name])} if catalog.metrics[name].instant else {}
+    return {test.fact: overrides[name], **instant}
+
+
+def _overridden(badge: Badge, catalog: Catalog, overrides: Mapping[str, Any]) -> Badge:
+    """The badge with the values given to metrics also where conditions over windows read them."""
+    if not overrides:
+        return badge
+
+    def fix(test: Test) -> Test:
+        conditions = conditions_of(test.fold)
+        if conditions is None:
+            named = dict(test.params).get("metric") in overrides
+            return with_fixed(test, _fixed_facts(test, catalog, overrides)) if named else test
+        return _with_conditions(test, changed(conditions, fix))
+
+    def outer(test: Test) -> Test:
+        conditions = conditions_of(test.fold)
+        return test if conditions is None else _with_conditions(test, changed(conditions, fix))
+
+    return replace(badge, formula=changed(badge.formula, outer))
+
+
+def _with_conditions(test: Test, conditions: Node) -> Test:
+    params = tuple((name, conditions if name == "conditions" else value) for name, value in test.fold.params)
+    return replace(test, fold=replace(test.fold, params=params))
 
 
 def asked_conditions(catalog: Catalog, badges: Iterable[Badge]) -> dict[str, tuple[Condition, ...]] | None:
