@@ -487,15 +487,25 @@ SELECT badge_key, count(*) AS awards FROM user_badges WHERE badge_key = ANY($1::
 -- ================================================================ dead letters
 
 -- name: bury
--- Store dead letters; one that is there stays.
-INSERT INTO dead_letters (topic, partition, "offset", incarnation, reason, detail, path, user_id, key, raw, sha256,
-                          length, recorded_at)
-SELECT topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at
-FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[])
-    AS d (topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at)
-ORDER BY topic COLLATE "C", partition, at
-ON CONFLICT DO NOTHING;
+-- Store dead letters; one that is there stays. The places of the new ones come back, from 1.
+WITH wanted AS (
+    SELECT *
+    FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
+                $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[]) WITH ORDINALITY
+        AS d (topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at,
+              place)
+), fresh AS (
+    INSERT INTO dead_letters (topic, partition, "offset", incarnation, reason, detail, path, user_id, key, raw, sha256,
+                              length, recorded_at)
+    SELECT topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at
+    FROM wanted
+    ORDER BY topic COLLATE "C", partition, at
+    ON CONFLICT DO NOTHING
+    RETURNING topic, partition, "offset", incarnation
+)
+SELECT w.place FROM wanted w
+JOIN fresh f ON f.topic = w.topic AND f.partition = w.partition AND f."offset" = w.at AND f.incarnation = w.incarnation
+ORDER BY w.place;
 
 -- name: dead_letter_counts
 -- How many dead letters there are for each reason.

@@ -31,6 +31,7 @@ def needs_services(command: str) -> bool:
             "badges db",
             "badges dlq",
             "badges doctor",
+            "badges replay",
             "badges schedule",
             "badges tokens",
             "badges topics",

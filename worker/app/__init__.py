@@ -5,10 +5,13 @@ from __future__ import annotations
 from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog
 from worker.app.comparing import Difference, against_head, difference, preview, readable
 from worker.app.conditions import judged, refuse_unasked, refuse_unsound, source_faults
+from worker.app.ranges import Asked
+from worker.app.replay import replay
 from worker.app.services import open_store, until_schema
 from worker.app.worker import Worker, observe_batch
 
 __all__ = [
+    "Asked",
     "Difference",
     "Worker",
     "against_head",
@@ -25,6 +28,7 @@ __all__ = [
     "readable",
     "refuse_unasked",
     "refuse_unsound",
+    "replay",
     "source_faults",
     "until_schema",
 ]

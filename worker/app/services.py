@@ -11,6 +11,7 @@ import structlog
 
 from worker.config import Settings, Topics, shown_address, transport_refusals
 from worker.errors import OperatorError, TransientError
+from worker.pipeline.facts import Limits
 from worker.store.migrate import newest_known_version, schema_version
 from worker.store.pool import SCHEMA, check_server, close_pool, create_pool
 from worker.store.postgres import PostgresStore
@@ -34,6 +35,18 @@ def check_surroundings(settings: Settings) -> None:
         raise OperatorError(refusals[0])
     for allowance in sorted(settings.allow_insecure):
         log.warning("insecure_allowed", what=allowance)
+
+
+def limits_of(settings: Settings, *, past: bool = False) -> Limits:
+    """What batches take from the settings."""
+    return Limits(
+        award_topic=settings.award_topic,
+        dead_letter_topic=settings.dead_letter_topic,
+        control_topic=settings.control_topic,
+        max_future_us=settings.max_future_us,
+        late_events_inline=settings.late_events_inline,
+        past=past,
+    )
 
 
 @asynccontextmanager

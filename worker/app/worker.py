@@ -15,7 +15,7 @@ import structlog
 
 from worker.app.catalog import first_plan, head_plan
 from worker.app.conditions import FaultLog, refuse_unasked
-from worker.app.services import check_surroundings, open_store, subscription, until_schema
+from worker.app.services import check_surroundings, limits_of, open_store, subscription, until_schema
 from worker.app.silence import Silence
 from worker.conditions import Door
 from worker.config import Settings
@@ -26,7 +26,7 @@ from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier
 from worker.pipeline.build import Build
 from worker.pipeline.cache import Cache
-from worker.pipeline.facts import BatchFacts, BuildFacts, Limits
+from worker.pipeline.facts import BatchFacts, BuildFacts
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
 from worker.rules.operators import problems
@@ -115,7 +115,7 @@ class Worker:
             applier = Applier(
                 store,
                 plan,
-                self._limits(),
+                limits_of(self.settings),
                 cache=Cache(self.settings.cache_bytes),
                 judge=None if self._door is None else self._door.judge,
             )
@@ -244,15 +244,6 @@ class Worker:
             self.metrics.published.labels(topic).inc(count)
 
         return RelayHooks(published=published, parked=self.metrics.outbox_parked.inc)
-
-    def _limits(self) -> Limits:
-        return Limits(
-            award_topic=self.settings.award_topic,
-            dead_letter_topic=self.settings.dead_letter_topic,
-            control_topic=self.settings.control_topic,
-            max_future_us=self.settings.max_future_us,
-            late_events_inline=self.settings.late_events_inline,
-        )
 
     # ---- what is seen ---------------------------------------------------------------------------------------------
 

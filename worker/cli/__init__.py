@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "admin": Entry("run", "Serve the HTTP API and the panel.", "admin:admin"),
     "db": Entry("run", "Create and upgrade the tables in PostgreSQL.", "db:db"),
     "topics": Entry("run", "Create the topics in Kafka.", "topics:topics"),
+    "replay": Entry("operate", "Read a part of the topics again; what is logged changes nothing.", "replay:replay"),
     "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),
     "tokens": Entry("operate", "Make, list and end the tokens of the HTTP API.", "tokens:tokens"),
     "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),

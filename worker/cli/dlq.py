@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from worker.cli.output import Column, Format, as_json, cell, emit, format_option, notice
+from worker.cli.places import place
 from worker.errors import OperatorError
 from worker.printable import printable
 
@@ -83,7 +84,7 @@ def show(record: str, raw: bool, format: Format) -> None:
     Example:
       badges dlq show badges.events:3:1207
     """
-    topic, partition, offset = _place(record)
+    topic, partition, offset = place(record)
     letter = _ask(lambda letters: letters.dead_letter(topic, partition, offset))
     if letter is None:
         raise OperatorError(f"There is no dead letter for {topic}:{partition}:{offset}.", help="badges dlq list")
@@ -118,27 +119,6 @@ def _ask(question: Callable[[DeadLetterTable], Awaitable[Answer]]) -> Answer:
             await close_pool(pool)
 
     return asyncio.run(ask())
-
-
-def _place(record: str) -> tuple[str, int, int]:
-    """Topic, partition and offset; without a topic, the only one that is consumed."""
-    parts = record.rsplit(":", 2)
-    try:
-        partition, offset = int(parts[-2]), int(parts[-1])
-    except (ValueError, IndexError):
-        raise click.BadParameter(f"{record!r} is not [TOPIC:]PARTITION:OFFSET, as badges.events:3:1207") from None
-    if not (0 <= partition < 2**31 and 0 <= offset < 2**63):
-        raise click.BadParameter(f"{record!r} names no record: partition or offset is out of bounds")
-    return (parts[0] if len(parts) == 3 else _only_topic()), partition, offset
-
-
-def _only_topic() -> str:
-    from worker.config import load_settings
-
-    topics: Sequence[str] = load_settings().event_topics.names
-    if len(topics) != 1:
-        raise click.BadParameter("several topics are consumed: write TOPIC:PARTITION:OFFSET")
-    return topics[0]
 
 
 def _row(letter: BuriedLetter) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from time import monotonic
 
@@ -79,6 +79,12 @@ def dead_letter(record: Record, rejected: Rejected, *, incarnation: int) -> Dead
         length=len(raw),
         timestamp_ms=record.timestamp_ms,
     )
+
+
+def removed(record: Record, rejected: Rejected, *, incarnation: int) -> DeadLetter:
+    """The dead letter of an event that must not come back: of an erased user's it says nothing about the person."""
+    letter = dead_letter(record, rejected, incarnation=incarnation)
+    return replace(letter, user_id=None, key=None, raw=b"") if letter.reason == "erased" else letter
 
 
 def same_content(one: Event, other: Event) -> bool:
@@ -210,12 +216,11 @@ class Applier:
             if new:
                 advance = Advance(transaction, plan, limits=self.limits, facts=facts)
                 await advance.run(new, self.cache, claim.token)
-            if decoded.letters:
-                await self._bury(transaction, decoded.letters)
+            buried = await self._bury(transaction, decoded.letters) if decoded.letters else ()
         if advance is not None:
             self.cache.put(advance.states.values(), claim.token)
         facts.transaction_seconds = self.clock() - started - facts.decode_seconds
-        for letter in decoded.letters:
+        for letter in buried:
             facts.dead_letters[letter.reason] += 1
         return facts
 
@@ -266,9 +271,9 @@ class Applier:
         if not refused:
             return
         pairs = [*zip(decoded.events, decoded.sources, strict=True), *decoded.rivals]
-        for index, code in refused.items():
+        for index, code in refused.items() if not self.limits.past else ():
             event, record = pairs[index]
-            decoded.letters.append(dead_letter(record, removal(code, event), incarnation=claim.incarnation))
+            decoded.letters.append(removed(record, removal(code, event), incarnation=claim.incarnation))
         first = len(decoded.events)
         kept = [pair for index, pair in enumerate(pairs[:first]) if index not in refused]
         decoded.events, decoded.sources = [event for event, _ in kept], [record for _, record in kept]
@@ -316,10 +321,13 @@ class Applier:
                 facts.duplicate(event.type)
         return [events[index] for index in remembered.new]
 
-    async def _bury(self, transaction: Transaction, letters: list[DeadLetter]) -> None:
+    async def _bury(self, transaction: Transaction, letters: list[DeadLetter]) -> list[DeadLetter]:
+        """Store and publish dead letters; returns those that were not there yet: a replay meets its records again."""
         letters.sort(key=lambda letter: letter.offset)
-        await transaction.bury(letters)
-        await transaction.publish(
-            self.limits.dead_letter_topic,
-            [(f"{letter.topic}-{letter.partition}", dead_letter_message(letter)) for letter in letters],
-        )
+        new = [letters[index] for index in await transaction.bury(letters)]
+        if new:
+            await transaction.publish(
+                self.limits.dead_letter_topic,
+                [(f"{letter.topic}-{letter.partition}", dead_letter_message(letter)) for letter in new],
+            )
+        return new

@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a batch takes from the settings."""
+    """What a batch takes from the settings.
+
+    `past`: the records were there before (replays, dead letters after a fix). What they earn is told to nobody, its
+    origin `backfill` where no other one fits first (decisions 16), and what must not come back leaves no dead letter.
+    """
 
     award_topic: str
     dead_letter_topic: str
     control_topic: str
     max_future_us: int
     late_events_inline: int = 10_000
+    past: bool = False
 
 
 @dataclass(slots=True)

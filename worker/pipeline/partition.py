@@ -112,6 +112,10 @@ class PartitionOwner:
         """How many records are here that are not committed yet."""
         return len(self._queue)
 
+    def idle(self) -> bool:
+        """Whether all that came was applied, and nothing is still to be checked."""
+        return self.claim is not None and not self._queue and self._hole is None and self._expected_sha is None
+
     def accept(self, records: Sequence[Record]) -> None:
         """Take in fetched records, checking every offset; what is out of place is not taken and read again."""
         if self.claim is None or self._hole is not None:

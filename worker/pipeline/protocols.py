@@ -100,8 +100,8 @@ class Transaction(Protocol):
     async def unqueue(self, users: Collection[str]) -> None:
         """Strike users off the queue."""
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Store dead letters; one that is already there stays."""
+    async def bury(self, letters: Sequence[DeadLetter]) -> Sequence[int]:
+        """Store dead letters, one that is already there stays; returns the indexes of the new ones, in order."""
 
 
 class Store(Protocol):

@@ -133,7 +133,7 @@ class Advance:
                 self._take(award, "cron" if award.trigger_type.startswith("cron.") else "live")
 
     def _take(self, award: Award, origin: str) -> None:
-        self._granted.append((award, origin))
+        self._granted.append((award, "backfill" if self.limits.past and origin in ("live", "late") else origin))
         if award.badge_key in self.plan.marked:
             # the mark is made by the grant, not by an event: folding the log again would not bring it back
             self._due.add(award.user_id)
@@ -179,7 +179,10 @@ class Advance:
     # ---- what is written --------------------------------------------------------------------------------------------
 
     async def _grant(self) -> None:
-        await grant(self.transaction, self.plan, self.states, self._granted, topic=self.limits.award_topic)
+        notify = False if self.limits.past else None
+        await grant(
+            self.transaction, self.plan, self.states, self._granted, topic=self.limits.award_topic, notify=notify
+        )
         for award, origin in self._granted:
             self.facts.awards[award.badge_key, origin] += 1
 

@@ -48,8 +48,7 @@ class MemoryTransaction(Holder, MemoryRepairs):
             self._tables.arrived.setdefault(user_id, {}).update(dict.fromkeys(events, self._now))
         self._tables.outbox.update(self._rows)
         for letter in self._letters:
-            key = (letter.topic, letter.partition, letter.offset, letter.incarnation)
-            self._tables.dead_letters.setdefault(key, (self._next_id(), letter, self._now))
+            self._tables.dead_letters.setdefault(_place_of(letter), (self._next_id(), letter, self._now))
         self._undo.clear()
 
     def undo(self) -> None:
@@ -268,10 +267,13 @@ class MemoryTransaction(Holder, MemoryRepairs):
             for user_id in users:
                 self._remove(self._tables.queue, user_id)
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Store dead letters."""
+    async def bury(self, letters: Sequence[DeadLetter]) -> list[int]:
+        """Store dead letters; the indexes of those that were not there."""
         with self._statement():
-            self._letters += letters
+            there = {*self._tables.dead_letters, *map(_place_of, self._letters)}
+            new = [index for index, letter in enumerate(letters) if _place_of(letter) not in there]
+            self._letters += [letters[index] for index in new]
+            return new
 
     @contextmanager
     def _statement(self) -> Iterator[None]:
@@ -303,6 +305,10 @@ class MemoryTransaction(Holder, MemoryRepairs):
     def _must_hold(self, user_id: str) -> None:
         if user_id not in self._locked:
             raise RuntimeError("a user's state was touched without `lock`")
+
+
+def _place_of(letter: DeadLetter) -> tuple[str, int, int, int]:
+    return letter.topic, letter.partition, letter.offset, letter.incarnation
 
 
 def _same_content(one: Event, other: Event) -> bool:

@@ -262,7 +262,7 @@ class PostgresTransaction(RepairStatements):
         """Strike users off the queue."""
         await self._session.execute("unqueue_users", list(users))
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def bury(self, letters: Sequence[DeadLetter]) -> list[int]:
         """Store dead letters; texts that PostgreSQL could not store are made storable first."""
         rows = [
             (
@@ -282,8 +282,12 @@ class PostgresTransaction(RepairStatements):
             )
             for letter in letters
         ]
+        new: list[int] = []
+        start = 0
         for part in chunks(rows, lambda row: len(row[9]) + len(row[8] or b"") + 500, STATEMENT_BYTES):
-            await self._session.execute("bury", *zip(*part, strict=True))
+            new += [start + place - 1 for (place,) in await self._session.rows("bury", *zip(*part, strict=True))]
+            start += len(part)
+        return new
 
     def _must_hold(self, user_id: str) -> None:
         if user_id not in self._locked:

@@ -170,7 +170,7 @@ class Consumer:
             self._watch.progressed(self._polled_at)
         else:
             await self._look_after(client, ready)
-        return {(tp.topic, tp.partition): _records(items) for tp, items in found.items()}
+        return {(tp.topic, tp.partition): read_records(items) for tp, items in found.items()}
 
     @staticmethod
     async def _ask(
@@ -363,7 +363,7 @@ _timestamp = attrgetter("timestamp_ms")
 _fields = attrgetter("topic", "partition", "offset", "timestamp", "key", "value", "headers")
 
 
-def _records(items: Sequence[ConsumerRecord]) -> list[Record]:
+def read_records(items: Sequence[ConsumerRecord]) -> list[Record]:
     """What aiokafka hands out, as records; those without a timestamp get the time of now beside it."""
     found = list(starmap(Record, map(_fields, items)))
     if min(map(_timestamp, found), default=0) >= 0:

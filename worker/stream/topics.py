@@ -71,7 +71,7 @@ async def look(settings: Settings, names: Collection[str], *, seconds: float = S
     """The cluster as this user sees it, with `cleanup.policy` and `min.insync.replicas` of the topics named."""
     async with admin_client(settings, seconds=seconds) as admin:
         cluster = await admin.describe_cluster()
-        topics = await _all_topics(admin)
+        topics = await topics_there(admin)
         present = [name for name in names if name in topics]
         config = {} if await _is_mock(admin) else await _config(admin, present)
         return Cluster(len(cluster["brokers"]), topics, config)
@@ -82,7 +82,7 @@ async def check_topics(
 ) -> dict[str, TopicFacts]:
     """The topics named, as they are; OperatorError naming the missing. The mock cluster makes them at once."""
     async with admin_client(settings, seconds=seconds) as admin:
-        found = await _all_topics(admin)
+        found = await topics_there(admin)
         missing = [name for name in names if name not in found]
         if missing and await _is_mock(admin):
             found |= await _bring_up(admin, missing)
@@ -104,7 +104,7 @@ async def create_topics(
     Replication is 3 where there are so many brokers, then with min.insync.replicas 2; else one for each broker.
     """
     async with admin_client(settings, seconds=seconds) as admin:
-        found = await _all_topics(admin)
+        found = await topics_there(admin)
         wanted = needed_topics(settings)
         missing = [name for name in wanted if name not in found]
         if missing and await _is_mock(admin):
@@ -152,7 +152,8 @@ async def _config(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str,
     return found
 
 
-async def _all_topics(admin: AIOKafkaAdminClient) -> dict[str, TopicFacts]:
+async def topics_there(admin: AIOKafkaAdminClient) -> dict[str, TopicFacts]:
+    """All topics that this user sees."""
     # All are listed, since asking for one by name creates it on a broker with auto.create.topics.enable.
     return _read(await admin.describe_topics())
 

@@ -1,0 +1,15 @@
+"""Dead letters in every store: one that is there stays, and who buries learns which were new."""
+
+from __future__ import annotations
+
+from tests.contracts.samples import AnyStore, letter
+
+
+async def test_the_new_ones_come_back(store: AnyStore) -> None:
+    """A letter is stored once: the indexes of those that were not there come back, in order."""
+    async with store.transaction() as transaction:
+        assert await transaction.bury([letter(1), letter(3)]) == [0, 1]
+        assert await transaction.bury([letter(3)]) == []
+    async with store.transaction() as transaction:
+        assert await transaction.bury([letter(0), letter(1), letter(2), letter(3)]) == [0, 2]
+    assert sum(one.letters for one in await store.dead_letter_counts()) == 4
