@@ -184,3 +184,18 @@ def test_the_demonstration_awards_what_is_expected():
     lines = (DEMO / "expected.jsonl").read_text().splitlines()
     assert len(lines) == 527
     assert {json.loads(line)["badge_key"] for line in lines} == keys
+
+
+def test_lint_warns_of_what_is_changed_in_place(tmp_path: Path, capsys: Capture):
+    """Held against an older catalog, a badge whose test was edited under its key is a warning, with what to do."""
+    text = (DEMO / "catalog.yaml").read_text()
+    (tmp_path / "catalog.yaml").write_text(text.replace("periodCount: {$gte: 5}", "periodCount: {$gte: 4}"))
+    command = ["catalog", "lint", str(tmp_path / "catalog.yaml"), "--against", str(DEMO / "catalog.yaml")]
+    assert cli.main([*command, "--format", "json"]) == 0
+    (fault,) = json.loads(capsys.readouterr().out)
+    assert (fault["code"], fault["severity"], fault["path"]) == ("changed_in_place", "warning", "/badges/11")
+    assert fault["message"] == ("five_comment_days: the awards given at 5 stay and will look like those given at 4.")
+    assert fault["help"] == "to keep them apart, deprecate five_comment_days and add five_comment_days_4"
+    assert fault["line"] is not None
+    assert cli.main([*command, "--strict"]) == 1
+    assert cli.main([*command[:3], "--strict"]) == 0

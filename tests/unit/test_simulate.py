@@ -376,3 +376,14 @@ def test_the_same_events_are_kept_in_whatever_order_they_come(listed: list[Event
     assert sorted(in_order(shuffled)[0], key=lambda one: (one.order, one.user_id)) == sorted(
         kept, key=lambda one: (one.order, one.user_id)
     )
+
+
+def test_only_what_is_active_or_hidden_is_given(place: Path, capsys: Capture) -> None:
+    """Drafts are not tested; locked and deprecated badges give no new awards."""
+    statuses = ("draft", "active", "hidden", "locked", "deprecated")
+    badges = [{"key": status, "flow": {"event": "comment.posted"}, "status": status} for status in statuses]
+    (place / "catalog.yaml").write_text(yaml.safe_dump({**CATALOG, "badges": badges, "ladders": []}))
+    assert run(place) == 0
+    assert {row["badge_key"] for row in awards(capsys)} == {"active", "hidden"}
+    assert run(place, "--at", "2024-04-01T00:00:00Z") == 0
+    assert {row["badge_key"] for row in awards(capsys)} == {"active", "hidden"}

@@ -10,6 +10,7 @@ import click
 
 from worker.cli.catalog_apply import apply, rollback, versions
 from worker.cli.catalog_diff import diff
+from worker.cli.catalog_smoke import smoke
 from worker.cli.catalog_translate import translate
 from worker.cli.connections import catalog_store
 from worker.cli.output import Column, Format, emit, format_option
@@ -53,8 +54,11 @@ def catalog() -> None:
     show_default=True,
     help="How to print the faults; github annotates a pull request.",
 )
+@click.option(
+    "--against", type=click.Path(), metavar="OLD", help="Warn of badges whose test differs from this catalog's."
+)
 @click.pass_context
-def lint(ctx: click.Context, path: str, strict: bool, format: str) -> None:
+def lint(ctx: click.Context, path: str, strict: bool, format: str, against: str | None) -> None:
     """Report everything that is wrong with a catalog, each fault with its place and what to write instead.
 
     \b
@@ -64,7 +68,7 @@ def lint(ctx: click.Context, path: str, strict: bool, format: str) -> None:
     from worker.files import read_sources
     from worker.rules.catalog.load import read
 
-    reading = _sound(read(read_sources(path)))
+    reading = _held_against(_sound(read(read_sources(path))), against)
     if format == "json":
         emit([_row(fault) for fault in reading.faults], [], "json")
     elif format == "github":
@@ -146,6 +150,20 @@ def _sound(reading: Reading) -> Reading:
         return reading
     found = [reading.document.placed(fault) for fault in asyncio.run(source_faults(reading.document.data))]
     return replace(reading, faults=[*reading.faults, *found], catalog=None if found else reading.catalog)
+
+
+def _held_against(reading: Reading, against: str | None) -> Reading:
+    """The reading with warnings of what it changes in place, where it is clean. Raises AuthorError for a faulty OLD."""
+    if against is None or reading.catalog is None:
+        return reading
+    from dataclasses import replace
+
+    from worker.files import read_sources
+    from worker.rules.catalog.load import load_catalog
+    from worker.rules.compare import changed_in_place
+
+    edited = changed_in_place(load_catalog(read_sources(against)), reading.catalog)
+    return replace(reading, faults=[*reading.faults, *map(reading.document.placed, edited)])
 
 
 def _stored(version: int | None) -> Catalog:
@@ -244,5 +262,5 @@ def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-for command in (diff, apply, versions, rollback, translate):
+for command in (diff, apply, versions, rollback, translate, smoke):
     catalog.add_command(command)

@@ -67,6 +67,7 @@ async def _apply(path: Path, settings: Settings, *, expected: int | None, note: 
 async def _enforce(store: PostgresStore, found: Difference, source: str, *, expected: int | None, note: str) -> None:
     """Put the new catalog in force and say what that causes."""
     from worker.app import put_in_force
+    from worker.cli.comparison import in_place_notices
     from worker.store.catalog import HeadMoved
     from worker.store.population import PopulationTable
 
@@ -87,6 +88,8 @@ async def _enforce(store: PostgresStore, found: Difference, source: str, *, expe
         if change.new is None:
             held = found.given.get(change.key, 0)
             notice(f"warning: {change.key} is not in {source}: deprecated, its {held:,} awards stay")
+    for line in in_place_notices(found):
+        notice(line)
     click.echo(f"Version {version} rules now: {len(found.new.badges):,} badges from {source}.")
     if version != was + 1:
         click.echo(f"Version {version - 1} was applied meanwhile; this one went on top of it.")

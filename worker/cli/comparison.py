@@ -96,17 +96,23 @@ def _named(one: Named, what: str) -> _Line:
 
 
 def _warnings(found: Difference, change: BadgeChange, phrases: Phrases) -> Iterator[str]:
-    from worker.rules.compare import different_numbers
+    from worker.rules.compare import in_place
 
-    count = found.given.get(change.key, 0)
-    if not change.test or change.old is None or change.new is None or not count:
-        return
-    numbers = different_numbers(phrases.old(change.old), phrases.new(change.new))
-    under, like = (f" at {numbers[0]}", f"given at {numbers[1]}") if numbers else (" before", "given now")
-    stay = f"the {count:,} awards given{under} stay" if count != 1 else f"the 1 award given{under} stays"
-    other = f"{change.key}_{numbers[1] if numbers else 2}"
-    yield f"    {click.style('warning', fg='yellow')} changed_in_place: {stay} and will look like those {like}"
-    yield f"    help: to keep them apart, deprecate {change.key} and add {other}"
+    count, edited = found.given.get(change.key, 0), in_place(change, phrases)
+    if edited is not None and count:
+        yield f"    {click.style('warning', fg='yellow')} changed_in_place: {edited.sentence(count)}"
+        yield f"    help: {edited.help}"
+
+
+def in_place_notices(found: Difference) -> Iterator[str]:
+    """The warnings of `change_lines` alone, for who applies without a look."""
+    from worker.rules.compare import Phrases, in_place
+
+    phrases = Phrases(found.old, found.new)
+    for change in found.changed.badges:
+        count, edited = found.given.get(change.key, 0), in_place(change, phrases)
+        if edited is not None and count:
+            yield f"warning: changed_in_place {change.key}: {edited.sentence(count)}\n  help: {edited.help}"
 
 
 def population_lines(

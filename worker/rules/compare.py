@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from worker.errors import Fault
 from worker.events import json_text
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.normalize import normalize
@@ -170,6 +171,52 @@ def different_numbers(old: str, new: str) -> tuple[str, str] | None:
     if len(before) != len(after) or len(pairs) != 1 or not all(word[0].isdecimal() for word in pairs[0]):
         return None
     return pairs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """A badge whose test a new version changes under the same key: `given` awards stay and look like those of now.
+
+    `before` and `now` are the thresholds where they alone differ; `apart` is the key that would keep the two apart.
+    """
+
+    key: str
+    before: str | None
+    now: str | None
+    apart: str
+
+    def sentence(self, given: int | None) -> str:
+        """What comes of it; `given` is how many awards there are, None where that is not known."""
+        under = " before" if self.before is None else f" at {self.before}"
+        like = "given now" if self.now is None else f"given at {self.now}"
+        if given == 1:
+            return f"the 1 award given{under} stays and will look like those {like}"
+        count = "" if given is None else f"{given:,} "
+        return f"the {count}awards given{under} stay and will look like those {like}"
+
+    @property
+    def help(self) -> str:
+        """What to do instead."""
+        return f"to keep them apart, deprecate {self.key} and add {self.apart}"
+
+
+def in_place(change: BadgeChange, phrases: Phrases) -> InPlace | None:
+    """What to say of a change that edits a badge's test in place; None for any other."""
+    if not change.test or change.old is None or change.new is None or change.old.status == "draft":
+        return None
+    before, now = different_numbers(phrases.old(change.old), phrases.new(change.new)) or (None, None)
+    return InPlace(change.key, before, now, f"{change.key}_{now or 2}")
+
+
+def changed_in_place(old: Catalog, new: Catalog) -> list[Fault]:
+    """A warning for each badge that a new catalog changes in place: `changed_in_place`, at its entry."""
+    phrases = Phrases(old, new)
+    edited = [(change.new, in_place(change, phrases)) for change in compare(old, new).badges]
+    return [
+        Fault("changed_in_place", badge.path, f"{found.key}: {found.sentence(None)}.", found.help, "warning")
+        for badge, found in edited
+        if badge is not None and found is not None
+    ]
 
 
 def _badges(old: Catalog | None, new: Catalog) -> Iterator[BadgeChange]:

@@ -23,6 +23,10 @@ class PopulationTable(Database):
         """How many users there are."""
         return int((await self._read("count_users"))[0]["users"])
 
+    async def sample(self, seed: str, limit: int) -> list[str]:
+        """So many users, the same for the same seed; all where there are fewer."""
+        return [row["user_id"] for row in await self._read("sample_users", seed, limit)]
+
     async def awards(self, keys: Collection[str]) -> dict[str, int]:
         """How many awards of these badges are held."""
         return {row["badge_key"]: row["awards"] for row in await self._read("count_awards", list(keys))}
