@@ -11,14 +11,19 @@ from starlette.middleware import Middleware
 from worker.admin.admission import gate_of
 from worker.admin.api import ROUTERS
 from worker.admin.headers import SafeHeaders
+from worker.admin.panel import serve_panel
+from worker.admin.panel.needs import Desk
 from worker.admin.problems import shape_problems
 from worker.admin.services import Services
 from worker.admin.sessions import Sessions
 from worker.config import Settings
 
 
-def build(services: Services, settings: Settings) -> FastAPI:
-    """The application over these services. `app.state` holds `services`, `settings` and `gate`."""
+def build(services: Services, settings: Settings, *, desk: Desk | None = None) -> FastAPI:
+    """The application over these services, with the panel where there is a desk for it.
+
+    `app.state` holds `services`, `settings` and `gate`.
+    """
     secret = settings.session_secret
     app = FastAPI(
         title="badgestream",
@@ -41,6 +46,8 @@ def build(services: Services, settings: Settings) -> FastAPI:
     shape_problems(app)
     for router in ROUTERS:
         add(app, router)
+    if desk is not None:
+        serve_panel(app, desk)
     return app
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from worker.admin.app import build
 from worker.admin.services import Services
 from worker.admin.sessions import is_loopback
+from worker.app.panel import PanelDesk
 from worker.app.plans import HeadPlans
 from worker.app.services import check_surroundings, open_store, until_schema
 from worker.config import Settings
@@ -39,6 +40,11 @@ class Admin:
         self._server: uvicorn.Server | None = None
         self._stop = asyncio.Event()
 
+    @property
+    def serving(self) -> bool:
+        """Whether requests are answered."""
+        return self._server is not None and self._server.started
+
     def stop(self) -> None:
         """Ask for the end; safe to call from a signal handler."""
         self._stop.set()
@@ -51,8 +57,8 @@ class Admin:
         listening = _listen(self.settings)
         self.port = listening.getsockname()[1]
         try:
-            async with self._services() as services:
-                server = self._server = uvicorn.Server(_config(services, self.settings))
+            async with self._services() as (services, desk):
+                server = self._server = uvicorn.Server(_config(services, self.settings, desk))
                 log.info("admin_served", host=self.settings.admin_host, port=self.port)
                 if not self._stop.is_set():
                     await _serve(server, listening)
@@ -61,7 +67,7 @@ class Admin:
             log.info("admin_stopped")
 
     @asynccontextmanager
-    async def _services(self) -> AsyncIterator[Services]:
+    async def _services(self) -> AsyncIterator[tuple[Services, PanelDesk]]:
         async with open_store(
             self.settings, name="badges admin", connections=_CONNECTIONS, schema=self.schema
         ) as store:
@@ -69,7 +75,8 @@ class Admin:
             await refuse_open(store, self.settings)
             plans = HeadPlans(store)
             async with plans.following():
-                yield Services(store=store, plans=plans, now=lambda: time_ns() // 1000)
+                services = Services(store=store, plans=plans, now=lambda: time_ns() // 1000)
+                yield services, PanelDesk(store, plans, self.settings, now=services.now)
 
 
 async def refuse_open(store: PostgresStore, settings: Settings) -> None:
@@ -99,9 +106,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _config(services: Services, settings: Settings) -> uvicorn.Config:
+def _config(services: Services, settings: Settings, desk: PanelDesk) -> uvicorn.Config:
     return uvicorn.Config(
-        build(services, settings),
+        build(services, settings, desk=desk),
         log_config=None,  # its lines go where all of ours go
         access_log=False,
         server_header=False,

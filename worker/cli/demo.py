@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port of metrics, health.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port of panel and API.")
 @click.option("--once", is_flag=True, help="End with a summary, also on a terminal.")
 def demo(port: int, once: bool) -> None:
     """Play a real community's 8,391 events through the real worker.
@@ -44,10 +44,11 @@ async def _play(port: int, *, stay: bool) -> None:
             outcome = await running.play()
             _summarise(outcome)
             if stay:
+                click.echo(f"Panel: {await running.serve()}", err=True)
                 click.echo(f"Metrics and health: http://127.0.0.1:{running.port}/metrics", err=True)
                 click.echo(f'Try: psql "{database.dsn}" -c "TABLE badges.user_badges LIMIT 5"', err=True)
                 click.echo("Ctrl-C stops everything.", err=True)
-                await asyncio.Event().wait()
+                await running.served()
         finally:
             await running.stop()
     if not outcome.exact:

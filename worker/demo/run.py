@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from worker.app import Worker, open_store
+from worker.app.admin import Admin
 from worker.config import Settings, load_settings
 from worker.errors import OperatorError
 from worker.events import format_instant, parse_instant
@@ -72,17 +73,22 @@ def demo_file(name: str) -> Path:
 
 
 def demo_settings(dsn: str, bootstrap_servers: str, *, port: int) -> Settings:
-    """Settings of the demo's worker: loopback only, its own catalog, whatever the environment says."""
+    """Settings of the demo's worker and panel: loopback only, its own catalog, whatever the environment says.
+
+    `port` is the panel's; metrics take any free one.
+    """
     return load_settings(
         database_url=dsn,
         kafka_bootstrap_servers=bootstrap_servers,
         kafka_security_protocol="PLAINTEXT",
         catalog=demo_file("catalog.yaml"),
-        catalog_managed="file",
+        catalog_managed="database",
         event_topics="badges.events",
         session_timeout_ms=6000,
         metrics_host="127.0.0.1",
-        metrics_port=port,
+        metrics_port=0,
+        admin_host="127.0.0.1",
+        admin_port=port,
     )
 
 
@@ -110,6 +116,8 @@ class Demo:
         self._worker = Worker(settings)
         self._serving: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
+        self._admin: Admin | None = None
+        self._serving_panel: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -143,8 +151,27 @@ class Demo:
         self.outcome.seconds = monotonic() - begun
         return self.outcome
 
+    async def serve(self) -> str:
+        """Serve panel and API on what was played, open to this machine alone; the panel's address."""
+        admin = self._admin = Admin(self.settings)
+        self._serving_panel = asyncio.create_task(admin.run())
+        while not (admin.serving or self._serving_panel.done()):  # noqa: ASYNC110 (uvicorn tells nobody)
+            await asyncio.sleep(0.05)
+        if self._serving_panel.done():
+            self._serving_panel.result()
+        return f"http://127.0.0.1:{admin.port}/panel/"
+
+    async def served(self) -> None:
+        """Return when the panel ends, raise when the worker does."""
+        assert self._serving_panel is not None  # noqa: S101 (served before)
+        await self._first_of(self._serving_panel)
+
     async def stop(self) -> None:
-        """Stop the worker as SIGTERM would."""
+        """Stop panel and worker as SIGTERM would."""
+        if self._admin is not None and self._serving_panel is not None:
+            self._admin.stop()
+            with suppress(asyncio.CancelledError):
+                await self._serving_panel
         self._worker.stop()
         if self._serving is not None:
             await self._serving

@@ -1,0 +1,78 @@
+"""What the database promises to the panel: pages by key, counts that end, filters that look at a bounded part."""
+
+from __future__ import annotations
+
+from tests.contracts.samples import AnyStore, badge, grant, letter, load
+from worker.events.instants import DAY
+from worker.exchange import Grant
+from worker.store.panel import COUNTED, PanelTables
+from worker.store.postgres import PostgresStore
+
+
+async def give(store: AnyStore, *grants: Grant) -> None:
+    """Grant awards, all of them in one transaction."""
+    async with store.transaction() as transaction:
+        await load(transaction, {one.user_id: {one.context} for one in grants})
+        await transaction.grant(grants, topic="awards")
+
+
+async def test_the_feed_is_read_page_by_page(database: PostgresStore) -> None:
+    """Pages go on where the one before ended, and leave out what a filter does not want."""
+    reads = PanelTables(database.pool)
+    await give(database, grant("u1", "a"), grant("u1", "b", context="35"), grant("u2", "a", origin="late"))
+    whole = await reads.panel_awards(since_us=0)
+    assert len(whole) == 3
+    first, second, third = whole
+    page = await reads.panel_awards(since_us=0, before=(first.logged_us, first.user_id, first.sequence))
+    assert page == [second, third]
+    assert [one.origin for one in await reads.panel_awards(since_us=0, badges=["a"], origin="late")] == ["late"]
+    assert await reads.panel_awards(since_us=first.logged_us + DAY) == []
+    assert await reads.panel_count_awards(0) == 3
+    counts = await reads.panel_counts(first.logged_us)
+    assert (counts["a"].users, counts["a"].days[-1], len(counts["a"].days)) == (2, 2, 28)
+
+
+async def test_a_user_is_read_page_by_page(database: PostgresStore) -> None:
+    """A user's awards and history come newest first; users are found by how their ids begin, letter for letter."""
+    reads = PanelTables(database.pool)
+    await give(database, grant("u%1", "a"), grant("u%1", "b"), grant("u2", "a"))
+    assert [one.user_id for one in await reads.panel_users("u%")] == ["u%1"]
+    assert [one.user_id for one in await reads.panel_users("", after="u%1")] == ["u2"]
+    both = await reads.panel_user_awards("u%1")
+    assert len(both) == 2
+    last = both[0]
+    assert await reads.panel_user_awards("u%1", before=(last.awarded_us, last.badge_key, last.context)) == both[1:]
+    history = await reads.panel_user_log("u%1")
+    assert [one.sequence for one in history] == sorted((one.sequence for one in history), reverse=True)
+    assert await reads.panel_user_log("u%1", before=history[0].sequence) == history[1:]
+
+
+async def test_where_everything_stands(database: PostgresStore) -> None:
+    """Partitions of the group, builds and what is held are read as they are; nothing there is no error."""
+    reads = PanelTables(database.pool)
+    stand = await reads.panel_group("badges")
+    assert (stand.partitions, stand.workers, stand.moved_us) == (0, 0, None)
+    await database.claim("badges.events", 0, generation=1, owner="w1", start_offset=0)
+    stand = await reads.panel_group("badges")
+    assert (stand.partitions, stand.owned, stand.workers) == (1, 1, 1)
+    assert await reads.panel_topics() == ["badges.events"]
+    assert await reads.panel_builds() == []
+    assert await reads.panel_held_back() == []
+    await database.apply_catalog("{}", "h1", badges=[badge("a")], event_types=[])
+    assert [one.version for one in await database.catalog_versions()] == [1]
+
+
+async def test_dead_letters_are_filtered(database: PostgresStore) -> None:
+    """By reason, topic and instant; counts stop at a bound."""
+    reads = PanelTables(database.pool)
+    async with database.transaction() as transaction:
+        await transaction.bury([letter(1), letter(2)])
+    found = await reads.panel_letters()
+    assert len(found) == 2
+    newest = found[0]
+    assert await reads.panel_letters(before=newest.number) == found[1:]
+    assert await reads.panel_letters(reason="none such") == []
+    assert await reads.panel_letters(topic="none such") == []
+    assert await reads.panel_letters(since_us=newest.buried_us + DAY) == []
+    assert await reads.panel_count_letters(0) == 2 < COUNTED
+    assert [one.letters for one in await reads.panel_letter_counts()] == [2]

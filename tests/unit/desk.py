@@ -1,0 +1,209 @@
+"""The panel on a desk in memory: a catalog, some awards, users and dead letters that a test can poison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from fastapi import FastAPI
+
+from tests.unit.serving import NOON, Clock, FakePlans, FakeStore
+from worker.admin.app import build
+from worker.admin.services import Services
+from worker.config import load_settings
+from worker.errors import OperatorError
+from worker.events import json_text
+from worker.rules.catalog.definitions import Catalog
+from worker.rules.catalog.document import Source
+from worker.rules.catalog.load import Reading, load_catalog, read
+from worker.store.catalog import VersionRow
+from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.panel import AwardEntry, BadgeCount, BuildStand, GroupStand, HeldAward, HeldBack, UserEntry, UserRow
+
+#: Text that must stay text wherever it is shown.
+HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>{{7*7}}"
+
+
+def document(text: str = "Nice question") -> dict[str, Any]:
+    """A catalog whose words are `text` wherever people write some."""
+    return {
+        "version": 1,
+        "events": {
+            "question.scored": {
+                "description": text,
+                "schema": {"type": "object", "properties": {"score": {"type": "integer"}, "post_id": {}}},
+            },
+            "comment.posted": {"noun": {"one": "comment", "other": "comments"}},
+        },
+        "metrics": {"comments": {"count": "comment.posted"}},
+        "badges": [
+            {
+                "key": "nice_question",
+                "label": text,
+                "description": text,
+                "family": "misc",
+                "icon": text,
+                "flow": {"event": "question.scored", "criteria": {"score": {"$gte": 10}}},
+                "per": "post_id",
+                "translations": {"de": {"label": text}},
+                "animation": {"kind": "confetti"},
+            },
+            {"key": "asks", "label": "Asks", "flow": {"badge": "nice_question"}, "triggers": ["comment.posted"]},
+        ],
+        "ladders": [{"key": "commentator", "metric": "comments", "levels": [10, 50], "label": "Commentator"}],
+    }
+
+
+def catalog_of(found: Mapping[str, Any], version: int = 3) -> Catalog:
+    """A catalog of a document."""
+    from dataclasses import replace
+
+    return replace(load_catalog([Source("catalog.json", json_text.dumps(found))]), version=version)
+
+
+@dataclass
+class FakeReads:
+    """Tables with one row each, whose texts are `text`; empty where `empty`."""
+
+    text: str = "u1"
+    empty: bool = False
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def _some(self, *rows: Any) -> list[Any]:
+        return [] if self.empty else list(rows)
+
+    async def panel_awards(self, **given: Any) -> Sequence[Any]:
+        self.asked.append(("awards", given))
+        entry = AwardEntry(
+            self.text, 1, "nice_question", self.text, NOON, "awarded", "live", self.text, self.text, 3, self.text, NOON
+        )
+        return self._some(entry, AwardEntry("u2", 2, self.text, "", NOON, "revoked", "manual", None, None, 3, None, 1))
+
+    async def panel_count_awards(self, since_us: int) -> int:
+        return 0 if self.empty else 10_001
+
+    async def panel_count_letters(self, since_us: int) -> int:
+        return 0 if self.empty else 3
+
+    async def panel_users(self, prefix: str, *, after: str = "", limit: int = 50) -> Sequence[Any]:
+        return self._some(UserRow(self.text, NOON, 3), UserRow("u2", None, None))
+
+    async def panel_user_awards(self, user_id: str, **given: Any) -> Sequence[Any]:
+        award = HeldAward("nice_question", self.text, NOON, "auto", "live", 1, 3, "e1", "question.scored", UUID(int=1))
+        return self._some(award)
+
+    async def panel_user_log(self, user_id: str, *, before: int | None = None, limit: int = 50) -> Sequence[Any]:
+        return self._some(
+            UserEntry(1, "nice_question", self.text, "awarded", NOON, "auto", "live", self.text, "e1", 3, self.text, 1)
+        )
+
+    async def panel_group(self, group_id: str) -> Any:
+        return GroupStand(0, 0, 0, None) if self.empty else GroupStand(8, 8, 2, NOON)
+
+    async def panel_builds(self, limit: int = 5) -> Sequence[Any]:
+        return self._some(BuildStand(3, 10, 2, NOON, NOON, None))
+
+    async def panel_held_back(self) -> Sequence[Any]:
+        return self._some(HeldBack("nice_question", 212, NOON))
+
+    async def panel_letters(self, **given: Any) -> Sequence[Any]:
+        return self._some(self._letter())
+
+    async def panel_letter_counts(self) -> Sequence[Any]:
+        return self._some(ReasonCount("not_json", 3, 0, NOON))
+
+    async def panel_topics(self) -> Sequence[str]:
+        return self._some("badges.events")
+
+    async def dead_letter(self, topic: str, partition: int, offset: int) -> Any | None:
+        return None if self.empty else self._letter()
+
+    async def catalog_versions(self, *, before: int | None = None, limit: int = 50) -> Sequence[Any]:
+        rows = [VersionRow(one, one, 3, self.text, self.text, self.text, NOON, one == 3) for one in (3, 2, 1)]
+        return self._some(*rows)
+
+    async def outbox_figures(self) -> tuple[int, float]:
+        return (0, 0.0) if self.empty else (5, 90.0)
+
+    def _letter(self) -> BuriedLetter:
+        raw = self.text.encode()
+        return BuriedLetter(
+            1, "badges.events", 3, 88, 1, "not_json", self.text, f"/{self.text}", self.text, len(raw), NOON, NOON,
+            "new", raw, raw, bytes(32),
+        )  # fmt: skip
+
+
+@dataclass
+class FakeDesk:
+    """Answers `needs.Desk` from memory."""
+
+    text: str = "Nice question"
+    reads: Any = field(default_factory=FakeReads)
+    group_id: str = "badges"
+    managed_by_file: bool = False
+    none: bool = False
+    applied: list[tuple[Any, str, str]] = field(default_factory=list)
+
+    @property
+    def now(self) -> Clock:
+        return Clock()
+
+    async def catalog(self) -> Catalog | None:
+        return None if self.none else catalog_of(document(self.text))
+
+    async def version(self, number: int) -> Catalog | None:
+        return catalog_of(document(f"{self.text} {number}"), number) if 0 < number < 4 else None
+
+    async def entry_text(self, number: int, section: str, key: str) -> str:
+        return f'{{\n  "label": "{self.text} {number}"\n}}'
+
+    async def overview(self, user_id: str) -> Mapping[str, Any] | None:
+        if user_id == "nobody":
+            return None
+        return {
+            "zone": "UTC", "zone_source": "catalog", "events": 3, "first_event_at": "2026-03-01T12:00:00Z",
+            "last_event_at": "2026-03-01T12:00:00Z", "building": 0.5,
+            "awards": [
+                {
+                    "badge_key": "nice_question", "label": self.text, "context": self.text, "origin": "live",
+                    "awarded_at": "2026-03-01T12:00:00Z", "note": self.text, "sentence": self.text,
+                }
+            ],
+            "withheld": [
+                {
+                    "badge_key": "asks", "context": "", "state": "held", "note": self.text,
+                    "withheld_at": "2026-03-01T12:00:00Z",
+                }
+            ],
+            "missing": [{"badge_key": "asks", "context": self.text}],
+            "progress": [
+                {"badge_key": "commentator_10", "label": "Commentator I", "fraction": 0.4, "sentence": self.text}
+            ],
+        }  # fmt: skip
+
+    async def why(
+        self, user_id: str, key: str, *, at_us: int | None, context: str | None, closest: bool
+    ) -> Mapping[str, Any]:
+        if user_id == "nobody":
+            raise OperatorError("No event and no award for nobody.", help="ids are exact")
+        leaf = {"verdict": "not_passed", "sentence": self.text, "operator": "event", "children": [], "event_ids": ["e"]}
+        return {
+            "verdict": "not_yet", "sentence": self.text, "at": "2026-03-01T12:00:00Z", "context": self.text,
+            "award": None, "blocker": {"sentence": self.text, "help": None}, "fraction": 0.3,
+            "closest": {"at": "2026-03-01T12:00:00Z", "sentence": self.text, "event_id": self.text},
+            "explanation": {**leaf, "operator": "$and", "children": [leaf]},
+        }  # fmt: skip
+
+    async def read(self, name: str, text: str) -> Reading:
+        return read([Source(name, text)])
+
+    async def counts(self) -> Mapping[str, Any] | None:
+        return None if self.reads.empty else {"nice_question": BadgeCount(17, (0, 1, 5, 2))}
+
+
+def panel(desk: FakeDesk | None = None, store: FakeStore | None = None, **settings: Any) -> FastAPI:
+    """The application with the panel on fakes."""
+    services = Services(store=store or FakeStore(), plans=FakePlans(), now=Clock())
+    return build(services, load_settings(**settings), desk=desk or FakeDesk())

@@ -1,0 +1,266 @@
+"""The panel's pages on a desk in memory: who may see them, that text stays text, what an empty one says."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, panel
+from tests.unit.serving import TOKENS, FakeStore, client
+from worker.admin.panel.entrance import inside
+from worker.admin.panel.pages import ROUTERS
+from worker.admin.roles import Role
+from worker.admin.routes import Guarded
+
+PAGES = {
+    "/": Role.READER,
+    "/catalog": Role.READER,
+    "/catalog?q=nice&family=misc&trigger=question.scored&status=active&sort=holders": Role.READER,
+    "/catalog/versions": Role.READER,
+    "/catalog/versions/1..2": Role.READER,
+    "/badges/nice_question": Role.READER,
+    "/badges/commentator_50": Role.READER,
+    "/badges/nice_question/versions": Role.READER,
+    "/users": Role.READER,
+    "/users?q=u": Role.READER,
+    "/users/u1": Role.READER,
+    "/users/u1/history": Role.READER,
+    "/users/u1/why/nice_question": Role.SUPPORT,
+    "/users/u1/why/nice_question?at=2026-03-01T12:00:00Z&nearest=1": Role.SUPPORT,
+    "/awards": Role.READER,
+    "/awards?badge=nice_question&origin=live": Role.READER,
+    "/dead-letters": Role.READER,
+    "/dead-letters?reason=not_json&since=24+h": Role.READER,
+    "/dead-letters/badges.events/3/88": Role.SUPPORT,
+}
+FRAGMENTS = ("/_/health", "/_/catalog?q=nice", "/_/awards")
+
+
+class Found(HTMLParser):
+    """What a page consists of: tags with their attributes, ids, text outside of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def check_markup(text: str) -> None:
+    """No script but the panel's own files, no style and no handler in an attribute, ids once, labels for fields."""
+    found = Found(text)
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), ids
+    labelled = {attributes.get("for") for tag, attributes in found.tags if tag == "label"}
+    for tag, attributes in found.tags:
+        assert not [name for name in attributes if name == "style" or name.startswith(("on", "hx-on"))], (
+            tag,
+            attributes,
+        )
+        if tag == "script" and attributes.get("type") != "application/json":
+            assert (attributes.get("src") or "").startswith("/panel/static/")
+        if tag == "form" and (attributes.get("method") or "get").lower() == "post":
+            assert (attributes.get("action") or "").startswith("/panel/")
+        named = attributes.get("id") in labelled or "aria-label" in attributes or "aria-labelledby" in attributes
+        if tag in ("select", "textarea") or (tag == "input" and attributes.get("type") in ("text", "search")):
+            assert named, (tag, attributes)
+        if tag == "img":
+            assert "alt" in attributes
+
+
+@pytest.mark.parametrize(("path", "role"), PAGES.items())
+def test_pages_are_whole(path: str, role: Role) -> None:
+    """Each page is served to its least role and above, in one HTML whose parts follow the strict policy."""
+    got = client(panel(), role).get(f"/panel{path}")
+    assert got.status_code == 200, got.text
+    check_markup(got.text)
+    assert "script-src 'self'" in got.headers["content-security-policy"]
+    assert "unsafe" not in got.headers["content-security-policy"]
+    assert got.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_text_stays_text(path: str) -> None:
+    """Scripts in labels, notes, ids, contexts and payloads are shown as they are written, on every page."""
+    desk = FakeDesk(text=HOSTILE, reads=FakeReads(text=HOSTILE))
+    got = client(panel(desk), Role.ADMIN).get(f"/panel{path}")
+    assert got.status_code == 200
+    assert "<script>alert" not in got.text
+    assert "<img src=x" not in got.text
+    check_markup(got.text)
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if "88" not in path])
+def test_empty_pages_say_what_to_do(path: str) -> None:
+    """Without any row a page is still a page; lists say why they are empty."""
+    got = client(panel(FakeDesk(reads=FakeReads(empty=True))), Role.ADMIN).get(f"/panel{path}")
+    assert got.status_code == 200
+    check_markup(got.text)
+
+
+def test_no_catalog() -> None:
+    """Before the first catalog the pages say that there is none."""
+    user = client(panel(FakeDesk(none=True, reads=FakeReads(empty=True))), Role.ADMIN)
+    assert "No badges yet" in user.get("/panel/catalog").text
+    home = user.get("/panel/").text
+    assert "No catalog rules yet" in home
+    assert "Start one: badges worker" in home
+    assert user.get("/panel/badges/nice_question").status_code == 404
+
+
+@pytest.mark.parametrize("path", FRAGMENTS)
+def test_fragments(path: str) -> None:
+    """A part of a page is served to an open page; who opens its address is led to the page."""
+    user = client(panel(), Role.READER)
+    got = user.get(f"/panel{path}", headers={"HX-Request": "true"})
+    assert got.status_code == 200
+    assert "<html" not in got.text
+    check_markup(got.text)
+    assert user.get(f"/panel{path}").status_code == 303
+
+
+def test_every_page_declares_its_role() -> None:
+    """No route of the panel is open to anybody but the way in and static files; what changes something is no GET."""
+    for router in ROUTERS:
+        for route in router.routes:
+            assert isinstance(route, Guarded)
+            if route.admission.role is None:
+                assert route.path in ("/panel", "/panel/login", "/panel/static/{path:path}", "/panel/oidc")
+
+
+@pytest.mark.parametrize(("path", "role"), PAGES.items())
+def test_who_may_not(path: str, role: Role) -> None:
+    """Who is not known is led to the log-in and back; who may not see a page is told the role it needs."""
+    stranger = client(panel()).get(f"/panel{path}")
+    assert stranger.status_code == 303
+    assert stranger.headers["location"].startswith("/panel/login?next=/panel/")
+    if role is not Role.READER:
+        got = client(panel(), Role.READER).get(f"/panel{path}")
+        assert got.status_code == 403
+        assert f"needs the role {role}" in got.text
+        check_markup(got.text)
+
+
+def test_buttons_follow_the_role() -> None:
+    """Readers see no button that they may not press, and read why; a catalog managed by a file has none either."""
+    reader = client(panel(), Role.READER).get("/panel/catalog").text
+    assert "New badge</a>" not in reader
+    assert "New badges need the role author; this session has reader." in reader
+    assert "New badge</a>" in client(panel(), Role.AUTHOR).get("/panel/catalog").text
+    managed = client(panel(FakeDesk(managed_by_file=True)), Role.ADMIN).get("/panel/catalog").text
+    assert "New badge</a>" not in managed
+    assert "managed by a file" in managed
+
+
+def signed_in(role: Role = Role.ADMIN) -> Any:
+    """A browser that has logged in with the token of a role."""
+    user = client(panel())
+    page = user.post("/panel/login", data={"token": TOKENS[role], "next": "/panel/catalog"})
+    assert page.status_code == 303
+    assert page.headers["location"] == "/panel/catalog"
+    cookie = page.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    return user
+
+
+def test_log_in_and_out() -> None:
+    """A token begins a session that pages know; leaving takes the form's token, and ends it."""
+    user = signed_in(Role.SUPPORT)
+    home = user.get("/panel/")
+    assert "support token, support" in home.text
+    assert user.post("/panel/logout").status_code == 403
+    token = re.search(r'name="csrf_token" value="([^"]+)"', home.text)
+    assert token is not None
+    assert user.post("/panel/logout", data={"csrf_token": token[1]}).status_code == 303
+    assert user.get("/panel/").status_code == 303
+
+
+def test_a_wrong_token_is_told() -> None:
+    """A token that is not known gives the form again with a sentence; one from another site is refused."""
+    user = client(panel())
+    got = user.post("/panel/login", data={"token": "nobody's"})
+    assert got.status_code == 401
+    assert "This token is not known" in got.text
+    assert "<title>Error: " in got.text
+    other = user.post("/panel/login", data={"token": TOKENS[Role.ADMIN]}, headers={"Origin": "http://evil.example"})
+    assert other.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://evil.example/panel/", "//evil.example/panel/", "/panel/../x\\", "javascript:alert(1)", "/api/v1/x", ""],
+)
+def test_log_in_leads_inside(address: str) -> None:
+    """After the log-in a person goes on inside the panel, whatever the link said."""
+    assert inside(address) == "/panel/"
+
+
+def test_static_files() -> None:
+    """Files of the panel are kept by browsers; nothing else of the disk is served."""
+    user = client(panel())
+    page = user.get("/panel/login").text
+    for address in re.findall(r'(?:src|href)="(/panel/static/[^"]+)"', page):
+        got = user.get(address)
+        assert got.status_code == 200
+        assert "immutable" in got.headers["cache-control"]
+    for path in ("../frame.py", "%2e%2e/frame.py", "vendor/htmx.LICENSE", "nothing.js"):
+        assert user.get(f"/panel/static/{path}").status_code in (404, 303)
+
+
+def test_unknown_names_are_pages() -> None:
+    """What is not there is a page with a way on, with status 404."""
+    user = client(panel(), Role.ADMIN)
+    for path in ("/badges/nope", "/users/nobody", "/users/nobody/why/asks", "/catalog/versions/1..9", "/nope"):
+        got = user.get(f"/panel{path}")
+        assert got.status_code == 404, path
+        assert "<main" in got.text
+
+
+def test_a_service_away_is_told() -> None:
+    """Where the database is away the page says so, with 503; an open page gets a note in its place."""
+
+    class Away(FakeReads):
+        async def panel_count_letters(self, since_us: int) -> int:
+            from worker.errors import TransientError
+
+            raise TransientError("the database does not answer")
+
+    user = client(panel(FakeDesk(reads=Away())), Role.READER)
+    got = user.get("/panel/")
+    assert got.status_code == 503
+    assert "the database does not answer" in got.text
+    part = user.get("/panel/_/health", headers={"HX-Request": "true"})
+    assert part.headers["HX-Retarget"] == "#notice"
+
+
+@pytest.mark.parametrize("cursor", ["x", "1~2", "1~2~", "99999999999999999999~1~u", "1~2~a\0b", "~~", "²~1~u"])
+def test_forged_cursors_begin_at_the_top(cursor: str) -> None:
+    """A cursor that no page made is left out."""
+    desk = FakeDesk()
+    assert client(panel(desk), Role.READER).get("/panel/awards", params={"before": cursor}).status_code == 200
+    assert desk.reads.asked[-1][1]["before"] is None
+
+
+def test_search_leads_there() -> None:
+    """What is typed leads to the badge or event type of this name, else to users."""
+    user = client(panel(), Role.READER)
+    for text, where in (
+        ("nice_question", "/panel/badges/nice_question"),
+        ("Asks", "/panel/badges/asks"),
+        ("comment.posted", "/panel/catalog?trigger=comment.posted"),
+        ("u9", "/panel/users?q=u9"),
+    ):
+        assert user.get("/panel/find", params={"q": text}).headers["location"] == where
+
+
+def test_open_on_this_machine() -> None:
+    """Where no token was ever made, a browser of this machine is in without one."""
+    got = client(panel(store=FakeStore(tokens=[]))).get("/panel/")
+    assert got.status_code == 200
+    assert "local, admin" in got.text

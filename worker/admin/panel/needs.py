@@ -1,0 +1,132 @@
+"""What the panel asks of the rest, as protocols; `app` hands it the real ones, tests their own.
+
+Rows come as the store's own dataclasses, whose fields the templates name; what the API answers too comes as its JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from worker.rules.catalog.definitions import Catalog
+from worker.rules.catalog.load import Reading
+
+Json = Mapping[str, Any]
+
+
+class Reads(Protocol):
+    """What pages read of the database; see `worker.store.panel`."""
+
+    async def panel_awards(
+        self,
+        *,
+        since_us: int,
+        before: tuple[int, str, int] | None = None,
+        badges: Collection[str] | None = None,
+        trigger: str | None = None,
+        origin: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[Any]:
+        """The newest awards, newest first."""
+
+    async def panel_count_awards(self, since_us: int) -> int:
+        """How many awards were logged since an instant."""
+
+    async def panel_count_letters(self, since_us: int) -> int:
+        """How many dead letters came since an instant."""
+
+    async def panel_users(self, prefix: str, *, after: str = "", limit: int = 50) -> Sequence[Any]:
+        """Users whose id begins with a text."""
+
+    async def panel_user_awards(
+        self, user_id: str, *, before: tuple[int, str, str] | None = None, limit: int = 50
+    ) -> Sequence[Any]:
+        """A user's awards, newest first."""
+
+    async def panel_user_log(self, user_id: str, *, before: int | None = None, limit: int = 50) -> Sequence[Any]:
+        """What was given to a user and taken back, newest first."""
+
+    async def panel_group(self, group_id: str) -> Any:
+        """Where the group of workers stands."""
+
+    async def panel_builds(self, limit: int = 5) -> Sequence[Any]:
+        """How far the newest versions of the catalog are built."""
+
+    async def panel_held_back(self) -> Sequence[Any]:
+        """Badges with awards that are held back."""
+
+    async def panel_letters(
+        self,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        since_us: int | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> Sequence[Any]:
+        """Dead letters, newest first."""
+
+    async def panel_letter_counts(self) -> Sequence[Any]:
+        """How many dead letters there are for each reason."""
+
+    async def panel_topics(self) -> Sequence[str]:
+        """The topics that have been read."""
+
+    async def dead_letter(self, topic: str, partition: int, offset: int) -> Any | None:
+        """One dead letter, whole."""
+
+    async def catalog_versions(self, *, before: int | None = None, limit: int = 50) -> Sequence[Any]:
+        """The newest versions of the catalog, newest first."""
+
+    async def outbox_figures(self) -> tuple[int, float]:
+        """How many messages wait to be published, and for how many seconds the oldest does."""
+
+
+class Desk(Protocol):
+    """What pages do beyond reading tables: the catalog that rules and its versions, users, changes."""
+
+    @property
+    def reads(self) -> Reads:
+        """The database's tables."""
+
+    @property
+    def group_id(self) -> str:
+        """The group of workers that is looked at."""
+
+    @property
+    def managed_by_file(self) -> bool:
+        """Whether the catalog comes from a file, so that nothing here may change it."""
+
+    @property
+    def now(self) -> Callable[[], int]:
+        """The wall clock, microseconds since 1970."""
+
+    async def catalog(self) -> Catalog | None:
+        """The catalog that rules, as of a second ago; None before the first."""
+
+    async def version(self, number: int) -> Catalog | None:
+        """A version of the catalog; None where there is none. Raises OperatorError where it cannot be read."""
+
+    async def counts(self) -> Mapping[str, Any] | None:
+        """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
+
+    async def overview(self, user_id: str) -> Json | None:
+        """All of a user, as the API answers it; None where nothing is known of them."""
+
+    async def why(self, user_id: str, key: str, *, at_us: int | None, context: str | None, closest: bool) -> Json:
+        """Why a user holds a badge or not. Raises OperatorError where user or badge is unknown."""
+
+    async def entry_text(self, number: int, section: str, key: str) -> str:
+        """One entry of a version's document as it is written, "" where it has none."""
+
+    async def read(self, name: str, text: str) -> Reading:
+        """What a catalog's text says, and all that is wrong with it."""
+
+    async def compared(self, document: Json) -> Any:
+        """A catalog's document against the one that rules, as `catalog diff` has it. Raises AuthorError."""
+
+    async def preview(self, found: Any) -> Any:
+        """What users would gain by it, and how many users there are."""
+
+    async def apply(self, found: Any, *, actor: str, note: str) -> int:
+        """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""

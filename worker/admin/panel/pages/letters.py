@@ -1,0 +1,99 @@
+"""Dead letters: what could not be read and why, by reason; one of them with its bytes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from worker.admin.panel.frame import ROOT
+from worker.admin.panel.page import PAGE, Opened
+from worker.admin.roles import Role, least
+from worker.admin.routes import guarded_router
+from worker.events.instants import DAY
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+#: What each reason asks for.
+REMEDIES: Final = {
+    "not_json": "The record is no JSON: the producer must be mended.",
+    "too_large": "A record may have 256 KiB.",
+    "too_deep": "Objects and arrays may lie 32 deep.",
+    "missing_field": "An event needs type, user_id and occurred_at.",
+    "invalid_field": "A field has a value it may not have.",
+    "unknown_event_type": "Add the type, or an alias of it, to the catalog; then replay.",
+    "payload_invalid": "The payload is not what the type's schema asks for: mend one of the two; then replay.",
+    "occurred_in_future": "The event's time lies ahead of the record's: a clock is wrong.",
+    "too_old": "Events of this type are kept for a shorter time.",
+    "erased": "The user was erased; nothing is to be done.",
+    "id_conflict": "Another event of this id is logged with other content: ids must be drawn once.",
+}
+SINCE: Final = {"1 h": DAY // 24, "24 h": DAY, "7 days": 7 * DAY, "30 days": 30 * DAY}
+_SHOWN_BYTES: Final = 16 * 1024
+
+
+@router.get("/dead-letters")
+@least(Role.READER)
+async def letters(
+    page: Opened, reason: str = "", topic: str = "", since: str = "", before: int | None = None
+) -> Response:
+    """The list, with how many there are for each reason."""
+    reads = page.desk.reads
+    span = SINCE.get(since)
+    found = await reads.panel_letters(
+        reason=reason or None,
+        topic=topic or None,
+        since_us=None if span is None else page.desk.now() - span,
+        before=before,
+        limit=PAGE + 1,
+    )
+    return await page.show(
+        "letters.html",
+        title="Dead letters",
+        section="Dead letters",
+        given={"reason": reason, "topic": topic, "since": since},
+        counts=await reads.panel_letter_counts(),
+        reasons=sorted(REMEDIES),
+        topics=await reads.panel_topics(),
+        spans=list(SINCE),
+        letters_found=found[:PAGE],
+        older=found[PAGE - 1].number if len(found) > PAGE else None,
+        newer=before is not None,
+        filtered=bool(reason or topic or since),
+    )
+
+
+@router.get("/dead-letters/{topic}/{partition}/{offset}")
+@least(Role.SUPPORT)
+async def letter(page: Opened, topic: str, partition: int, offset: int) -> Response:
+    """One dead letter: coordinates, reason, bytes as text and in hex."""
+    bounded = 0 <= partition < 2**31 and 0 <= offset < 2**63
+    found = await page.desk.reads.dead_letter(topic[:249], partition, offset) if bounded else None
+    if found is None:
+        return await page.missing(
+            "There is no such dead letter",
+            "It may have been removed for its age, or with its user.",
+            section="Dead letters",
+            link="/dead-letters",
+            act="All dead letters",
+        )
+    return await page.show(
+        "letter.html",
+        title=f"{topic} {partition}:{offset}",
+        section="Dead letters",
+        letter=found,
+        remedy=REMEDIES.get(found.reason, ""),
+        key=(found.key or b"").decode("utf-8", "backslashreplace")[:500],
+        **_shown(found.raw or b""),
+    )
+
+
+def _printable(row: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+
+
+def _shown(raw: bytes) -> dict[str, Any]:
+    head = raw[:_SHOWN_BYTES]
+    rows = [(at, head[at : at + 16]) for at in range(0, min(len(head), 1024), 16)]
+    lines = [f"{at:06x}  {row.hex(' '):<47}  {_printable(row)}" for at, row in rows]
+    return {"text": head.decode("utf-8", "backslashreplace"), "hex": "\n".join(lines), "cut": len(raw) > len(head)}

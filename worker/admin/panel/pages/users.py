@@ -1,0 +1,173 @@
+"""Users: what a person has and how far they are, why they do not have a badge, and their history as CSV."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import Request
+from starlette.responses import Response
+
+from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_of
+from worker.admin.panel.page import PAGE, Opened, Page, go, slug
+from worker.admin.panel.tables import csv_answer
+from worker.admin.roles import Role, least
+from worker.admin.routes import guarded_router
+from worker.errors import BadgesError
+from worker.events import format_instant, parse_instant
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+#: Awards and steps shown at once on a user's page.
+_SHOWN: Final = 50
+_MOST_ROWS: Final = 50_000
+
+
+@router.get("/users")
+@least(Role.READER)
+async def users(page: Opened, q: str = "", after: str = "") -> Response:
+    """Users whose id begins with what is typed."""
+    text = q.strip()[:200]
+    found = [] if "\0" in text + after else await page.desk.reads.panel_users(text, after=after[:200], limit=PAGE + 1)
+    return await page.show(
+        "users.html",
+        title="Users",
+        section="Users",
+        q=text,
+        users=found[:PAGE],
+        older=found[PAGE - 1].user_id if len(found) > PAGE else None,
+        newer=bool(after),
+    )
+
+
+@router.get("/why")
+@least(Role.SUPPORT)
+async def why_of(user: str = "", badge: str = "") -> Response:
+    """From a form to the page it names."""
+    return go(f"/users/{slug(user.strip()[:200])}/why/{slug(badge[:100])}")
+
+
+@router.get("/users/{user_id}")
+@least(Role.READER)
+async def user(page: Opened, user_id: str) -> Response:
+    """All of a user."""
+    found = await page.desk.overview(user_id)
+    if found is None:
+        return await _nobody(page, user_id)
+    return await page.show(
+        "user.html",
+        title=user_id,
+        section="Users",
+        user_id=user_id,
+        found=found,
+        awards=found["awards"][:_SHOWN],
+        steps=found["progress"][:_SHOWN],
+        shown=_SHOWN,
+        us=_us,
+    )
+
+
+@router.get("/users/{user_id}/history")
+@least(Role.READER)
+async def history(page: Opened, user_id: str, before: int | None = None) -> Response:
+    """What was given and taken back, line by line."""
+    found = await page.desk.reads.panel_user_log(user_id[:200], before=before, limit=PAGE + 1)
+    return await page.show(
+        "user_history.html",
+        title=f"History of {user_id}",
+        section="Users",
+        user_id=user_id,
+        lines=found[:PAGE],
+        older=found[PAGE - 1].sequence if len(found) > PAGE else None,
+        newer=before is not None,
+    )
+
+
+@router.get("/users/{user_id}/history.csv")
+@least(Role.READER)
+async def history_csv(page: Opened, user_id: str) -> Response:
+    """The history as CSV, in UTC."""
+    found = await page.desk.reads.panel_user_log(user_id[:200], limit=_MOST_ROWS)
+    names = (
+        "sequence", "badge_key", "context", "kind", "awarded_at", "source", "origin", "trigger", "trigger_id",
+        "catalog_version", "note", "logged_at",
+    )  # fmt: skip
+    lines = (
+        (
+            one.sequence, one.badge_key, one.context, one.kind, format_instant(one.awarded_us), one.source, one.origin,
+            one.trigger_type or "", one.trigger_id or "", one.catalog_version, one.reason or "",
+            format_instant(one.logged_us),
+        )
+        for one in found
+    )  # fmt: skip
+    return csv_answer("history.csv", names, lines)
+
+
+@router.get("/users/{user_id}/why/{key}")
+@least(Role.SUPPORT)
+async def why(
+    request: Request, page: Opened, user_id: str, key: str, at: str = "", context: str = "", nearest: str = ""
+) -> Response:
+    """Why a user has a badge or not, as of an instant."""
+    wrong: list[Wrong] = []
+    at_us = None
+    if at.strip():
+        try:
+            at_us = moment(at, request)
+        except ValueError as error:
+            wrong.append(Wrong(f"{error}.", "why-at", "Write 2026-03-01T12:00:00Z."))
+    found: Any = None
+    try:
+        found = await page.desk.why(user_id, key, at_us=at_us, context=context or None, closest=bool(nearest))
+    except BadgesError as error:
+        wrong.append(Wrong(error.message, help=f"{error.help}." if error.help else ""))
+    badge = page.badges.get(key)
+    values = {
+        "user_id": user_id,
+        "key": key,
+        "badge": badge,
+        "found": found,
+        "at": at,
+        "context": context,
+        "closest": bool(nearest),
+        "us": _us,
+    }
+    if is_fragment(request):
+        return page.part("why_tree.html", **values)
+    label = badge.label or key if badge is not None else key
+    return await page.show(
+        "why.html", title=f"{label}: why for {user_id}", section="Users", faults=wrong,
+        status=404 if found is None else 200, **values,
+    )  # fmt: skip
+
+
+async def _nobody(page: Page, user_id: str) -> Response:
+    return await page.missing(
+        f"No event and no award for {user_id[:200]}",
+        "Ids are exact; did the app send another? A look at users whose ids begin alike may tell.",
+        section="Users",
+        link=f"/users?q={slug(user_id[:3])}",
+        act="Users with ids like it",
+    )
+
+
+def moment(text: str, request: Request) -> int:
+    """An instant as typed: RFC 3339, or without an offset in the reader's zone. Raises ValueError with a sentence."""
+    given = text.strip()[:60]
+    try:
+        return parse_instant(given)
+    except ValueError:
+        try:
+            local = datetime.fromisoformat(given)
+        except ValueError:
+            raise ValueError(f"{given!r} is no instant") from None
+        if local.tzinfo is None:
+            local = local.replace(tzinfo=zone_of(request) or UTC)
+        if local.year < 1970:
+            raise ValueError(f"{given!r} lies before 1970") from None
+        return int(local.timestamp()) * 1_000_000
+
+
+def _us(text: str | None) -> int | None:
+    """The microseconds of an instant as the API writes it."""
+    return None if text is None else parse_instant(text)

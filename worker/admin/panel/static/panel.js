@@ -1,0 +1,287 @@
+// What the panel does in the browser beyond links and forms: local times, keys, pause, dialogs, charts, previews.
+// Every page works without it.
+"use strict";
+
+(() => {
+  const doc = document;
+  const root = doc.documentElement;
+  const all = (selector, within = doc) => [...within.querySelectorAll(selector)];
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+
+  // -- times in the reader's zone
+  const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+
+  const ago = (then) => {
+    const seconds = (then - Date.now()) / 1000;
+    const [unit, length] = units.find(([, each]) => Math.abs(seconds) >= each) || units[3];
+    return relative.format(Math.round(seconds / length), unit);
+  };
+
+  const localTimes = (within) => {
+    for (const time of all("time[datetime]", within)) {
+      const then = new Date(time.dateTime);
+      if (Number.isNaN(then.getTime()) || time.hasAttribute("data-fixed")) continue;
+      const full = `${day.format(then)}, ${clock.format(then)}`;
+      const text = time.hasAttribute("data-ago") && Math.abs(Date.now() - then) < 7 * 86400000
+        ? `${full} · ${ago(then)}` : full;
+      if (time.textContent !== text) time.textContent = text;
+    }
+    for (const place of all("[data-zone-name]", within)) place.textContent = zone.replace(/_/g, " ");
+  };
+
+  // -- live parts: only in a visible tab, not paused, not under the reader's hand
+  let paused = sessionStorage.getItem("paused") === "yes";
+  const showPause = () => {
+    for (const button of all("[data-pause]")) {
+      button.textContent = paused ? "Go on" : "Pause";
+      button.setAttribute("aria-pressed", String(paused));
+    }
+  };
+  const flipPause = () => {
+    paused = !paused;
+    sessionStorage.setItem("paused", paused ? "yes" : "no");
+    showPause();
+    announce(paused ? "Updates are paused" : "Updates go on");
+  };
+  const announce = (text) => {
+    const place = doc.getElementById("announce");
+    if (place) place.textContent = text;
+  };
+
+  doc.addEventListener("htmx:before:request", (event) => {
+    const source = event.detail?.ctx?.sourceElement || event.target;
+    const polls = (source?.getAttribute?.("hx-trigger") || "").startsWith("every");
+    if (polls && (paused || doc.hidden)) event.preventDefault();
+  });
+  doc.addEventListener("htmx:after:swap", () => {
+    localTimes(doc);
+    for (const place of all("[data-updated]")) place.textContent = clock.format(new Date());
+    charts();
+  });
+
+  // -- the feed: new rows wait behind a button while the list is being read
+  const feed = () => {
+    const list = doc.getElementById("feed");
+    if (!list) return;
+    const button = doc.getElementById("feed-new");
+    let waiting = null;
+    const newest = () => list.querySelector("tbody tr")?.dataset.at || "";
+    const show = () => {
+      if (!waiting) return;
+      list.replaceChildren(...waiting.childNodes);
+      waiting = null;
+      button.hidden = true;
+      localTimes(list);
+    };
+    button.addEventListener("click", show);
+    const look = async () => {
+      if (paused || doc.hidden) return;
+      let answer;
+      try {
+        answer = await fetch(list.dataset.from, { headers: { "HX-Request": "true" } });
+      } catch {
+        return;
+      }
+      if (!answer.ok) return;
+      const text = await answer.text();
+      const parsed = new DOMParser().parseFromString(text, "text/html").body;
+      const known = new Set(all("tbody tr", list).map((row) => row.dataset.id));
+      const fresh = all("tbody tr", parsed).filter((row) => !known.has(row.dataset.id));
+      for (const place of all("[data-updated]")) place.textContent = clock.format(new Date());
+      if (!fresh.length) return;
+      waiting = parsed;
+      const busy = list.contains(doc.activeElement) || list.getBoundingClientRect().top < -40;
+      if (busy) {
+        button.textContent = `${fresh.length} new: show`;
+        button.hidden = false;
+      } else {
+        show();
+      }
+      announce(`${fresh.length} new awards`);
+    };
+    setInterval(look, Number(list.dataset.every || 1000));
+  };
+
+  // -- keys
+  const places = { h: "/", c: "/catalog", u: "/users", a: "/awards", j: "/jobs", d: "/dead-letters", x: "/diagnostics", s: "/settings" };
+  let going = 0;
+  let row = -1;
+  const keysAreOn = () => localStorage.getItem("keys") !== "off";
+  const dialog = () => doc.getElementById("keys");
+  const moveRow = (step) => {
+    const rows = all("main tbody tr");
+    if (!rows.length) return;
+    rows[row]?.classList.remove("chosen");
+    row = Math.min(rows.length - 1, Math.max(0, row + step));
+    rows[row].classList.add("chosen");
+    rows[row].scrollIntoView({ block: "nearest" });
+  };
+  doc.addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, textarea, select, [contenteditable], dialog");
+    if (event.ctrlKey || event.metaKey || event.altKey || (typing && event.key !== "Escape")) return;
+    if (event.key === "?") return void dialog()?.showModal();
+    if (!keysAreOn()) return;
+    const base = root.dataset.root || "/panel";
+    if (Date.now() - going < 1200 && places[event.key]) {
+      going = 0;
+      location.href = base + places[event.key];
+      return;
+    }
+    switch (event.key) {
+      case "g": going = Date.now(); break;
+      case "/": event.preventDefault(); doc.getElementById("find")?.focus(); break;
+      case "j": moveRow(1); break;
+      case "k": moveRow(-1); break;
+      case "Enter": if (!event.target.closest("a, button, summary")) doc.querySelector("tr.chosen a")?.click(); break;
+      case "e": doc.querySelector("[data-key-e]")?.click(); break;
+      case "p": doc.querySelector("[data-key-p]")?.click(); break;
+      case ".": flipPause(); break;
+    }
+  });
+
+  // -- theme and dialogs
+  const theme = localStorage.getItem("theme");
+  if (theme) root.dataset.theme = theme;
+  const flipTheme = () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    charts(true);
+  };
+  doc.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-does]");
+    if (!target) return;
+    const value = target.dataset.value;
+    switch (target.dataset.does) {
+      case "pause": flipPause(); break;
+      case "theme": flipTheme(); break;
+      case "keys": dialog()?.showModal(); break;
+      case "close": target.closest("dialog")?.close(); break;
+      case "copy": navigator.clipboard?.writeText(doc.querySelector(value)?.textContent.trim() || ""); announce("Copied"); break;
+      case "go-to": goTo(target); break;
+      case "play": play(target.closest("[data-stage]")); break;
+      case "add-row": addRow(target); break;
+      case "check-all": for (const box of all(value)) box.checked = true; break;
+      case "step": step(target); break;
+    }
+  });
+  doc.addEventListener("change", (event) => {
+    if (event.target.id === "keys-on") localStorage.setItem("keys", event.target.checked ? "on" : "off");
+    if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
+  });
+
+  const addRow = (button) => {
+    const rows = doc.querySelector(button.dataset.value);
+    const last = rows?.lastElementChild;
+    if (!last) return;
+    const copy = last.cloneNode(true);
+    for (const input of all("input", copy)) input.value = "";
+    rows.append(copy);
+    copy.querySelector("input")?.focus();
+  };
+
+  // -- the flow's text: go to a fault's place
+  const goTo = (button) => {
+    const text = doc.getElementById(button.dataset.value);
+    if (!text) return;
+    const from = Number(button.dataset.from);
+    const to = Number(button.dataset.to);
+    text.focus();
+    text.setSelectionRange(from, to);
+    const line = text.value.slice(0, from).split("\n").length;
+    text.scrollTop = Math.max(0, (line - 3) * 21);
+  };
+
+  // -- charts: data from a table beside them, drawn by uPlot where it is loaded
+  const token = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const charts = (again = false) => {
+    if (!window.uPlot) return;
+    for (const place of all("[data-chart]")) {
+      if (place.dataset.drawn && !again) continue;
+      place.dataset.drawn = "yes";
+      place.replaceChildren();
+      const data = JSON.parse(doc.getElementById(place.dataset.chart).textContent);
+      const axis = { stroke: token("--muted"), grid: { stroke: token("--line"), width: 1 }, ticks: { stroke: token("--line") } };
+      const series = data.series.map((each) => ({
+        label: each.label,
+        stroke: token(each.color || "--accent"),
+        width: each.thin ? 1 : 2,
+        dash: each.thin ? [4, 4] : undefined,
+        points: { show: data.x.length < 60 && !each.thin, size: 5 },
+      }));
+      const width = Math.max(280, place.clientWidth - 18);
+      new uPlot({
+        width, height: 220, series: [{ label: "day" }, ...series], axes: [axis, { ...axis, size: 56 }],
+        scales: { y: { range: (_, low, high) => [Math.min(0, low), high <= low ? low + 1 : high * 1.05] } },
+        legend: { live: false }, cursor: { drag: { x: false, y: false } },
+      }, [data.x, ...data.series.map((each) => each.y)], place);
+    }
+  };
+
+  // -- the milestone preview: kinds of animation are a table, extended here and in the page's list of kinds
+  const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const kinds = {
+    none: () => undefined,
+    confetti: (stage, given) => {
+      if (!window.confetti) return;
+      const canvas = stage.querySelector("canvas") || stage.appendChild(doc.createElement("canvas"));
+      canvas.setAttribute("aria-hidden", "true");
+      canvas.width = stage.clientWidth;
+      canvas.height = stage.clientHeight;
+      const shoot = confetti.create(canvas, { useWorker: false, disableForReducedMotion: true });
+      shoot({ particleCount: given.particles || 120, spread: 80, origin: { y: 0.7 } });
+    },
+    webm: (stage) => {
+      const video = stage.querySelector("video");
+      if (!video) return;
+      video.hidden = false;
+      video.currentTime = 0;
+      video.play().catch(() => announce("The video cannot be played"));
+    },
+  };
+  const play = (stage) => {
+    if (!stage) return;
+    const given = JSON.parse(stage.dataset.stage || "{}");
+    stage.dataset.shown = given.kind || "none";
+    const note = stage.querySelector("[data-still]");
+    if (still()) {
+      if (note) note.hidden = false;
+      return;
+    }
+    (kinds[given.kind] || kinds.none)(stage, given);
+  };
+
+  // -- the event player: one line after the other
+  const step = (button) => {
+    const rows = all("[data-played]");
+    const next = rows.find((each) => each.hidden);
+    const rest = rows.filter((each) => each.hidden);
+    if (button.dataset.value === "all") for (const each of rest) each.hidden = false;
+    else if (button.dataset.value === "none") for (const each of rows) each.hidden = true;
+    else if (next) next.hidden = false;
+    const shown = rows.filter((each) => !each.hidden).length;
+    announce(`${shown} of ${rows.length} events played`);
+    const count = doc.getElementById("played");
+    if (count) count.textContent = `${shown} of ${rows.length}`;
+  };
+
+  const begin = () => {
+    if (!doc.cookie.includes(`tz=${encodeURIComponent(zone)}`)) {
+      doc.cookie = `tz=${encodeURIComponent(zone)};path=/;max-age=31536000;samesite=lax`;
+    }
+    localTimes(doc);
+    showPause();
+    feed();
+    charts();
+    const keysOn = doc.getElementById("keys-on");
+    if (keysOn) keysOn.checked = keysAreOn();
+    for (const image of all("img[data-over]")) image.addEventListener("error", () => image.remove());
+    for (const stage of all("[data-stage][data-now]")) play(stage);
+    doc.querySelector("[data-focus]")?.focus();
+  };
+  if (doc.readyState === "loading") doc.addEventListener("DOMContentLoaded", begin);
+  else begin();
+})();

@@ -1,0 +1,170 @@
+"""What the panel's pages need, joined: tables, the catalog that rules and its versions, answers about users."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+import structlog
+
+from worker.admin.services import Plans
+from worker.app.catalog import put_in_force
+from worker.app.comparing import Difference, against_head, preview, readable
+from worker.app.people import People, UnknownUser
+from worker.config import Settings
+from worker.errors import TransientError
+from worker.events import json_text
+from worker.rules.catalog.definitions import Catalog
+from worker.rules.catalog.document import Source
+from worker.rules.catalog.load import Reading, load_catalog, read
+from worker.rules.preview import Preview
+from worker.store.panel import BadgeCount, PanelTables
+from worker.store.postgres import PostgresStore
+
+log = structlog.get_logger(__name__)
+
+#: So many versions of the catalog are kept in memory; they never change.
+_KEPT: Final = 8
+#: Holders and trends are counted so often at most, microseconds.
+_COUNT_US: Final = 600_000_000
+#: So long a page waits for the first count, seconds.
+_COUNT_PATIENCE: Final = 0.05
+
+
+class PanelReads(PostgresStore, PanelTables):
+    """The store with the panel's reads."""
+
+
+class PanelDesk:
+    """Answers `admin.panel.needs.Desk` from the real services."""
+
+    def __init__(self, store: PostgresStore, plans: Plans, settings: Settings, *, now: Callable[[], int]) -> None:
+        self.reads = PanelReads(store.pool, group_id=store.group_id)
+        self.group_id = store.group_id
+        self.managed_by_file = settings.catalog_managed == "file"
+        self.now = now
+        self._store = store
+        self._plans = plans
+        self._people: People | None = None
+        self._versions: dict[int, Catalog] = {}
+        self._texts: dict[int, Mapping[str, Any]] = {}
+        self._counts: Mapping[str, BadgeCount] | None = None
+        self._counted_us = 0
+        self._counting: asyncio.Task[None] | None = None
+
+    async def catalog(self) -> Catalog | None:
+        """The catalog that rules, as of a second ago."""
+        plan = self._plans.current or await self._plans.refresh()
+        return None if plan is None else plan.catalog
+
+    async def version(self, number: int) -> Catalog | None:
+        """A version of the catalog; None where there is none. Raises OperatorError where it cannot be read."""
+        if not 0 < number < 2**31:
+            return None
+        if number not in self._versions:
+            stored = await self._store.catalog_stored(number)
+            if stored is None:
+                return None
+            while len(self._versions) >= _KEPT:
+                del self._versions[next(iter(self._versions))]
+            self._versions[number] = await asyncio.to_thread(readable, stored)
+        return self._versions[number]
+
+    async def entry_text(self, number: int, section: str, key: str) -> str:
+        """One entry of a version's document as it is written, "" where it has none."""
+        if number not in self._texts:
+            stored = await self._store.catalog_stored(number)
+            document = {} if stored is None else await asyncio.to_thread(json.loads, stored.document)
+            while len(self._texts) >= 4 * _KEPT:
+                del self._texts[next(iter(self._texts))]
+            self._texts[number] = document
+        for entry in self._texts[number].get(section) or ():
+            if key in (entry.get("key"), entry.get("code")):
+                return json.dumps(entry, indent=2, ensure_ascii=False)
+        return ""
+
+    async def counts(self) -> Mapping[str, BadgeCount] | None:
+        """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first.
+
+        They are counted beside the pages: no page waits longer than for a small table.
+        """
+        stale = self._counts is None or self.now() - self._counted_us > _COUNT_US
+        if stale and self._counting is None:
+            self._counting = asyncio.create_task(self._count(), name="panel counts")
+        if self._counts is None and self._counting is not None:
+            await asyncio.wait({self._counting}, timeout=_COUNT_PATIENCE)
+        return self._counts
+
+    async def _count(self) -> None:
+        started = self.now()
+        try:
+            self._counts = await self.reads.panel_counts(started)
+            self._counted_us = started
+        except TransientError as error:
+            log.info("panel_uncounted", reason=error.message)
+        finally:
+            self._counting = None
+
+    async def overview(self, user_id: str) -> Mapping[str, Any] | None:
+        """All of a user, as the API answers it; None where nothing is known of them."""
+        people = await self._asked()
+        if people is None:
+            return None
+        try:
+            return (await people.overview(user_id, at_us=self.now())).as_json()
+        except UnknownUser:
+            return None
+
+    async def why(
+        self, user_id: str, key: str, *, at_us: int | None, context: str | None, closest: bool
+    ) -> Mapping[str, Any]:
+        """Why a user holds a badge or not. Raises OperatorError where user or badge is unknown."""
+        people = await self._asked()
+        if people is None:
+            raise UnknownUser(user_id)
+        found = await people.why(user_id, key, at_us=at_us, now_us=self.now(), context=context, closest=closest)
+        return found.as_json()
+
+    async def read(self, name: str, text: str) -> Reading:
+        """What a catalog's text says, and all that is wrong with it."""
+        return await asyncio.to_thread(read, [Source(name, text)])
+
+    async def compared(self, document: Mapping[str, Any]) -> Difference:
+        """A catalog's document against the one that rules. Raises AuthorError with all its faults."""
+
+        def loaded() -> tuple[Catalog, str, str]:
+            text = json_text.dumps(document)
+            catalog = load_catalog([Source("catalog.json", text)])
+            return catalog, text, sha256(text.encode()).hexdigest()
+
+        catalog, text, digest = await asyncio.to_thread(loaded)
+        return await against_head(self._store, catalog, text, digest)
+
+    async def preview(self, found: Difference) -> tuple[Preview, int]:
+        """What users would gain by it, and how many users there are."""
+        return await preview(self._store, found)
+
+    async def apply(self, found: Difference, *, actor: str, note: str) -> int:
+        """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""
+        version = await put_in_force(
+            self._store,
+            found.new,
+            found.document,
+            found.digest,
+            applied_by=actor,
+            note=note,
+            expected=0 if found.head is None else found.head.version,
+        )
+        await self._plans.refresh()
+        return version
+
+    async def _asked(self) -> People | None:
+        catalog = await self.catalog()
+        if catalog is None:
+            return None
+        if self._people is None or self._people.catalog is not catalog:
+            self._people = People(self._store, catalog)
+        return self._people

@@ -1,0 +1,217 @@
+"""Reads what the panel's pages show: pages by key, counts that are cut off; nothing is written, nobody is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from worker.events.instants import DAY
+from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.session import Database
+
+#: So many rows are looked at where a filter has no index: a page takes a bounded time, however long the table.
+LOOKED_AT: Final = 20_000
+#: Counts stop here.
+COUNTED: Final = 10_001
+#: After every instant that an event can have (the year 9999), and every number.
+LAST_US: Final = 253_402_300_799_999_999
+_LAST_NUMBER: Final = 2**63 - 1
+_LAST_TEXT: Final = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class AwardEntry:
+    """A line of the log of awards. `kind` is awarded or revoked; instants in microseconds."""
+
+    user_id: str
+    sequence: int
+    badge_key: str
+    context: str
+    awarded_us: int
+    kind: str
+    origin: str
+    trigger_type: str | None
+    trigger_id: str | None
+    catalog_version: int
+    reason: str | None
+    logged_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class BadgeCount:
+    """How many users hold a badge, and its awards of each day, oldest first, the last one today (UTC)."""
+
+    users: int
+    days: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A user in a list: the instant of the newest event that was folded, the version they are built for."""
+
+    user_id: str
+    newest_us: int | None
+    built_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAward:
+    """An award a user has."""
+
+    badge_key: str
+    context: str
+    awarded_us: int
+    source: str
+    origin: str
+    sequence: int
+    catalog_version: int
+    trigger_id: str | None
+    trigger_type: str | None
+    award_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class UserEntry:
+    """A line of one user's log of awards."""
+
+    sequence: int
+    badge_key: str
+    context: str
+    kind: str
+    awarded_us: int
+    source: str
+    origin: str
+    trigger_type: str | None
+    trigger_id: str | None
+    catalog_version: int
+    reason: str | None
+    logged_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStand:
+    """Partitions of the group, how many are owned, by how many workers, and when one moved last."""
+
+    partitions: int
+    owned: int
+    workers: int
+    moved_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStand:
+    """How far the build of a version of the catalog is."""
+
+    version: int
+    users: int
+    awards: int
+    started_us: int
+    moved_us: int
+    done_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """How many awards of a badge are held back, and since when."""
+
+    badge_key: str
+    awards: int
+    since_us: int
+
+
+class PanelTables(Database):
+    """The panel's reads."""
+
+    async def panel_awards(
+        self,
+        *,
+        since_us: int,
+        before: tuple[int, str, int] | None = None,
+        badges: Collection[str] | None = None,
+        trigger: str | None = None,
+        origin: str | None = None,
+        limit: int = 50,
+    ) -> list[AwardEntry]:
+        """The newest awards, newest first; `before` is (logged_us, user, sequence) of the last one of the page before.
+
+        With a filter, those among the newest 20,000 before that key.
+        """
+        start, user_id, sequence = before or (LAST_US, _LAST_TEXT, _LAST_NUMBER)
+        keys = None if badges is None else list(badges)
+        found = await self.rows(
+            "panel_awards", since_us, start, user_id, sequence, keys, trigger, origin, LOOKED_AT, limit
+        )
+        return [AwardEntry(*row) for row in found]
+
+    async def panel_count_awards(self, since_us: int) -> int:
+        """How many awards were logged since an instant, at most 10,001."""
+        return int((await self.rows("panel_count_awards", since_us, COUNTED))[0]["awards"])
+
+    async def panel_count_letters(self, since_us: int) -> int:
+        """How many dead letters came since an instant, at most 10,001."""
+        return int((await self.rows("panel_count_letters", since_us, COUNTED))[0]["letters"])
+
+    async def panel_counts(self, now_us: int, *, days: int = 28) -> dict[str, BadgeCount]:
+        """Holders and awards of the last days by badge; reads every award, so it is asked now and then."""
+        today = now_us // DAY
+        first = today - days + 1
+        users = {row["badge_key"]: row["users"] for row in await self.rows("panel_holders")}
+        found: dict[str, list[int]] = {}
+        for row in await self.rows("panel_days", first * DAY):
+            if 0 <= row["day"] - first < days:
+                found.setdefault(row["badge_key"], [0] * days)[row["day"] - first] = row["awards"]
+        none = [0] * days
+        return {key: BadgeCount(users.get(key, 0), tuple(found.get(key, none))) for key in {*users, *found}}
+
+    async def panel_users(self, prefix: str, *, after: str = "", limit: int = 50) -> list[UserRow]:
+        """Users whose id begins with `prefix`, by id."""
+        return [UserRow(*row) for row in await self.rows("panel_users", prefix, after, limit)]
+
+    async def panel_user_awards(
+        self, user_id: str, *, before: tuple[int, str, str] | None = None, limit: int = 50
+    ) -> list[HeldAward]:
+        """A user's awards, newest first; `before` is (awarded_us, badge, context) of the page before's last one."""
+        key = before or (LAST_US, _LAST_TEXT, _LAST_TEXT)
+        return [HeldAward(*row) for row in await self.rows("panel_user_awards", user_id, *key, limit)]
+
+    async def panel_user_log(self, user_id: str, *, before: int | None = None, limit: int = 50) -> list[UserEntry]:
+        """What was given to a user and taken back, newest first, before a number in the user's line."""
+        start = _LAST_NUMBER if before is None else before
+        return [UserEntry(*row) for row in await self.rows("panel_user_log", user_id, start, limit)]
+
+    async def panel_group(self, group_id: str) -> GroupStand:
+        """Where a group of workers stands."""
+        return GroupStand(*(await self.rows("panel_partitions", group_id))[0])
+
+    async def panel_builds(self, limit: int = 5) -> list[BuildStand]:
+        """How far the newest versions of the catalog are built, newest first."""
+        return [BuildStand(*row) for row in await self.rows("panel_builds", limit)]
+
+    async def panel_held_back(self) -> list[HeldBack]:
+        """Badges with awards that are held back, the most first; counted up to 10,001 in all."""
+        return [HeldBack(*row) for row in await self.rows("panel_withheld_counts", COUNTED)]
+
+    async def panel_letters(
+        self,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        since_us: int | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[BuriedLetter]:
+        """Dead letters, newest first; `before` is the number of the last one of the page before."""
+        start = _LAST_NUMBER if before is None else before
+        found = await self.rows("panel_letters", reason, start, topic, since_us, LOOKED_AT, limit)
+        return [BuriedLetter(*row) for row in found]
+
+    async def panel_letter_counts(self) -> list[ReasonCount]:
+        """How many of the newest 20,000 dead letters there are for each reason, the most first."""
+        found = await self.rows("panel_letter_counts", LOOKED_AT)
+        return [ReasonCount(row["reason"], row["letters"], 0, row["last_at"]) for row in found]
+
+    async def panel_topics(self) -> list[str]:
+        """The topics that have been read."""
+        return [row["topic"] for row in await self.rows("panel_letter_topics")]
