@@ -14,7 +14,10 @@ LEFT JOIN recompute_queue q ON q.user_id = w.user_id;
 -- name: awards_of
 -- The awards that a user holds, newest first, with what the log says of each.
 SELECT b.badge_key, b.context, b.awarded_at, b.source, b.origin, b.sequence, b.award_id, b.catalog_version,
-       b.trigger_id, b.trigger_type, b.sort_override, b.metadata, l.reason
+       b.trigger_id, b.trigger_type, b.sort_override, b.metadata, l.reason,
+       (SELECT d.hash FROM badge_definitions d
+        WHERE d.badge_key = b.badge_key AND d.version <= b.catalog_version
+        ORDER BY d.version DESC LIMIT 1) AS definition
 FROM user_badges b
 LEFT JOIN badge_awards_log l ON l.user_id = b.user_id AND l.sequence = b.sequence
 WHERE b.user_id = $1
@@ -51,3 +54,13 @@ SELECT b.done_at IS NOT NULL AS done,
        (SELECT count(*) FROM users WHERE user_id <= b.after) AS passed,
        (SELECT count(*) FROM users) AS users
 FROM catalog_builds b WHERE b.version = $1;
+
+-- name: note_definitions
+-- Note what badges take from a version on, where it is not what they took before.
+INSERT INTO badge_definitions (badge_key, version, hash)
+SELECT n.badge_key, $3, n.hash
+FROM unnest($1::text[], $2::text[]) AS n (badge_key, hash)
+LEFT JOIN LATERAL (
+    SELECT d.hash FROM badge_definitions d WHERE d.badge_key = n.badge_key ORDER BY d.version DESC LIMIT 1
+) AS last ON true
+WHERE last.hash IS DISTINCT FROM n.hash;

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.community import DEMO, community_events
+from tests.community import CATALOG, DEMO, community_events
 from tests.people import settle_users
 from tests.rig.postgres import PostgresService, execute, in_thread
 from worker import cli
@@ -122,3 +123,16 @@ def test_an_unknown_user_or_badge_is_a_sentence(show: Show) -> None:
     said = show("u9", status=1)
     assert "error: No event and no award for u9.\n  help: ids are exact; did the app send another?" in said
     assert "did you mean student?" in show("u9299", "--badge", "stdent", status=1)
+
+
+def test_an_award_names_the_definition_that_gave_it(show: Show, settled: str, tmp_path: Path) -> None:
+    """With another threshold in force, what was given before still names its own definition, and says so."""
+    given = json.loads(show("u9299", "--badge", "five_comment_days", "--format", "json"))["award"]
+    assert (len(given["definition"]), given["definition_changed"]) == (16, False)
+    text = CATALOG.replace("periodCount: {$gte: 5}", "periodCount: {$gte: 4}")
+    (tmp_path / "four.yaml").write_text(text)
+    for path, changed in ((tmp_path / "four.yaml", True), (DEMO / "catalog.yaml", False)):
+        asyncio.run(settle_users(settled, path, []))
+        again = json.loads(show("u9299", "--badge", "five_comment_days", "--format", "json"))["award"]
+        assert (again["definition"], again["definition_changed"]) == (given["definition"], changed)
+        assert ("took something else then" in show("u9299", "--badge", "five_comment_days")) == changed

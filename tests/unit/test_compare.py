@@ -12,6 +12,7 @@ from tests.community import CATALOG
 from tests.unit.playing import catalog
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.compare import Comparison, Named, Phrases, compare, different_numbers, may_gain, shortened
+from worker.rules.plan import definition_hash
 
 COUNT = {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 10}}}
 MORE = {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 20}}}
@@ -142,3 +143,13 @@ def test_triggers_are_told_where_only_they_changed() -> None:
     old, new = catalog(COUNT, entry | {"triggers": ["user.logged_in"]}), catalog(COUNT, entry)
     (change,) = compare(old, new).badges
     assert Phrases(old, new).changed(change) == ("looked at on user.logged_in", "comment.posted")
+
+
+def test_a_definition_has_a_name() -> None:
+    """What a badge takes has one name, whatever its words and its place; another threshold or context has another."""
+    one, same, more, per = catalog(
+        COUNT, {"$and": [COUNT, COUNT]}, MORE, {"flow": COUNT, "per": "n", "key": "p"}
+    ).badges
+    assert definition_hash(one) == definition_hash(same)
+    assert len({definition_hash(badge) for badge in (one, more, per)}) == 3
+    assert definition_hash(one) == definition_hash(catalog(OTHER, COUNT, timezone="Europe/Berlin").badges[1])

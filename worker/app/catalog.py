@@ -21,7 +21,7 @@ from worker.rules.catalog.document import Source, read_document
 from worker.rules.catalog.load import catalog_from_document, load_catalog
 from worker.rules.catalog.touched import NOTHING, Touched, touched
 from worker.rules.compare import compare
-from worker.rules.plan import Plan, compile_plan, needs_build
+from worker.rules.plan import Plan, compile_plan, definition_hash, needs_build
 from worker.store.catalog import HeadMoved, StoredCatalog
 from worker.store.postgres import PostgresStore
 
@@ -71,6 +71,7 @@ async def put_in_force(
         if head is not None and head.hash == digest:
             return head.version
         builds, changes, changed = await asyncio.to_thread(_judged, head, catalog)
+        definitions = await asyncio.to_thread(_definitions, catalog)
         try:
             return await store.apply_catalog(
                 document,
@@ -85,9 +86,15 @@ async def put_in_force(
                 condition_types=[entry["name"] for entry in catalog.document.get("condition_types") or ()],
                 touched=changed,
                 reserved=reserved,
+                definitions=definitions,
             )
         except HeadMoved:
             continue
+
+
+def _definitions(catalog: Catalog) -> dict[str, str]:
+    """What each badge takes, by the name of its definition."""
+    return {badge.key: definition_hash(badge) for badge in catalog.badges}
 
 
 def _judged(head: StoredCatalog | None, catalog: Catalog) -> tuple[bool, str, Touched]:

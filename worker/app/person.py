@@ -10,6 +10,7 @@ from worker.app.blockers import Blocker
 from worker.rules.catalog.definitions import Badge
 from worker.rules.evaluate import Explanation
 from worker.rules.phrases import short_instant
+from worker.rules.plan import definition_hash
 from worker.rules.standing import Closest, Progress, fraction_of, sentence_of, waiting
 from worker.rules.state import AwardKey
 from worker.store.diagnosis import AwardRow, WithheldRow
@@ -22,6 +23,12 @@ class Held:
     row: AwardRow
     badge: Badge | None
     sentence: str | None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the badge takes something else by now than when it was given."""
+        known = self.badge is not None and self.row.definition is not None
+        return known and self.badge is not None and self.row.definition != definition_hash(self.badge)
 
     def as_json(self) -> dict[str, Any]:
         """As API and panel show it."""
@@ -37,6 +44,8 @@ class Held:
             "sequence": row.sequence,
             "award_id": row.award_id,
             "catalog_version": row.catalog_version,
+            "definition": row.definition,
+            "definition_changed": self.outdated,
             "trigger": None if row.trigger_id is None else {"id": row.trigger_id, "type": row.trigger_type},
             "note": row.reason,
             "metadata": row.metadata,

@@ -187,6 +187,9 @@ def _answer(why: Why) -> Iterator[str]:
         row = why.award.row
         note = f": {row.reason}" if row.reason else ""
         yield f"Held since {moment(row.awarded_us)}, {row.source}, origin {row.origin}{note}."
+        if why.award.outdated:
+            version = row.catalog_version
+            yield f"The badge took something else then, in version {version} of the catalog; below is what it takes now."
     if why.blocker is not None:
         yield why.blocker.sentence
         if why.blocker.help:

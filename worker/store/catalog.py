@@ -102,12 +102,14 @@ class CatalogTables(Database):
         condition_types: Iterable[str] = (),
         touched: Touched = NOTHING,
         reserved: Mapping[str, int] | None = None,
+        definitions: Mapping[str, str] | None = None,
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 
         `base` is the version (0: none) it was compared with: where another rules by now, raises HeadMoved. `builds`
         says whether users must be built for it; else it takes over the basis of `base`, which must be given.
         `touched` are the entries that differ from `base`; `reserved` are ids that were drawn for badges before.
+        `definitions` name what each badge takes; one is noted for the version from which on it is so.
         """
         async with self._whole_catalog() as session:
             found = await session.rows("catalog_head")
@@ -126,6 +128,8 @@ class CatalogTables(Database):
             await session.execute("insert_event_types", list(event_types), version)
             await session.execute("insert_condition_types", list(condition_types), version)
             await _touch(session, touched, version)
+            if definitions:
+                await session.execute("note_definitions", list(definitions), list(definitions.values()), version)
         return version
 
     @asynccontextmanager

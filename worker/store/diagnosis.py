@@ -27,7 +27,10 @@ _read_metadata = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 @dataclass(frozen=True, slots=True)
 class AwardRow:
-    """An award that is held, as `user_badges` has it; `reason` is what the log noted with it. Times in microseconds."""
+    """An award that is held, as `user_badges` has it; `reason` is what the log noted with it. Times in microseconds.
+
+    `definition` names what the badge took when it was given; None for versions of the catalog that noted none.
+    """
 
     badge_key: str
     context: str
@@ -42,6 +45,7 @@ class AwardRow:
     sort_override: int | None
     metadata: Mapping[str, Any]
     reason: str | None
+    definition: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +145,9 @@ class DiagnosisTable(Database):
 
 def _award(row: asyncpg.Record) -> AwardRow:
     key, context, at, source, origin, sequence, award_id, *rest = row
-    version, trigger_id, trigger_type, sort_override, metadata, reason = rest
+    version, trigger_id, trigger_type, sort_override, metadata, reason, definition = rest
     shown = _read_metadata(metadata)
     return AwardRow(
         key, context, at, source, origin, sequence, str(award_id), version, trigger_id, trigger_type, sort_override,
-        shown, reason,
+        shown, reason, definition,
     )  # fmt: skip

@@ -226,6 +226,7 @@ class MemoryStore(MemoryJobs):
         condition_types: Iterable[str] = (),
         touched: Touched = NOTHING,  # noqa: ARG002 - nobody asks a store in memory when an entry was changed
         reserved: Mapping[str, int] | None = None,
+        definitions: Mapping[str, str] | None = None,  # noqa: ARG002 - only people ask which definition gave an award
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable
+from typing import Any
 
-from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed
+from worker.rules.catalog.definitions import Badge
+from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed, canonical
 from worker.rules.normalize import normalize
 from worker.rules.operators import VERDICTS
 from worker.rules.plan.dispatch import json_key
@@ -52,4 +55,30 @@ def meaning(node: Node, fold_of: Callable[[Test], Hashable]) -> Hashable:
             return (type(node).__name__, meaning(child, fold_of))
         case All(children=children) | Some(children=children):
             parts = [meaning(child, fold_of) for child in children]
+            return parts[0] if len(parts) == 1 else (type(node).__name__, *parts)
+
+
+def definition_hash(badge: Badge) -> str:
+    """Names what a badge takes and when it is looked at: 16 hex digits, equal where both are, whatever the words.
+
+    Labels, tiers and statuses are no part of it: an award stands for its test.
+    """
+    asked = _written(normalize(badge.formula))
+    text = canonical((badge.per, tuple(sorted(badge.triggers)), badge.ever, asked))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _written(node: Node) -> Any:
+    """A formula as plain tuples, as `meaning` has it, to be written down."""
+    match node:
+        case Test():
+            checks = tuple((check.operator, check.operand) for check in node.checks)
+            decided = (node.operator, node.params) if node.operator in VERDICTS else None
+            return ("test", node.fold.id, node.fact, checks, decided)
+        case Held(badge_key=key):
+            return ("held", key)
+        case Not(child=child) | Windowed(child=child):
+            return (type(node).__name__, _written(child))
+        case All(children=children) | Some(children=children):
+            parts = tuple(map(_written, children))
             return parts[0] if len(parts) == 1 else (type(node).__name__, *parts)
