@@ -102,29 +102,31 @@ LIMIT $5;
 
 -- name: lock_users
 -- Lock users in sorted order, one by one by the key, whatever the statistics say; those known and the others come as
--- lists joined by a separator, which is read faster than arrays are written. Rows come back of the others, and of those
--- known that others changed meanwhile; one more row, without a user, says in `award_sequence` how many were locked.
+-- lists joined by a separator, which is read faster than arrays are written. Who has no row gets one, `made`. Rows come
+-- back of those, of the others, and of those known that others changed meanwhile; one more row, without a user, says in
+-- `award_sequence` how many were locked or made: the rest somebody else made while this waited.
 WITH wanted AS (
     SELECT unnest(string_to_array($1::text, $3::text)) COLLATE "C" AS user_id, true AS known
     UNION ALL
     SELECT unnest(string_to_array($2::text, $3::text)) COLLATE "C", false
 ), locked AS MATERIALIZED (
-    SELECT u.user_id, u.award_sequence, u.built_version, u.newest_at, u.newest_source, u.newest_id, u.state,
-           w.known AND u.home IS NOT DISTINCT FROM $4 AS at_home
+    SELECT w.user_id, u.user_id IS NULL AS missing, u.award_sequence, u.built_version, u.newest_at, u.newest_source,
+           u.newest_id, u.state, w.known AND u.home IS NOT DISTINCT FROM $4 AS at_home
     FROM (SELECT user_id, known FROM wanted ORDER BY user_id) AS w
-    CROSS JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id FOR UPDATE) AS u
+    LEFT JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id FOR UPDATE) AS u ON true
+), made AS (
+    INSERT INTO users (user_id, home, built_version)
+    SELECT user_id, $4, $5::integer FROM locked WHERE missing ORDER BY user_id
+    ON CONFLICT DO NOTHING
+    RETURNING user_id
 )
-SELECT user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state
-FROM locked WHERE NOT at_home
+SELECT user_id, false AS made, award_sequence, built_version, newest_at, newest_source, newest_id, state
+FROM locked WHERE NOT missing AND NOT at_home
 UNION ALL
-SELECT NULL, count(*), NULL, NULL, NULL, NULL, NULL FROM locked;
-
--- name: insert_users
--- Make the rows of new users, in sorted order; those that somebody else made meanwhile do not come back.
-INSERT INTO users (user_id, home, built_version)
-SELECT user_id, $2, $3 FROM unnest($1::text[]) AS u (user_id) ORDER BY user_id COLLATE "C"
-ON CONFLICT DO NOTHING
-RETURNING user_id;
+SELECT user_id, true, NULL, NULL, NULL, NULL, NULL, NULL FROM made
+UNION ALL
+SELECT NULL, false, (SELECT count(*) FROM locked WHERE NOT missing) + (SELECT count(*) FROM made),
+       NULL, NULL, NULL, NULL, NULL;
 
 -- name: log_tails
 -- The logged events of users after an instant, source and id each. The inner order has the index by time used, whatever

@@ -412,7 +412,6 @@ HOT = [
     "remember_staged",
     "log_page",
     "lock_users",
-    "insert_users",
     "load_scopes",
     "load_held",
     "log_tails",

@@ -17,7 +17,7 @@ async def give(store: AnyStore, *grants: Grant) -> None:
     """Grant awards, all of them in one transaction."""
     async with store.transaction() as transaction:
         await load(transaction, {one.user_id: {one.context} for one in grants})
-        await transaction.grant(grants)
+        await transaction.grant(grants, topic="awards")
 
 
 async def since(store: PostgresStore, place: FeedPlace) -> tuple[list[LoggedAward], FeedPlace]:

@@ -103,26 +103,23 @@ class PostgresTransaction(RepairStatements):
         ordered = sorted(users)
         at_home = known if isinstance(known, AbstractSet) else frozenset(known)
         others = [user_id for user_id in ordered if user_id not in at_home]
-        *rows, last = await self._session.rows("lock_users", *joined(sorted(at_home), others), self._home)
-        states = {row["user_id"]: state_of_row(row) for row in rows}
-        gone = len(ordered) - last["award_sequence"]
-        if gone:
-            missing = [user_id for user_id in others if user_id not in states]
-            if len(missing) < gone:  # somebody removed users that the caller knows: they begin anew
-                missing = [user_id for user_id in ordered if user_id not in states]
-            states |= await self._insert(missing, version)
+        states, count = await self._lock(sorted(at_home), others, version)
+        if count < len(ordered):  # some are another's who made them meanwhile: by now they can be locked
+            rest = [user_id for user_id in ordered if user_id not in states]
+            states |= (await self._lock((), rest, version))[0]
         self._locked.update(ordered)
         return states
 
-    async def _insert(self, users: Sequence[str], version: int) -> dict[str, UserState]:
-        """Make the rows of new users; those whom somebody made meanwhile are locked and read."""
-        made = [row["user_id"] for row in await self._session.rows("insert_users", users, self._home, version)]
-        states = {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
-        others = [user_id for user_id in users if user_id not in states]
-        if others:
-            *rows, _ = await self._session.rows("lock_users", *joined((), others), self._home)
-            states |= {row["user_id"]: state_of_row(row) for row in rows}
-        return states
+    async def _lock(
+        self, known: Sequence[str], others: Sequence[str], version: int
+    ) -> tuple[dict[str, UserState], int]:
+        """The states that are not known, and how many users were locked or made."""
+        *rows, last = await self._session.rows("lock_users", *joined(known, others), self._home, version)
+        states = {
+            row["user_id"]: UserState(row["user_id"], scopes={"": {}}) if row["made"] else state_of_row(row)
+            for row in rows
+        }
+        return states, last["award_sequence"]
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
         """The logged events after each state's newest one."""
