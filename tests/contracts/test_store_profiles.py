@@ -81,7 +81,7 @@ async def test_the_feed_misses_nobody_who_commits_late(database: PostgresStore) 
     async def slowly() -> None:
         async with database.transaction() as transaction:
             await load(transaction, {"slow": {""}})
-            await transaction.grant([grant("slow", "a")])
+            await transaction.grant([grant("slow", "a")], topic="awards")
             written.set()
             await may_commit.wait()
 
