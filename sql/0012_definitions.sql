@@ -2,7 +2,7 @@
 -- from before this table have none.
 CREATE TABLE badge_definitions (
     badge_key text COLLATE "C" NOT NULL,
-    version   integer NOT NULL REFERENCES catalog_versions (version),
+    version   integer NOT NULL REFERENCES catalog_versions (version) ON DELETE CASCADE,
     hash      text COLLATE "C" NOT NULL,
     PRIMARY KEY (badge_key, version)
 );

@@ -189,7 +189,7 @@ def _answer(why: Why) -> Iterator[str]:
         yield f"Held since {moment(row.awarded_us)}, {row.source}, origin {row.origin}{note}."
         if why.award.outdated:
             version = row.catalog_version
-            yield f"The badge took something else then, in version {version} of the catalog; below is what it takes now."
+            yield f"The badge took something else in version {version} of the catalog; below is what it takes now."
     if why.blocker is not None:
         yield why.blocker.sentence
         if why.blocker.help:
