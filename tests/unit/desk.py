@@ -9,9 +9,8 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
-from tests.unit.serving import NOON, Clock, FakePlans, FakeStore
+from tests.unit.serving import NOON, Clock, FakeStore, fakes
 from worker.admin.app import build
-from worker.admin.services import Services
 from worker.config import load_settings
 from worker.errors import OperatorError
 from worker.events import json_text
@@ -205,5 +204,5 @@ class FakeDesk:
 
 def panel(desk: FakeDesk | None = None, store: FakeStore | None = None, **settings: Any) -> FastAPI:
     """The application with the panel on fakes."""
-    services = Services(store=store or FakeStore(), plans=FakePlans(), now=Clock())
+    services = fakes(store)
     return build(services, load_settings(**settings), desk=desk or FakeDesk())

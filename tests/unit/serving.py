@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,16 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from worker.admin.app import build
+from worker.admin.applied import Applied
 from worker.admin.credentials import PREFIX, digest
 from worker.admin.roles import Role
 from worker.admin.services import Services
 from worker.config import Settings, load_settings
 from worker.errors import BadgesError
+from worker.exchange import Message
 from worker.rules.plan import Plan
 from worker.store.admin import LiveToken
+from worker.store.requests import EarnedAward
 
 #: 2026-03-01T12:00:00Z
 NOON = 1_772_366_400_000_000
@@ -37,6 +41,9 @@ class FakeStore:
     changes: list[tuple[Any, ...]] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
     broken: BadgesError | None = None
+    requests: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    log: set[tuple[str, str, str]] = field(default_factory=set)
+    earned: dict[tuple[str, str], list[EarnedAward]] = field(default_factory=dict)
 
     def _look(self) -> None:
         if self.broken is not None:
@@ -63,6 +70,37 @@ class FakeStore:
         self._look()
         self.changes.append((actor, action, subject, before, after, note))
 
+    async def first_request(self, name: bytes, body: bytes, occurred_us: int) -> tuple[bytes, int]:
+        self._look()
+        return self.requests.setdefault(name, (body, occurred_us))
+
+    async def logged(self, events: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+        self._look()
+        return [event for event in events if event in self.log]
+
+    async def awards_by(self, user_id: str, event_id: str) -> list[EarnedAward]:
+        self._look()
+        return self.earned.get((user_id, event_id), [])
+
+
+@dataclass
+class FakeOutlet:
+    """Keeps what was sent; `broken` is raised in its place."""
+
+    sent: list[tuple[str, Message]] = field(default_factory=list)
+    calls: int = 0
+    broken: BadgesError | None = None
+
+    async def send(self, posts: Sequence[tuple[str, Message]]) -> None:
+        self.calls += 1
+        if self.broken is not None:
+            raise self.broken
+        self.sent += posts
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events that were sent."""
+        return [json.loads(message.value or b"") for _, message in self.sent]
+
 
 @dataclass
 class FakePlans:
@@ -86,17 +124,35 @@ class Clock:
         return self.at
 
 
+def fakes(
+    store: FakeStore | None = None,
+    *,
+    plans: FakePlans | None = None,
+    outlet: FakeOutlet | None = None,
+    now: Callable[[], int] | None = None,
+) -> Services:
+    """Services in memory."""
+    store = store or FakeStore()
+    return Services(
+        store=store,
+        plans=plans or FakePlans(),
+        outlet=outlet or FakeOutlet(),  # type: ignore[arg-type]
+        applied=Applied(store),
+        now=now or Clock(),
+    )
+
+
 def served(
     store: FakeStore | None = None,
     *,
     plans: FakePlans | None = None,
+    outlet: FakeOutlet | None = None,
     now: Callable[[], int] | None = None,
     **settings: Any,
 ) -> FastAPI:
     """The application over fakes; what stands in `settings` differs from the defaults."""
-    services = Services(store=store or FakeStore(), plans=plans or FakePlans(), now=now or Clock())
     made: Settings = load_settings(**settings)
-    return build(services, made)
+    return build(fakes(store, plans=plans, outlet=outlet, now=now), made)
 
 
 def client(app: FastAPI, role: Role | None = None, *, host: str = "127.0.0.1", **options: Any) -> TestClient:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from worker.admin.applied import Applied, EventLog
+from worker.admin.outlet import Outlet
 from worker.config import Settings
 from worker.rules.plan import Plan
 
@@ -61,7 +63,37 @@ class AuditLog(Protocol):
         """Append one change: who, what (`token.created`), on what (`token 3`), JSON of how it was and is, why."""
 
 
-class Store(Tokens, AuditLog, Protocol):
+class GivenAward(Protocol):
+    """An award that a certain event earned."""
+
+    @property
+    def badge_key(self) -> str:
+        """The badge."""
+
+    @property
+    def context(self) -> str:
+        """The award's context, or an empty text."""
+
+    @property
+    def awarded_us(self) -> int:
+        """When it was earned, microseconds."""
+
+    @property
+    def origin(self) -> str:
+        """How it came to be (decisions 16)."""
+
+
+class Requests(EventLog, Protocol):
+    """What the intake of events asks."""
+
+    async def first_request(self, name: bytes, body: bytes, occurred_us: int) -> tuple[bytes, int]:
+        """The hash of the body and the instant that a request of this name first came with."""
+
+    async def awards_by(self, user_id: str, event_id: str) -> Sequence[GivenAward]:
+        """What the user holds that this event earned."""
+
+
+class Store(Tokens, AuditLog, Requests, Protocol):
     """What the API reads and writes of the database."""
 
     async def ping(self) -> None:
@@ -85,6 +117,8 @@ class Services:
 
     store: Store
     plans: Plans
+    outlet: Outlet
+    applied: Applied
     now: Callable[[], int]
 
 

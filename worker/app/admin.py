@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from time import time_ns
 from typing import Any, Final
 
@@ -13,19 +14,25 @@ import structlog
 import uvicorn
 
 from worker.admin.app import build
+from worker.admin.applied import Applied
+from worker.admin.outlet import Outlet
 from worker.admin.services import Services
 from worker.admin.sessions import is_loopback
 from worker.app.panel import PanelDesk
 from worker.app.plans import HeadPlans
 from worker.app.services import check_surroundings, open_store, until_schema
 from worker.config import Settings
-from worker.errors import OperatorError
+from worker.errors import OperatorError, TransientError
 from worker.store.pool import SCHEMA
 from worker.store.postgres import PostgresStore
+from worker.stream.producer import open_publisher
 
 log = structlog.get_logger(__name__)
 
 _CONNECTIONS: Final = 10
+#: How long Kafka may take to store events while a request waits, seconds.
+_PUBLISH_SECONDS: Final = 5.0
+_TIDY_SECONDS: Final = 3600.0
 #: How long requests that run may take to end when the process is told to, seconds.
 _FINISH_SECONDS: Final = 5
 
@@ -74,9 +81,33 @@ class Admin:
             await until_schema(store)
             await refuse_open(store, self.settings)
             plans = HeadPlans(store)
-            async with plans.following():
-                services = Services(store=store, plans=plans, now=lambda: time_ns() // 1000)
+            outlet = Outlet(partial(open_publisher, self.settings, timeout_seconds=_PUBLISH_SECONDS))
+            async with plans.following(), _running(outlet.run(), "outlet"), _running(_tidy(store), "tidy"):
+                services = Services(
+                    store=store, plans=plans, outlet=outlet, applied=Applied(store), now=lambda: time_ns() // 1000
+                )
                 yield services, PanelDesk(store, plans, self.settings, now=services.now)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run a task beside the block; cancelled at its end."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _tidy(store: PostgresStore) -> None:
+    """Forget requests that nobody sends again, now and then."""
+    while True:
+        try:
+            await store.forget_requests()
+        except TransientError as error:
+            log.info("requests_kept", reason=error.message)
+        await asyncio.sleep(_TIDY_SECONDS)
 
 
 async def refuse_open(store: PostgresStore, settings: Settings) -> None:

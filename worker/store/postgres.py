@@ -15,6 +15,7 @@ from worker.store.outbox import OutboxTable
 from worker.store.pool import SCHEMA, Pool
 from worker.store.profiles import ProfileTables
 from worker.store.remember import WritePath
+from worker.store.requests import RequestTables
 from worker.store.transaction import PostgresTransaction
 from worker.store.user_jobs import UserJobTable
 
@@ -28,6 +29,7 @@ class PostgresStore(
     ProfileTables,
     UserJobTable,
     AdminTables,
+    RequestTables,
 ):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore` for one consumer group.
 

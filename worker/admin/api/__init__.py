@@ -6,9 +6,10 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from worker.admin.api import description, health
+from worker.admin.api import description, events, health
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     description.router,
+    events.router,
 )

@@ -1,0 +1,216 @@
+"""`POST /api/v1/events`: one event or a stream of them, answered once the broker has stored them."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from fastapi import Header, Query, Request, Response
+
+from worker.admin.answers import as_json, instant, json_answer
+from worker.admin.intake import Headers, Taken, checked_key, refusal, take
+from worker.admin.lines import Batch, lines_of
+from worker.admin.problems import Problem, unavailable
+from worker.admin.roles import Role, least
+from worker.admin.routes import body_limit, guarded_router, media_type, too_large
+from worker.admin.services import Asked, GivenAward, Services, Set
+from worker.config import Settings
+from worker.events import Dictionary, Rejected
+from worker.events.json_text import MAX_BYTES, dumps
+from worker.exchange import Message
+from worker.rules.plan import Plan
+
+STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+_CLOUD_EVENT: Final = "application/cloudevents+json"
+_LONGEST_WAIT_MS: Final = 30_000
+_DONE: Final = "Event processed successfully"
+
+_EXAMPLE: Final = {
+    "event_type": "question.scored",
+    "user_id": "u42",
+    "timestamp": "2026-03-01T12:00:00.123Z",
+    "payload": {"post_id": 35, "score": 10},
+}
+_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}, "example": _EXAMPLE},
+            _CLOUD_EVENT: {"schema": {"type": "object"}},
+            STREAMS[0]: {"schema": {"type": "string", "description": "One event a line"}},
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "The broker has it; of a stream, one result a line",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["success", "event_id", "message"],
+                        "properties": {
+                            "success": {"type": "boolean"},
+                            "event_id": {"type": "string"},
+                            "message": {"type": "string"},
+                            "evaluated": {"type": "boolean", "description": "With wait=award: within timeout_ms"},
+                            "awards": {"type": "array", "items": {"type": "object"}},
+                        },
+                    },
+                    "example": {"success": True, "event_id": "459659ad", "message": _DONE},
+                },
+                STREAMS[0]: {"schema": {"type": "string"}},
+            },
+        }
+    },
+}
+
+router = guarded_router(prefix="/api/v1", tags=["events"])
+
+
+@router.post("/events", summary="Send an event, or a stream of them", openapi_extra=_BODY)
+@body_limit(None)
+@least(Role.PRODUCER, accepts=("application/json", _CLOUD_EVENT, *STREAMS))
+async def send(
+    request: Request,
+    services: Asked,
+    settings: Set,
+    wait: Annotated[Literal["award"] | None, Query(description="Answer after evaluation, with new awards")] = None,
+    timeout_ms: Annotated[int, Query(ge=1, le=_LONGEST_WAIT_MS, description="How long to wait at most")] = 2_000,
+    idempotency_key: Annotated[str | None, Header(description="Makes a retry the same event: its id")] = None,
+) -> Response:
+    """Check events by the catalog's dictionary as a worker would, and store them in the topic.
+
+    An event without an instant happened now. One without an id gets the `Idempotency-Key`, or a random id.
+    """
+    key = checked_key(idempotency_key)
+    topic = _topic(settings)
+    if media_type(request) in STREAMS:
+        if wait is not None:
+            raise Problem(400, "A stream of events is answered at once: leave wait out.")
+        return await _stream(request, services, settings, topic, key)
+    body = await _body(request)
+    taken = await _taken(body, services, settings, headers=_cloud_event(request), key=key)
+    if key is not None:
+        taken = await _same_again(taken, body, services)
+    event = taken.event
+    await services.outlet.send([(topic, taken.message())])
+    said: dict[str, Any] = {"success": True, "event_id": event.id, "message": _DONE}
+    if wait is not None:
+        identity = event.user_id, event.source, event.id
+        said["evaluated"] = await services.applied.wait(identity, seconds=timeout_ms / 1000)
+        given = await services.store.awards_by(event.user_id, event.id) if said["evaluated"] else []
+        said["awards"] = [_shown(award, services.plans.current) for award in given]
+    return json_answer(said)
+
+
+def _topic(settings: Settings) -> str:
+    names = settings.event_topics.names
+    if not names:
+        raise unavailable("BADGES_EVENT_TOPICS is a pattern, which names no topic to send events to.", seconds=3600)
+    return names[0]
+
+
+async def _body(request: Request) -> bytes:
+    """The body of one event, which has at most as many bytes as an event may have."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise too_large(MAX_BYTES)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _cloud_event(request: Request) -> Headers:
+    """The headers that make a CloudEvent, as they are named in Kafka."""
+    found: list[tuple[str, bytes | None]] = [
+        (f"ce_{name[3:]}", unquote_to_bytes(value)) for name, value in request.headers.items() if name.startswith("ce-")
+    ]
+    if media_type(request) == _CLOUD_EVENT:
+        found.append(("content-type", _CLOUD_EVENT.encode()))
+    return found
+
+
+async def dictionary_of(services: Services, *, again: bool = False) -> Dictionary:
+    """The types there are; `again`: as the head has them at this moment."""
+    plan = services.plans.current
+    if plan is None or again:
+        plan = await services.plans.refresh()
+    return _NOTHING if plan is None else plan.catalog.dictionary
+
+
+_NOTHING: Final = Dictionary()
+
+
+async def _taken(body: bytes, services: Services, settings: Settings, *, headers: Headers, key: str | None) -> Taken:
+    """The event of a body; Problem where it is none. A type may be younger than the catalog that is known here."""
+    now_us, most = services.now(), settings.max_future_us
+    found = take(body, await dictionary_of(services), now_us=now_us, max_future_us=most, headers=headers, key=key)
+    if isinstance(found, Rejected) and found.code in ("unknown_event_type", "payload_invalid"):
+        types = await dictionary_of(services, again=True)
+        found = take(body, types, now_us=now_us, max_future_us=most, headers=headers, key=key)
+    if isinstance(found, Rejected):
+        raise refusal(found)
+    return found
+
+
+async def _same_again(taken: Taken, body: bytes, services: Services) -> Taken:
+    """The event as its first request had it; Problem 409 where the key was used for another body."""
+    event = taken.event
+    name = sha256(dumps([event.user_id, event.source, event.id]).encode()).digest()
+    digest, first_us = await services.store.first_request(name, sha256(body).digest(), event.occurred_us)
+    if digest != sha256(body).digest():
+        raise Problem(409, "This Idempotency-Key was used for another event of this user.")
+    if taken.dated or first_us == event.occurred_us:
+        return taken
+    return Taken(msgspec.structs.replace(event, occurred_us=first_us), dated=False)
+
+
+def _shown(award: GivenAward, plan: Plan | None) -> dict[str, Any]:
+    """An award with what a toast needs to show its badge."""
+    badge = None if plan is None else plan.badges.get(award.badge_key)
+    return {
+        "key": award.badge_key,
+        "name": award.badge_key if badge is None else badge.label,
+        "description": "" if badge is None else badge.description,
+        "image_url": None if badge is None else badge.image_url,
+        "icon": None if badge is None else badge.icon,
+        "color": None if badge is None else badge.color,
+        "family": None if badge is None else badge.family,
+        "tier": None if badge is None else badge.tier,
+        "animation": None if badge is None else badge.animation,
+        "awarded_at": instant(award.awarded_us),
+        "context": award.context,
+        "origin": award.origin,
+    }
+
+
+async def _stream(request: Request, services: Services, settings: Settings, topic: str, key: str | None) -> Response:
+    """Send each line that is an event; the results, one a line, in the lines' order."""
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length) > settings.max_stream:
+        raise too_large(settings.max_stream)
+    now_us = services.now()
+    if key is not None:
+        name = sha256(dumps(["stream", key]).encode()).digest()
+        _, now_us = await services.store.first_request(name, b"", now_us)
+
+    async def deliver(messages: list[Message]) -> None:
+        await services.outlet.send([(topic, message) for message in messages])
+
+    batch = Batch(
+        dictionary=await dictionary_of(services),
+        again=lambda: dictionary_of(services, again=True),
+        deliver=deliver,
+        now_us=now_us,
+        max_future_us=settings.max_future_us,
+        key=key,
+    )
+    async for lines in lines_of(request.stream(), most=settings.max_stream):
+        await batch.add(lines)
+    await batch.finish()
+    if batch.away is not None and not batch.stored:
+        raise unavailable(batch.away)
+    return Response(b"".join(as_json(result) + b"\n" for result in batch.results), media_type=STREAMS[0])

@@ -1,0 +1,131 @@
+"""From a body to a message for the topic of events: read as a worker will read it, completed, written in one form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from worker.admin.problems import Problem
+from worker.events import Dictionary, Event, Record, Rejected, decode, format_instant
+from worker.exchange import Message
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+#: What `decode` gives an event without an id, here where there is no record yet.
+_NO_ID: Final = "kafka::1:00000:00000000000000000000"
+#: Where the instant would stand in each spelling, and the name it is given there.
+_INSTANTS: Final = {"/occurred_at": b"occurred_at", "/time": b"time"}
+_STATUS: Final = {"not_json": 400, "too_large": 413}
+_KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    """The native envelope, as it goes out."""
+
+    id: str
+    type: str
+    user_id: str
+    occurred_at: str
+    payload: msgspec.Raw
+    source: str
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An event that may go out. `dated`: the sender said when it happened; else it is the time it came."""
+
+    event: Event
+    dated: bool
+
+    def message(self) -> Message:
+        """What is stored in Kafka."""
+        event = self.event
+        value = _encode(
+            _Envelope(
+                event.id,
+                event.type,
+                event.user_id,
+                format_instant(event.occurred_us),
+                msgspec.Raw(event.payload_json.encode()),
+                event.source,
+            )
+        )
+        return Message(event.user_id.encode(), value)
+
+
+def take(
+    body: bytes,
+    dictionary: Dictionary,
+    *,
+    now_us: int,
+    max_future_us: int,
+    headers: Headers = (),
+    key: str | None = None,
+) -> Taken | Rejected:
+    """The event in a body, by the decoder of the workers; without an instant it happened now.
+
+    One without an id gets `key`, or a random one.
+    """
+    dated = True
+    found = _decoded(body, headers, dictionary, now_us, max_future_us)
+    if type(found) is Rejected and found.code == "missing_field":
+        completed = _dated(body, headers, found.path, format_instant(now_us))
+        if completed is not None:
+            dated = False
+            found = _decoded(*completed, dictionary, now_us, max_future_us)
+    if isinstance(found, Rejected):
+        return found
+    if found.id == _NO_ID:
+        found = msgspec.structs.replace(found, id=key or uuid4().hex)
+    return Taken(found, dated)
+
+
+def _decoded(
+    body: bytes, headers: Headers, dictionary: Dictionary, now_us: int, max_future_us: int
+) -> Event | Rejected:
+    record = Record("", 0, 0, now_us // 1000, None, body, headers)
+    found = decode(record, dictionary, max_future_us=max_future_us)
+    return Rejected("not_json", "there is no body") if found is None else found
+
+
+def _dated(body: bytes, headers: Headers, path: str, instant: str) -> tuple[bytes, Headers] | None:
+    """Body and headers with the instant that is missing; None where something else is missing."""
+    if not path and not any(name.lower() == "ce_time" for name, _ in headers):
+        return body, (*headers, ("ce_time", instant.encode()))
+    name = _INSTANTS.get(path)
+    if name is None:
+        return None
+    rest = body.lstrip()[1:].lstrip()
+    comma = b"" if rest.startswith(b"}") else b","
+    return b'{"%s":"%s"%s%s' % (name, instant.encode(), comma, rest), headers
+
+
+def refusal(rejected: Rejected) -> Problem:
+    """Why an event is not taken, as an answer."""
+    sentence = rejected.message[:1].upper() + rejected.message[1:].rstrip(".") + "."
+    return Problem(
+        _STATUS.get(rejected.code, 422),
+        sentence,
+        code=rejected.code,
+        details=[{"path": rejected.path, "message": rejected.message}],
+    )
+
+
+def checked_key(text: str | None) -> str | None:
+    """An `Idempotency-Key`, which becomes the event's id; Problem 400 where it is none."""
+    if text is None:
+        return None
+    key = text.strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]  # a string of structured fields, as the draft of the header has it
+    if _KEY.fullmatch(key) is None:
+        raise Problem(400, "Idempotency-Key must be 1 to 200 printable ASCII characters.", code="bad_request")
+    return key

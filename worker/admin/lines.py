@@ -1,0 +1,130 @@
+"""A stream of events, one a line: read in pieces, sent in pieces, with a result for each line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from worker.admin.intake import Taken, refusal, take
+from worker.errors import TransientError
+from worker.events import Dictionary, Rejected
+from worker.events.json_text import MAX_BYTES
+from worker.exchange import Message
+
+#: So many lines are decoded and sent together: about 10 ms in which nobody else is answered.
+_TOGETHER: Final = 400
+#: So many such pieces may be on their way to Kafka while the next is read.
+_ON_THE_WAY: Final = 4
+
+#: A line's number, from 1, and its bytes; None where it is longer than an event may be, or the stream too long.
+Line: TypeAlias = tuple[int, bytes | None]
+
+
+async def lines_of(stream: AsyncIterator[bytes], *, most: int) -> AsyncIterator[list[Line]]:
+    """Pieces of the lines that are not blank. What lies behind `most` bytes is not read: a line without bytes says so.
+
+    Memory is bounded by a piece and a line.
+    """
+    number, left, rest, cut = 0, most, b"", False
+    lines: list[Line] = []
+    async for part in stream:
+        *whole, rest = (rest + part[:left]).split(b"\n")
+        for text in whole:
+            number += 1
+            if cut or len(text) > MAX_BYTES:
+                lines.append((number, None))
+                cut = False
+            elif text.strip():
+                lines.append((number, text))
+            if len(lines) >= _TOGETHER:
+                yield lines
+                lines = []
+        if len(rest) > MAX_BYTES or len(part) > left:
+            rest, cut = b"", True
+        left -= len(part)
+        if left < 0:
+            break
+    if cut or rest.strip():
+        lines.append((number + 1, None if cut else rest))
+    if lines:
+        yield lines
+
+
+class Batch:
+    """The lines of one request: their events on the way, and what became of each, in `results`.
+
+    `stored` counts events that the broker has; `away` says why some could not be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        dictionary: Dictionary,
+        again: Callable[[], Awaitable[Dictionary]],
+        deliver: Callable[[list[Message]], Awaitable[None]],
+        now_us: int,
+        max_future_us: int,
+        key: str | None = None,
+    ) -> None:
+        self._dictionary = dictionary
+        self._again: Callable[[], Awaitable[Dictionary]] | None = again
+        self._deliver = deliver
+        self._now_us = now_us
+        self._max_future_us = max_future_us
+        self._key = key
+        self._on_the_way: deque[asyncio.Task[None]] = deque()
+        self.results: list[dict[str, Any]] = []
+        self.stored = 0
+        self.away: str | None = None
+
+    async def add(self, lines: Sequence[Line]) -> None:
+        """Decode lines and send their events, in order; waits where too much is on its way."""
+        messages: list[Message] = []
+        results: list[dict[str, Any]] = []
+        for number, text in lines:
+            found = await self._take(number, text)
+            if isinstance(found, Rejected):
+                self.results.append({"line": number, "success": False, **refusal(found).body()})
+                continue
+            result = {"line": number, "success": True, "event_id": found.event.id}
+            self.results.append(result)
+            results.append(result)
+            messages.append(found.message())
+        if messages:
+            if len(self._on_the_way) >= _ON_THE_WAY:
+                await self._on_the_way.popleft()
+            self._on_the_way.append(asyncio.create_task(self._send(messages, results)))
+        await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        """Wait for all that is on its way."""
+        while self._on_the_way:
+            await self._on_the_way.popleft()
+
+    async def _take(self, number: int, text: bytes | None) -> Taken | Rejected:
+        if text is None:
+            return Rejected("too_large", f"the line, or the stream with it, is larger than is allowed ({MAX_BYTES:,})")
+        key = None if self._key is None else f"{self._key[:180]}:{number}"
+        found = self._decoded(text, key)
+        if isinstance(found, Rejected) and found.code == "unknown_event_type" and self._again is not None:
+            # once for a stream: a type may be younger than the catalog that is known here
+            again, self._again = self._again, None
+            self._dictionary = await again()
+            found = self._decoded(text, key)
+        return found
+
+    def _decoded(self, text: bytes, key: str | None) -> Taken | Rejected:
+        return take(text, self._dictionary, now_us=self._now_us, max_future_us=self._max_future_us, key=key)
+
+    async def _send(self, messages: list[Message], results: list[dict[str, Any]]) -> None:
+        try:
+            await self._deliver(messages)
+        except TransientError as error:
+            self.away = error.message
+            for result in results:
+                result["success"] = False
+                result["error"] = {"code": "unavailable", "message": error.message, "details": []}
+        else:
+            self.stored += len(messages)
