@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,14 +84,30 @@ async def preview(
 
     What is in memory is bounded by a page of the log, one user, and the samples.
     """
+    return await play(store, found.new, may_gain(found.changed, found.new), samples=samples, progress=progress)
+
+
+async def play(
+    store: PostgresStore,
+    catalog: Catalog,
+    keys: Collection[str],
+    *,
+    samples: int | None = 10,
+    progress: Progress | None = None,
+    user: str | None = None,
+) -> tuple[Preview, int]:
+    """What users, or one user, would gain of some badges of a catalog, and how many users there are.
+
+    Nothing is written. What is in memory is bounded as in `preview`.
+    """
     table = PopulationTable(store.pool)
-    keys = may_gain(found.changed, found.new)
-    playing = await asyncio.to_thread(Preview, found.new, keys, samples=samples)
-    total = await table.count()
+    playing = await asyncio.to_thread(Preview, catalog, keys, samples=samples)
+    total = 1 if user is not None else await table.count()
     if not keys:
         return playing, total
     types, done = playing.types, 0
-    async for users, held in table.users(playing.keys):
+    pages = table.users(playing.keys) if user is None else table.one_user(user, playing.keys)
+    async for users, held in pages:
         current = None
         async for page in table.events(users[0], users[-1], types):
             for event in page:

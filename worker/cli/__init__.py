@@ -32,6 +32,10 @@ COMMANDS: dict[str, Entry] = {
     "db": Entry("run", "Create and upgrade the tables in PostgreSQL.", "db:db"),
     "topics": Entry("run", "Create the topics in Kafka.", "topics:topics"),
     "replay": Entry("operate", "Read a part of the topics again; what is logged changes nothing.", "replay:replay"),
+    "backfill": Entry("operate", "Give badges to those who earned them before.", "user_jobs:backfill"),
+    "recompute": Entry(
+        "operate", "Hold users against their logs again; put back what is missing.", "user_jobs:recompute"
+    ),
     "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),
     "tokens": Entry("operate", "Make, list and end the tokens of the HTTP API.", "tokens:tokens"),
     "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),

@@ -119,12 +119,19 @@ def population_lines(
     found: Difference, playing: Preview, total: int, seconds: float, *, asked: int | None, width: int | None
 ) -> list[str]:
     """The figures of each badge, whom it would be given to first, and why nobody would get it."""
+    order = {change.key: place for place, change in enumerate(_in_order(found))}
+    gains = sorted(playing.gains.values(), key=lambda gain: order.get(gain.badge.key, len(order)))
+    return gain_lines(playing, gains, total, seconds, asked=asked, width=width)
+
+
+def gain_lines(
+    playing: Preview, gains: Sequence[Gain], total: int, seconds: float, *, asked: int | None, width: int | None
+) -> list[str]:
+    """The same of some badges, in the order given."""
     from worker.cli.output import span
 
     read = f"{total:,} user{'' if total == 1 else 's'}, {playing.events:,} event{'' if playing.events == 1 else 's'}"
     lines = [f"Population: {read} read in {span(seconds)}"]
-    order = {change.key: place for place, change in enumerate(_in_order(found))}
-    gains = sorted(playing.gains.values(), key=lambda gain: order.get(gain.badge.key, len(order)))
     lines += table([_figures(gain) for gain in gains], _COLUMNS, width=width)
     for gain in gains:
         if gain.awards:
@@ -209,7 +216,7 @@ def as_data(found: Difference, playing: Preview | None, total: int) -> dict[str,
             name: [_pair(one) for one in getattr(changed, name)]
             for name in ("ladders", "metrics", "events", "settings")
         },
-        "population": None if playing is None else _population(playing, total),
+        "population": None if playing is None else population_data(playing, total),
     }
 
 
@@ -242,7 +249,8 @@ def _pair(one: Named) -> Mapping[str, str]:
     }
 
 
-def _population(playing: Preview, total: int) -> dict[str, Any]:
+def population_data(playing: Preview, total: int) -> dict[str, Any]:
+    """A preview for programs."""
     from worker.rules.phrases import short_instant
 
     return {

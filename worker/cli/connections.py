@@ -27,12 +27,12 @@ def quiet_clients() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def catalog_store(settings: Settings) -> AsyncIterator[PostgresStore]:
+async def catalog_store(settings: Settings, *, name: str = "badges catalog") -> AsyncIterator[PostgresStore]:
     """A store for commands on the catalog's versions; its tables must be this version's. Logs go to standard error."""
     from worker import logs
     from worker.app import open_store, until_schema
 
     logs.configure(settings)
-    async with open_store(settings, name="badges catalog") as store:
+    async with open_store(settings, name=name) as store:
         await until_schema(store, seconds=0)
         yield store

@@ -267,9 +267,11 @@ class Slices:
 
         In transactions of its own, before the slice: what is asked of a script may take its time.
         """
+        if plan.conditions is None:
+            return
         async with self.store.transaction() as transaction:
             job = await transaction.take_user_job(job_id, self.driver, seconds=LEASE_SECONDS)
-            if job is None or not job.parameters.get("conditions") or plan.conditions is None:
+            if job is None or not job.parameters.get("conditions"):
                 return
             _, users = await self._page(transaction, plan, job)
             events: list[Event] = []

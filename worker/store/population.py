@@ -40,11 +40,20 @@ class PopulationTable(Database):
             found = [row["user_id"] for row in await self._read("next_users", last, _USERS)]
             if not found:
                 return
-            held: dict[str, dict[tuple[str, str], int]] = {}
-            for user_id, key, context, awarded_us in await self._read("held_among", found, list(keys)):
-                held.setdefault(user_id, {})[key, context] = awarded_us
-            yield found, held
+            yield found, await self._held(found, keys)
             last = found[-1]
+
+    async def one_user(
+        self, user_id: str, keys: Collection[str]
+    ) -> AsyncIterator[tuple[Sequence[str], Mapping[str, Mapping[tuple[str, str], int]]]]:
+        """The same of one user alone."""
+        yield [user_id], await self._held([user_id], keys)
+
+    async def _held(self, users: list[str], keys: Collection[str]) -> dict[str, dict[tuple[str, str], int]]:
+        held: dict[str, dict[tuple[str, str], int]] = {}
+        for user_id, key, context, awarded_us in await self._read("held_among", users, list(keys)):
+            held.setdefault(user_id, {})[key, context] = awarded_us
+        return held
 
     async def events(self, first: str, last: str, types: Collection[str] | None) -> AsyncIterator[list[Event]]:
         """The events of the users from one to another, user by user and in order, in pages; only of these types."""

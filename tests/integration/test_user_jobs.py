@@ -1,0 +1,231 @@
+"""Sweep, recompute and backfill of a real community in PostgreSQL: what was lost comes back, and just that is told."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.community import DEMO
+from tests.rig.postgres import PostgresService, in_thread
+from worker import cli
+from worker.app.catalog import head_plan, put_in_force, read_catalog
+from worker.app.user_jobs import driver_of
+from worker.config import load_settings
+from worker.events import Record
+from worker.exchange import UserJob
+from worker.pipeline.batch import Applier
+from worker.pipeline.driving import Pace
+from worker.pipeline.facts import Limits
+from worker.store.pool import close_pool, create_pool
+from worker.store.postgres import PostgresStore
+
+Run = Callable[..., tuple[int, str, str]]
+ANSWERS = "badge_key IN ('teacher', 'nice_answer', 'good_answer', 'great_answer', 'self_learner', 'necromancer')"
+BATCH = 1000
+
+
+async def apply_all(dsn: str) -> None:
+    """The community's events through the pipeline, in the order of the file."""
+    pool = await create_pool(dsn, max_size=2)
+    try:
+        store = PostgresStore(pool)
+        await put_in_force(store, *read_catalog(DEMO / "catalog.yaml"), applied_by="test")
+        plan = await head_plan(store)
+        assert plan is not None
+        applier = Applier(store, plan, Limits("badges.awards", "dead", "control", 1 << 60))
+        claim = await store.claim("events", 0, generation=1, owner="test", start_offset=0)
+        assert claim is not None
+        with gzip.open(DEMO / "events.jsonl.gz", "rb") as lines:
+            records = [Record("events", 0, offset, 0, b"k", line) for offset, line in enumerate(lines)]
+        for start in range(0, len(records), BATCH):
+            await applier.apply(claim, records[start : start + BATCH], from_offset=start)
+        await store.pool.execute("UPDATE outbox SET published_at = now()")
+        await store.pool.execute("UPDATE partitions SET progressed_at = now() - interval '1 hour'")
+    finally:
+        await close_pool(pool)
+
+
+@pytest.fixture(scope="module")
+def community(postgres: PostgresService) -> Iterator[str]:
+    """A database in which a worker applied the community's events; each test leaves it as it was."""
+    with postgres.database() as dsn:
+        in_thread(lambda: apply_all(dsn))
+        yield dsn
+
+
+@pytest.fixture
+def run(community: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command on the community's database; status, output, errors without log lines."""
+    monkeypatch.setenv("BADGES_DATABASE_URL", community)
+    monkeypatch.setenv("BADGES_ALLOW_INSECURE", "fsync")
+    monkeypatch.setenv("BADGES_LOG_LEVEL", "error")
+
+    def ran(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(arguments)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return ran
+
+
+def asks(dsn: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """Rows, read or changed beside the code under test."""
+
+    async def fetch() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(dsn, server_settings={"search_path": "badges"})
+        try:
+            return await connection.fetch(statement, *arguments)
+        finally:
+            await connection.close()
+
+    return in_thread(fetch)  # type: ignore[no-any-return]
+
+
+def everything(dsn: str, but: Collection[str] = ()) -> dict[str, list[asyncpg.Record]]:
+    """All that says who has what, and what was published.
+
+    `but` are users whose row was lost: of their memory more is written than was, what is written seldom among it.
+    """
+    return {
+        "badges": asks(dsn, "SELECT * FROM user_badges ORDER BY user_id, badge_key, context"),
+        "log": asks(dsn, "SELECT * FROM badge_awards_log ORDER BY user_id, sequence"),
+        "scopes": [row for row in asks(dsn, "SELECT * FROM user_scopes ORDER BY 1, 2") if row[0] not in but],
+        "users": asks(dsn, "SELECT user_id, built_version FROM users ORDER BY user_id"),
+        "outbox": asks(dsn, "SELECT id, messages FROM outbox ORDER BY id"),
+    }
+
+
+def damage(dsn: str, awards: int, rows: int, scopes: int, *, seed: int = 6) -> set[str]:
+    """Lose awards and memory at random; whose row was lost, of whom no scope is lost beside it."""
+    chance = random.Random(seed)
+    held = [tuple(row) for row in asks(dsn, "SELECT user_id, badge_key, context FROM user_badges ORDER BY 1, 2, 3")]
+    users = [row[0] for row in asks(dsn, "SELECT user_id FROM users ORDER BY 1")]
+    gone = chance.sample(users, rows)
+    kept = [
+        tuple(row) for row in asks(dsn, "SELECT user_id, scope FROM user_scopes ORDER BY 1, 2") if row[0] not in gone
+    ]
+    for table, columns, lost in (
+        ("user_badges", "user_id, badge_key, context", chance.sample(held, awards)),
+        ("users", "user_id", [(user,) for user in gone]),
+        ("user_scopes", "user_id, scope", chance.sample(kept, scopes)),
+    ):
+        if lost:
+            arrays = ", ".join(f"${number}::text[]" for number in range(1, len(lost[0]) + 1))
+            statement = f"DELETE FROM {table} WHERE ({columns}) IN (SELECT * FROM unnest({arrays}))"
+            asks(dsn, statement, *(list(column) for column in zip(*lost, strict=True)))
+    return set(gone)
+
+
+async def sweep(dsn: str, **parameters: Any) -> UserJob:
+    """A sweep from its first slice to its last."""
+    pool = await create_pool(dsn, max_size=2)
+    try:
+        store = PostgresStore(pool)
+        plan = await head_plan(store)
+        assert plan is not None
+        number = await store.create_user_job("sweep", parameters)
+
+        async def moved(head: int) -> None:
+            raise AssertionError(f"the catalog moved to {head}")
+
+        settings = load_settings()
+        driver = driver_of(
+            store, lambda: plan, settings, moved=moved, told=lambda *_: None, judge=None, pace=Pace(None)
+        )
+        await driver.finish(number)
+        job = await store.user_job(number)
+        assert job is not None
+        return job
+    finally:
+        await close_pool(pool)
+
+
+def found(job: UserJob) -> dict[str, int]:
+    """What a job found, by kind."""
+    return {name: count for name, count in job.changes.items() if name != "badges"}
+
+
+def test_a_sweep_restores_what_was_lost_and_tells_exactly_that(community: str, run: Run) -> None:
+    """200 awards and 50 rows of memory lost at random come back, unpublished; before and after nothing is found."""
+    before = everything(community)
+    assert len(before["badges"]) == 527
+    assert found(in_thread(lambda: sweep(community))) == {}
+    assert everything(community) == before
+    gone = damage(community, 200, 25, 25)
+    job = in_thread(lambda: sweep(community))
+    assert found(job) == {"award_missing": 200, "fold_missing": 50}
+    assert (job.awards, sum(job.changes["badges"].values()), job.users_done) == (200, 200, job.users_total)
+    assert everything(community, gone) == {
+        **before,
+        "scopes": [row for row in before["scopes"] if row["user_id"] not in gone],
+    }
+    assert found(in_thread(lambda: sweep(community))) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "condition", "loses"),
+    [
+        ("--badge", "commentator_10", "badge_key = 'commentator_10'", 0),
+        ("--user", "u5", "user_id = 'u5'", 1),
+        ("--trigger", "answer.scored", ANSWERS, 0),
+    ],
+)
+def test_recompute_restores_what_it_is_about_and_nothing_else(
+    community: str, run: Run, option: str, value: str, condition: str, loses: int
+) -> None:
+    """Of awards lost all over, those of a badge, a user or a trigger come back, and that is what is told."""
+    before = everything(community)
+    lost = int(asks(community, f"SELECT count(*) FROM user_badges WHERE {condition}")[0][0])
+    asks(community, "DELETE FROM user_badges")
+    if loses:
+        asks(community, "DELETE FROM users WHERE user_id = $1", value)
+    status, out, err = run("recompute", option, value)
+    assert (status, err) == (0, "")
+    assert f"  {lost:,} awards were missing: put back as they were, not published again" in out
+    assert ("memory was missing" in out) == bool(loses)
+    held = asks(community, f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM user_badges")[0]
+    assert tuple(held) == (lost, lost)
+    in_thread(lambda: sweep(community))
+    gone = {value} if loses else set()
+    assert everything(community, gone)["badges"] == before["badges"]
+    assert everything(community)["outbox"] == before["outbox"]
+
+
+def test_backfill_gives_what_was_never_given(community: str, run: Run) -> None:
+    """Awards of which there is no trace are granted at their true instants, quietly; a preview only says so."""
+    before = everything(community)
+    asks(community, "DELETE FROM user_badges WHERE badge_key = 'commentator_50'")
+    forget(community, "commentator_50")
+    empty = everything(community)
+    status, out, _ = run("backfill", "--badge", "commentator_50", "--preview")
+    assert (status, everything(community)) == (0, empty)
+    given = len(before["badges"]) - len(empty["badges"])
+    assert f"{given} awards would be given. Nothing was changed." in out
+    status, out, _ = run("backfill", "--badge", "commentator_50")
+    assert (status, f"  {given} awards were never given: granted" in out) == (0, True)
+    names = ("user_id", "badge_key", "context", "awarded_at", "award_id")
+    after = everything(community)["badges"]
+    assert [[row[name] for name in names] for row in after] == [
+        [row[name] for name in names] for row in before["badges"]
+    ]
+    assert {row["origin"] for row in after if row["badge_key"] == "commentator_50"} == {"backfill"}
+
+
+def forget(dsn: str, badge_key: str) -> None:
+    """Take a badge out of the log of awards, as no program of ours does."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(dsn, server_settings={"search_path": "badges"})
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL badges.removal = 'on'")
+                await connection.execute("DELETE FROM badge_awards_log WHERE badge_key = $1", badge_key)
+        finally:
+            await connection.close()
+
+    in_thread(work)
