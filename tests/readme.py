@@ -24,6 +24,7 @@ def needs_services(command: str) -> bool:
     return command.startswith(
         (
             "badges admin",
+            "badges backfill",
             "badges bench",
             "badges catalog apply",
             "badges catalog diff",
@@ -31,6 +32,7 @@ def needs_services(command: str) -> bool:
             "badges db",
             "badges dlq",
             "badges doctor",
+            "badges recompute",
             "badges replay",
             "badges schedule",
             "badges tokens",
