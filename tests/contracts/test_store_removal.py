@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.contracts.samples import NOON, AnyStore, event
+from worker.errors import TransientError
 from worker.store.memory import MemoryStore
 from worker.store.removal import user_hash
 
@@ -47,3 +50,21 @@ async def test_events_below_the_floor_are_refused(store: AnyStore) -> None:
     await retain(store, here.type, NOON + 1)
     async with store.transaction() as transaction:
         assert await transaction.screen([here, event("u1", "b", occurred_us=NOON + 1)]) == {0: "too_old"}
+
+
+async def test_who_is_erased_meanwhile_gets_no_new_row(store: AnyStore) -> None:
+    """A user whose row went after the events were looked at is not made anew: the batch is undone and made again."""
+
+    async def batch() -> None:
+        async with store.transaction() as transaction:
+            assert await transaction.screen([event("gone", "a")]) == {}
+            await transaction.remember([event("gone", "a")])
+            await erase(store, "gone", NOON)
+            await transaction.lock(["gone"], version=1)
+
+    with pytest.raises(TransientError, match="erased while the batch ran"):
+        await batch()
+    later = event("gone", "b", occurred_us=NOON + 1)
+    async with store.transaction() as transaction:
+        assert await transaction.screen([later]) == {}
+        assert (await transaction.lock(["gone"], version=1))["gone"].newest is None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.output import MOST_WIDTH, Column, Format, as_json, format_option, table
+from worker.cli.people import erase, export
 from worker.errors import OperatorError
 from worker.printable import printable
 
@@ -89,6 +90,10 @@ async def _people() -> AsyncIterator[People]:
         if head is None:
             raise OperatorError("The database holds no catalog.", help="badges catalog apply FILE makes one")
         yield People(store, await asyncio.to_thread(readable, head))
+
+
+users.add_command(export)
+users.add_command(erase)
 
 
 # ---- in words --------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ _CLOUD_EVENT = {
     "payload": "data",
 }
 
+#: The fields that say whom an event is about, in all spellings.
+USER_FIELDS: Final = (*_NATIVE["user_id"], _CLOUD_EVENT["user_id"])
+
 
 class Draft(msgspec.Struct):
     """What an envelope says, field by field, unchecked but for being JSON; fields not given are ABSENT.

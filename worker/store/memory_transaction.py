@@ -16,7 +16,7 @@ from worker.rules.state import UserState
 from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
 from worker.store.memory_repairs import MemoryRepairs
 from worker.store.memory_tables import BuildRow, Holder, Locks, OutboxEntry, Tables, UserRow
-from worker.store.removal import screened
+from worker.store.removal import screened, user_hash
 
 
 class MemoryTransaction(Holder, MemoryRepairs):
@@ -32,6 +32,7 @@ class MemoryTransaction(Holder, MemoryRepairs):
         self._now = now
         self._next_id = next_id
         self._failed = False
+        self._erased: dict[bytes, int] = {}
         self._home: UUID | None = None
         self._locked: set[str] = set()
         self._new_events: dict[str, dict[tuple[str, str], Event]] = {}
@@ -81,7 +82,8 @@ class MemoryTransaction(Holder, MemoryRepairs):
     async def screen(self, events: Sequence[Event]) -> dict[int, str]:
         """Indexes of events that must not be taken, with the reason."""
         with self._statement():
-            return screened(events, self._tables.retention_floors, self._tables.erased_users)
+            self._erased = {**self._tables.erased_users}
+            return screened(events, self._tables.retention_floors, self._erased)
 
     async def remember(self, events: Sequence[Event]) -> Remembered:
         """Append events to the log; returns which were new and which conflict."""
@@ -108,6 +110,9 @@ class MemoryTransaction(Holder, MemoryRepairs):
                 self._locked.add(user_id)
                 row = self._tables.users.get(user_id)
                 if row is None:
+                    digest = user_hash(user_id)
+                    if self._tables.erased_users.get(digest) != self._erased.get(digest):
+                        raise TransientError("A user was erased while the batch ran; it is made again without them.")
                     self._set(self._tables.users, user_id, UserRow(built_version=version, home=self._home))
                     states[user_id] = UserState(user_id, scopes={"": {}})
                 elif user_id not in known or row.home != self._home:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec.structs import astuple
 
-from worker.errors import Fenced
+from worker.errors import Fenced, TransientError
 from worker.events import Event
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState, award_key
@@ -51,6 +51,7 @@ class PostgresTransaction(RepairStatements):
         self._home: UUID | None = None
         self._version: int | None = None
         self._screening = True
+        self._erased: dict[bytes, int] = {}
         self._revoking = True
         self._locked: set[str] = set()
 
@@ -91,7 +92,7 @@ class PostgresTransaction(RepairStatements):
         if len(floors) < len(rules):
             hashes = sorted({user_hash(event.user_id) for event in events})
             found = await self._session.rows("erased_among", hashes)
-            erased = {row["user_hash"]: row["erased_at"] for row in found}
+            self._erased = erased = {row["user_hash"]: row["erased_at"] for row in found}
         return screened(events, floors, erased)
 
     async def remember(self, events: Sequence[Event]) -> Remembered:
@@ -119,6 +120,12 @@ class PostgresTransaction(RepairStatements):
             row["user_id"]: UserState(row["user_id"], scopes={"": {}}) if row["made"] else state_of_row(row)
             for row in rows
         }
+        made = [row["user_id"] for row in rows if row["made"]]
+        if made and (await self._session.rows("any_erased"))[0]["found"]:
+            # Who was erased since this transaction screened its events is without a row: their events must not stay.
+            for digest, at in await self._session.rows("erased_among", sorted(map(user_hash, made))):
+                if self._erased.get(digest) != at:
+                    raise TransientError("A user was erased while the batch ran; it is made again without them.")
         return states, last["award_sequence"]
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
