@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
@@ -192,3 +193,25 @@ class LiveFigures:
     idle: float | None
     outbox: float
     running: float
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One step of following the log: users looked at; whether they were read one by one, because what is followed is
+    new; whether another step has something to do.
+    """
+
+    users: int
+    began: bool
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A user's local day of joining by an event type, and the zone the user has now, named when (None: never)."""
+
+    user_id: str
+    type: str
+    day: date
+    zone: str
+    zone_us: int | None

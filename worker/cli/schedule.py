@@ -28,7 +28,7 @@ _COLUMNS: list[Column | str] = [
 
 
 @click.command()
-@click.option("--once", metavar="JOB", help="Run one job and end: schedules.")
+@click.option("--once", metavar="JOB", help="Run one job and end: anniversaries, schedules.")
 @click.option("--at", metavar="TIME", help="With --once: as of this instant (RFC 3339) instead of now.")
 @format_option()
 def schedule(once: str | None, at: str | None, format: Format) -> None:
@@ -39,7 +39,7 @@ def schedule(once: str | None, at: str | None, format: Format) -> None:
 
     \b
     Example:
-      badges schedule --once schedules --at 2026-03-01T09:00:00Z
+      badges schedule --once anniversaries --at 2026-03-01T00:15:00Z
     """
     from worker import logs
     from worker.cli.simulate import instant

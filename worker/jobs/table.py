@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from worker.jobs.anniversaries import Anniversaries, Tenures
 from worker.jobs.base import Job
 from worker.jobs.cron_events import Send
 from worker.jobs.schedules import Schedules, Users
@@ -13,11 +14,12 @@ from worker.rules.plan import Plan
 
 #: Every job by the name that `--once` takes, with what it does.
 NAMES: Final = {
+    "anniversaries": "sends `cron.anniversary` where a local day has begun on which users joined",
     "schedules": "sends the catalog's `schedules` to every user",
 }
 
 
-class Tables(Users, Protocol):
+class Tables(Users, Tenures, Protocol):
     """What the jobs ask of the store together."""
 
 
@@ -33,4 +35,7 @@ class Parts:
 def jobs_of(parts: Parts) -> Sequence[Job]:
     """The jobs of a catalog."""
     catalog = parts.plan.catalog
-    return (Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),)
+    return (
+        Anniversaries(parts.store, parts.send, catalog),
+        Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),
+    )

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from worker.exchange import Claim
 from worker.store.admin import AdminTables
-from worker.store.catalog import CatalogTables
 from worker.store.dead_letters import DeadLetterTable
 from worker.store.entries import EntryTables
 from worker.store.jobs import JobTables
@@ -16,12 +15,13 @@ from worker.store.pool import SCHEMA, Pool
 from worker.store.profiles import ProfileTables
 from worker.store.remember import WritePath
 from worker.store.requests import RequestTables
+from worker.store.tenures import TenureTables
 from worker.store.transaction import PostgresTransaction
 from worker.store.user_jobs import UserJobTable
 
 
 class PostgresStore(
-    CatalogTables,
+    TenureTables,
     OutboxTable,
     DeadLetterTable,
     EntryTables,

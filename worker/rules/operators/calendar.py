@@ -138,11 +138,12 @@ def calendar_of(zone: str) -> Calendar:
 
 def is_zone(name: str) -> bool:
     """Whether a text, from wherever, is the name of an IANA zone as it is spelt there: not so `localtime` or `utc`."""
-    return name in _zone_names()
+    return name in zone_names()
 
 
 @lru_cache(maxsize=1)
-def _zone_names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
+    """The names of all zones there are."""
     return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
