@@ -66,6 +66,9 @@ SELECT coalesce(sum(events), 0)::bigint AS events, count(DISTINCT user_id) AS us
 
 -- name: forget_gone_users
 -- Let go of users that are no more.
+WITH joined AS (
+    DELETE FROM user_tenures t WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = t.user_id)
+)
 DELETE FROM user_activity a WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = a.user_id);
 
 -- name: close_day

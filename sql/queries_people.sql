@@ -40,6 +40,14 @@ DELETE FROM user_scopes WHERE user_id = $1;
 -- Strike a user off the queue.
 DELETE FROM recompute_queue WHERE user_id = $1;
 
+-- name: erase_activity
+-- Remove when a user was last active.
+DELETE FROM user_activity WHERE user_id = $1;
+
+-- name: erase_tenures
+-- Remove when a user joined.
+DELETE FROM user_tenures WHERE user_id = $1;
+
 -- name: erase_user_jobs
 -- Let jobs that were asked for one user name nobody; those that are not done end.
 UPDATE user_jobs
@@ -122,6 +130,14 @@ SELECT (to_jsonb(w) - 'user_id')::text AS row FROM withheld_awards w WHERE user_
 -- name: export_queued
 -- A user's place in the queue, as JSON.
 SELECT (to_jsonb(q) - 'user_id')::text AS row FROM recompute_queue q WHERE user_id = $1;
+
+-- name: export_activity
+-- When a user was last active, as JSON.
+SELECT (to_jsonb(a) - 'user_id')::text AS row FROM user_activity a WHERE user_id = $1;
+
+-- name: export_tenures
+-- When a user joined, as JSON.
+SELECT (to_jsonb(t) - 'user_id')::text AS row FROM user_tenures t WHERE user_id = $1 ORDER BY type;
 
 -- name: export_user_jobs
 -- Jobs that were asked for one user, each as JSON.

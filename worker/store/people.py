@@ -41,6 +41,8 @@ HOLDINGS: Final[Mapping[str, Holding]] = {
     "withheld_awards": Holding("erase_withheld", "export_withheld"),
     "user_scopes": Holding("erase_scopes", "export_memory"),
     "recompute_queue": Holding("erase_queued", "export_queued"),
+    "user_activity": Holding("erase_activity", "export_activity"),
+    "user_tenures": Holding("erase_tenures", "export_tenures"),
     "user_jobs": Holding("erase_user_jobs", "export_user_jobs"),
     "dead_letters": Holding("erase_letters", "export_letter"),
     "outbox": Holding("erase_messages"),
@@ -60,11 +62,14 @@ WITHOUT: Final = frozenset(
             "condition_types",
         ),
         *("erased_users", "event_types", "idempotent_requests", "job_runs", "leases", "partitions", "retention_floors"),
-        *("schema_migrations", "stream_gaps"),
+        *("activity_days", "event_days", "log_readers", "schema_migrations", "stream_gaps"),
     }
 )
 #: Removed by one statement that takes the user's id and nothing else.
-_BY_ID: Final = ("events", "user_badges", "badge_awards_log", "withheld_awards", "user_scopes", "recompute_queue")
+_BY_ID: Final = (
+    *("events", "user_badges", "badge_awards_log", "withheld_awards", "user_scopes", "recompute_queue"),
+    *("user_activity", "user_tenures"),
+)
 
 
 @dataclass(frozen=True, slots=True)
