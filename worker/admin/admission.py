@@ -31,6 +31,7 @@ class Gate:
     failures: Failures
     services: Services
     may_be_open: bool
+    by_oidc: bool = False
 
     async def admit(self, request: Request, admission: Admission) -> Actor | None:
         """Who asks, where they may ask this; None where anybody may. Raises Problem 401, 403 or 429."""
@@ -54,19 +55,28 @@ class Gate:
 
     async def by_token(self, request: Request, token: str) -> Actor | None:
         """Whose token this is. A wrong one counts against the address; raises Problem 429 where there were too many."""
-        address = address_of(request)
-        wait = self.failures.wait(address)
+        wait = self.failures.wait(address_of(request))
         if wait > 0:
             # Tokens of the table cannot be guessed, so that those known go on: a stranger behind the same proxy must
             # not lock them out. The token of the settings was thought up by a person, and waits.
             found = await self.book.actor(token, look_again=False)
             if found is None or found.token_id is None:
-                raise too_many("Too many failed log-ins from this address.", wait)
+                self.check_address(request)
             return found
         found = await self.book.actor(token) if len(token) <= _LONGEST_TOKEN else None
         if found is None:
-            self.failures.note(address)
+            self.failed(request)
         return found
+
+    def check_address(self, request: Request) -> None:
+        """Refuse an address from which too many log-ins failed (429)."""
+        wait = self.failures.wait(address_of(request))
+        if wait > 0:
+            raise too_many("Too many failed log-ins from this address.", wait)
+
+    def failed(self, request: Request) -> None:
+        """Count a failed log-in."""
+        self.failures.note(address_of(request))
 
     async def _actor(self, request: Request) -> Actor | None:
         header = request.headers.get("authorization")
@@ -74,12 +84,18 @@ class Gate:
             return await self._bearer(request, header)
         person = signed_in(request, at=self.services.now())
         if person is not None:
-            if person.token_id is None or await self.book.live(person.token_id):
+            if await self._stands(person):
                 return person
             request.session.clear()
         if self.may_be_open and on_loopback(request) and not await self.book.any_token():
             return Actor("local", Role.ADMIN, "open", "local")
         return None
+
+    async def _stands(self, person: Actor) -> bool:
+        """Whether what somebody signed in by is still good."""
+        if person.token_id is not None:
+            return await self.book.live(person.token_id)
+        return self.by_oidc if person.key.startswith("oidc ") else self.book.has_admin
 
     async def _bearer(self, request: Request, header: str) -> Actor:
         scheme, _, token = header.partition(" ")
@@ -102,6 +118,7 @@ def gate_of(services: Services, settings: Settings) -> Gate:
         failures=Failures(),
         services=services,
         may_be_open=token is None and settings.oidc_issuer is None and is_loopback(settings.admin_host),
+        by_oidc=settings.oidc_issuer is not None,
     )
 
 

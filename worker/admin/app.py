@@ -11,6 +11,8 @@ from starlette.middleware import Middleware
 from worker.admin.admission import gate_of
 from worker.admin.api import ROUTERS
 from worker.admin.headers import SafeHeaders
+from worker.admin.oidc import Oidc
+from worker.admin.oidc import router as oidc_router
 from worker.admin.panel import serve_panel
 from worker.admin.panel.needs import Desk
 from worker.admin.problems import shape_problems
@@ -43,10 +45,12 @@ def build(services: Services, settings: Settings, *, desk: Desk | None = None) -
     app.state.services = services
     app.state.settings = settings
     app.state.gate = gate_of(services, settings)
+    app.state.oidc = None if settings.oidc_issuer is None else Oidc(settings)
     shape_problems(app)
     for router in ROUTERS:
         add(app, router)
     if desk is not None:
+        add(app, oidc_router)
         serve_panel(app, desk)
     return app
 

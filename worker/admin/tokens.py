@@ -51,6 +51,11 @@ class TokenBook:
             self._used.add(found.token_id)
         return found
 
+    @property
+    def has_admin(self) -> bool:
+        """Whether the settings have a token."""
+        return self._admin is not None
+
     async def live(self, token_id: int) -> bool:
         """Whether a token still stands, as of some seconds ago."""
         await self._follow(FOLLOW_SECONDS)

@@ -19,6 +19,8 @@ _DURATION_UNITS = {
 }
 _LONGEST = timedelta(days=36525)
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
+#: The roles of tokens and people (decisions 35).
+ROLES = ("reader", "producer", "support", "author", "admin")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -119,6 +121,16 @@ def parse_rate(text: object) -> str:
     if rate != "off" and not re.fullmatch(r"[1-9][0-9]{0,8}/(s|min|h)", rate):
         raise ValueError("write a number and a unit of s, min, h, such as 100/s, or off")
     return rate
+
+
+def parse_roles(text: object) -> tuple[tuple[str, str], ...]:
+    """`admins=admin,helpdesk=support` as pairs; raises ValueError."""
+    if isinstance(text, tuple):
+        return text
+    pairs = [part.rpartition("=") for part in str(text).split(",") if part.strip()]
+    if any(not name.strip() or role.strip() not in ROLES for name, _, role in pairs):
+        raise ValueError(f"write what the issuer says and a role of {', '.join(ROLES)}, such as badges-admins=admin")
+    return tuple((name.strip(), role.strip()) for name, _, role in pairs)
 
 
 def parse_dsn(text: object) -> str:

@@ -24,6 +24,7 @@ from worker.config.notations import (
     parse_dsn,
     parse_duration,
     parse_rate,
+    parse_roles,
     parse_servers,
     parse_size,
     parse_topic,
@@ -142,6 +143,13 @@ class Settings(BaseSettings):
     oidc_issuer: str | None = _setting(None, "OpenID Connect: address of the issuer")
     oidc_client_id: str | None = _setting(None, "OpenID Connect: id of the client")
     oidc_client_secret: SecretStr | None = _setting(None, "OpenID Connect: secret of the client")
+    oidc_scope: _Line = _setting("openid profile email", "OpenID Connect: what is asked of the issuer")
+    oidc_role_claim: _Line = _setting(
+        "roles", "OpenID Connect: the claim with somebody's roles, as `realm_access.roles`"
+    )
+    oidc_roles: Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_roles)] = _setting(
+        "", "OpenID Connect: which of its values is which role, as `badges-admins=admin,helpdesk=support`"
+    )
     js: Annotated[Literal["off", "on"], BeforeValidator(_folded)] = _setting(
         "off", "Conditions in JavaScript: `on` runs them, in a process of their own"
     )
