@@ -47,6 +47,7 @@ format: install ## Put the code into its form
 lock: install ## Resolve the lock files again from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --extra admin --extra js -c requirements-dev.lock pyproject.toml -o requirements-image.lock
 
 acceptance: acceptance-properties acceptance-shuffled acceptance-chaos acceptance-live-catalog acceptance-growth acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
 

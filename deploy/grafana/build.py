@@ -12,6 +12,7 @@ SOURCE = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS = 24
 #: The workers chosen at the top of the dashboard.
 CHOSEN = 'job="badges",instance=~"$instance"'
+UNREAD = f'badges_dead_letters_total{{{CHOSEN},reason=~"unknown_event_type|payload_invalid|invalid_field"}}'
 APPLIED = f'badges_events_total{{{CHOSEN},outcome="applied"}}'
 HITS = "sum(rate(badges_cache_hits_total{}[$__rate_interval]))"
 
@@ -186,6 +187,148 @@ OVER_TIME = [
     ),
 ]
 
+USUAL = "avg_over_time(badge:badges_awards:increase1h[7d] offset 2h)"
+AGE = "time() - max by (exported_job) (badges_job_last_success_timestamp)"
+SPIKES_NOW = [
+    Panel("Awards", "Awards of the last 24 hours.", [("sum(increase(badges_awards_total{}[24h]))", "")], stat=True),
+    Panel(
+        "Badges given",
+        "Badges that were given to somebody in the last 24 hours.",
+        [("count(sum by (badge) (increase(badges_awards_total{}[24h])) > 0)", "")],
+        stat=True,
+    ),
+    Panel(
+        "Largest spike",
+        "The badge that is given most beyond its usual hour of the last seven days, as a multiple of that.",
+        [(f"max(badge:badges_awards:increase1h / ({USUAL} > 1))", "")],
+        stat=True,
+        red_above=10,
+    ),
+    Panel(
+        "Failed runs",
+        "Runs of scheduled jobs that failed in the last 24 hours.",
+        [('sum(increase(badges_job_runs_total{outcome="failed"}[24h]))', "")],
+        stat=True,
+        red_above=1,
+    ),
+]
+SPIKES = [
+    Panel(
+        "Awards an hour",
+        "The ten badges given most, without what a new catalog or a person gave.",
+        [("topk(10, badge:badges_awards:increase1h)", "{{badge}}")],
+    ),
+    Panel(
+        "Beyond what is usual",
+        "Awards of an hour as a multiple of the badge's usual hour of the last seven days; above 10 is an alert.",
+        [(f"topk(10, badge:badges_awards:increase1h / ({USUAL} > 1))", "{{badge}}")],
+    ),
+    Panel(
+        "Awards by origin",
+        "live, late (an event came late), backfill (a new catalog), cron, manual.",
+        [("sum by (origin) (increase(badges_awards_total{}[1h]))", "{{origin}}")],
+    ),
+    Panel(
+        "Scheduled jobs: since the last good run",
+        "Each tick is run by one of the schedulers; a job whose age keeps rising waits or fails.",
+        [(AGE, "{{exported_job}}")],
+        "s",
+    ),
+    Panel(
+        "Scheduled jobs: duration",
+        "How long the last run of each job took.",
+        [("max by (exported_job) (badges_job_seconds)", "{{exported_job}}")],
+        "s",
+    ),
+    Panel(
+        "Scheduled jobs: runs",
+        "Runs by outcome.",
+        [("sum by (exported_job, outcome) (increase(badges_job_runs_total[1h]))", "{{exported_job}} {{outcome}}")],
+    ),
+]
+CATALOG_NOW = [
+    Panel(
+        "Catalog",
+        "The version in use; two figures while workers differ.",
+        [("min(badges_catalog_version{})", "lowest"), ("max(badges_catalog_version{})", "highest")],
+        stat=True,
+    ),
+    Panel(
+        "Silent for a day",
+        "Event types some badge listens to that were not seen for 24 hours: badges catalog coverage.",
+        [("count(min by (type) (badges_trigger_silent_seconds) > 86400) or vector(0)", "")],
+        stat=True,
+    ),
+    Panel(
+        "Conditions parked",
+        "Condition types in JavaScript that are asked no more, after ten faults in a row.",
+        [("max(badges_conditions_parked{})", "")],
+        stat=True,
+        red_above=1,
+    ),
+    Panel(
+        "Users built",
+        "Users brought to a new version of the catalog in the last hour.",
+        [("sum(increase(badges_users_built_total{}[1h]))", "")],
+        stat=True,
+    ),
+]
+CATALOG = [
+    Panel(
+        "Silent triggers",
+        "The event types some badge listens to that were silent longest.",
+        [("topk(20, min by (type) (badges_trigger_silent_seconds))", "{{type}}")],
+        "s",
+    ),
+    Panel(
+        "Events by type",
+        "Events a day of each type, the twenty most frequent.",
+        [("topk(20, type:badges_events:increase1d)", "{{type}}")],
+    ),
+    Panel(
+        "Awards by badge",
+        "Awards a day, the twenty badges given most.",
+        [("topk(20, sum by (badge) (increase(badges_awards_total{}[1d])))", "{{badge}}")],
+    ),
+    Panel(
+        "Evaluations per event",
+        "Tests run for an applied event; it should not follow the size of the catalog.",
+        [
+            (
+                f"sum(rate(badges_evaluations_total{{}}[$__rate_interval])) / sum(rate({APPLIED}[$__rate_interval]))",
+                "tests",
+            )
+        ],
+    ),
+    Panel(
+        "Values that could not be used",
+        "Values of events that criteria looked at: missing, null, of the wrong type, no time zone.",
+        [("sum by (kind) (increase(badges_data_problems_total{}[$__rate_interval]))", "{{kind}}")],
+    ),
+    Panel(
+        "Unknown and invalid events",
+        "Dead letters whose type no catalog knows, or whose payload its schema refuses.",
+        [
+            (f"sum by (reason) (increase({UNREAD}[$__rate_interval]))", "{{reason}}"),
+        ],
+    ),
+    Panel(
+        "Conditions in JavaScript",
+        "Answers by verdict; errors are faults of the condition.",
+        [("sum by (verdict) (increase(badges_condition_verdicts_total{}[$__rate_interval]))", "{{verdict}}")],
+    ),
+    Panel(
+        "Faults of conditions",
+        "By condition type; ten in a row and it is parked.",
+        [("sum by (condition) (increase(badges_condition_faults_total{}[$__rate_interval]))", "{{condition}}")],
+    ),
+    Panel(
+        "Catalog version",
+        "By worker; they meet soon after badges catalog apply.",
+        [("badges_catalog_version{}", "{{instance}}")],
+    ),
+]
+
 
 def query(text: str) -> str:
     """A query limited to the chosen workers."""
@@ -219,15 +362,35 @@ def drawn(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def pipeline() -> dict[str, Any]:
-    """The dashboard of the pipeline: how it is now in one row, how it went below."""
-    width = COLUMNS // len(NOW)
+@dataclass(frozen=True)
+class Board:
+    """A dashboard: figures as they are now in one row, figures over time below."""
+
+    name: str
+    title: str
+    now: Sequence[Panel]
+    over_time: Sequence[Panel]
+    span: str = "now-1h"
+    refresh: str = "10s"
+
+
+BOARDS = (
+    Board("pipeline", "badgestream: pipeline", NOW, OVER_TIME),
+    Board("holders", "badgestream: holders and spikes", SPIKES_NOW, SPIKES, span="now-7d", refresh="1m"),
+    Board("catalog", "badgestream: catalog", CATALOG_NOW, CATALOG, span="now-7d", refresh="1m"),
+)
+
+
+def dashboard(board: Board) -> dict[str, Any]:
+    """A dashboard as Grafana reads it."""
+    width = COLUMNS // len(board.now)
     panels = [
-        drawn(panel, index + 1, {"x": index * width, "y": 0, "w": width, "h": 4}) for index, panel in enumerate(NOW)
+        drawn(panel, index + 1, {"x": index * width, "y": 0, "w": width, "h": 4})
+        for index, panel in enumerate(board.now)
     ]
-    for index, panel in enumerate(OVER_TIME):
+    for index, panel in enumerate(board.over_time):
         place = {"x": index % 3 * 8, "y": 4 + index // 3 * 8, "w": 8, "h": 8}
-        panels.append(drawn(panel, len(NOW) + index + 1, place))
+        panels.append(drawn(panel, len(board.now) + index + 1, place))
     instance = {
         "name": "instance",
         "label": "Worker",
@@ -241,22 +404,24 @@ def pipeline() -> dict[str, Any]:
         "current": {"text": "All", "value": "$__all"},
     }
     return {
-        "uid": "badges-pipeline",
-        "title": "badgestream: pipeline",
+        "uid": f"badges-{board.name}",
+        "title": board.title,
         "tags": ["badgestream"],
         "schemaVersion": 39,
         "editable": True,
-        "refresh": "10s",
-        "time": {"from": "now-1h", "to": "now"},
+        "refresh": board.refresh,
+        "time": {"from": board.span, "to": "now"},
         "templating": {"list": [instance]},
+        "links": [{"type": "dashboards", "tags": ["badgestream"], "title": "badgestream", "asDropdown": False}],
         "panels": panels,
     }
 
 
-def text() -> str:
-    """The file as it is kept."""
-    return json.dumps(pipeline(), indent=1) + "\n"
+def texts() -> dict[str, str]:
+    """The files as they are kept, by name."""
+    return {f"{board.name}.json": json.dumps(dashboard(board), indent=1) + "\n" for board in BOARDS}
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "pipeline.json").write_text(text())
+    for name, text in texts().items():
+        (Path(__file__).parent / name).write_text(text)

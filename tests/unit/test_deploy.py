@@ -24,6 +24,10 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if service.get("image") == "badgestream:local"]
 
 
+#: What stays up: it starts once tables and topics are made.
+RUNNING = ("worker", "schedule", "admin")
+
+
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's instructions, lines joined."""
     joined = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE))
@@ -103,8 +107,10 @@ def test_healthcheck_is_python() -> None:
 
 
 def test_services() -> None:
-    """Kafka 4, PostgreSQL, the tables, the topics, two workers, and what shows their figures are there."""
-    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", "worker", "prometheus", "grafana"}
+    """Kafka 4, PostgreSQL, tables, topics, what reads, schedules and serves, and what shows figures are there."""
+    ours = {"migrate", "topics", "worker", "schedule", "admin"}
+    assert set(SERVICES) == {"kafka", "postgres", *ours, "prometheus", "grafana"}
+    assert set(OURS) == ours
     assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
     assert int(re.findall(r"postgres:(\d+)", SERVICES["postgres"]["image"])[0]) >= 15
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
@@ -129,15 +135,14 @@ def test_order_of_the_start() -> None:
     assert conditions == {
         ("migrate", "postgres"): "service_healthy",
         ("topics", "kafka"): "service_healthy",
-        ("worker", "kafka"): "service_healthy",
-        ("worker", "postgres"): "service_healthy",
-        ("worker", "migrate"): "service_completed_successfully",
-        ("worker", "topics"): "service_completed_successfully",
+        **{(name, service): "service_healthy" for name in RUNNING for service in ("kafka", "postgres")},
+        **{(name, step): "service_completed_successfully" for name in RUNNING for step in ("migrate", "topics")},
         ("grafana", "prometheus"): "service_started",
     }
     assert {name for name, service in SERVICES.items() if "test" in service.get("healthcheck", {})} == {
         "kafka",
         "postgres",
+        "admin",
     }
 
 
@@ -160,5 +165,15 @@ def test_ports_stay_on_this_machine() -> None:
 
 
 def test_workers_can_stop_in_peace() -> None:
-    """The engine waits longer for a worker than a worker takes to stop with a service down (25 s)."""
-    assert SERVICES["worker"]["stop_grace_period"] == "30s"
+    """The engine waits longer for a process than that takes to stop with a service down (25 s)."""
+    assert {SERVICES[name]["stop_grace_period"] for name in RUNNING} == {"30s"}
+
+
+def test_the_panel_is_asked_for_its_health() -> None:
+    """The check of the admin service is a program that asks the port it serves."""
+    service = SERVICES["admin"]
+    port = Settings.model_fields["admin_port"].default
+    command = service["healthcheck"]["test"]
+    compile(command[3], "healthcheck", "exec")
+    assert f":{port}/health" in command[3]
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]

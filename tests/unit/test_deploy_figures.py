@@ -30,9 +30,20 @@ RULES: list[dict[str, Any]] = [
     for group in yaml.safe_load((DEPLOY / "prometheus-rules.yaml").read_text())["groups"]
     for rule in group["rules"]
 ]
-BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "pipeline.json").read_text())
-#: What Prometheus itself adds to a series.
+ALERTS = [rule for rule in RULES if "alert" in rule]
+BOARDS: dict[str, dict[str, Any]] = {
+    name: json.loads((DEPLOY / "grafana" / f"{name}.json").read_text()) for name in ("pipeline", "holders", "catalog")
+}
+PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"]]
+#: What promtool plays, minute by minute and over days.
+PLAYED = ("alerts.yaml", "days.yaml")
+#: What Prometheus itself adds to a series; a label of that name in the series is renamed.
 ADDED = {"job", "instance"}
+
+
+def labels_of(metric: Any) -> set[str]:
+    """The labels of a metric as they are asked for."""
+    return {*ADDED, *(f"exported_{name}" if name in ADDED else name for name in metric._labelnames)}
 
 
 def served() -> dict[str, set[str]]:
@@ -40,23 +51,36 @@ def served() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"up": set(ADDED)}
     for metric in [*vars(Metrics()).values(), *vars(SupervisorMetrics(CollectorRegistry())).values()]:
         if isinstance(metric, Counter):
-            found[f"{metric._name}_total"] = {*ADDED, *metric._labelnames}
+            found[f"{metric._name}_total"] = labels_of(metric)
         elif isinstance(metric, Gauge):
-            found[metric._name] = {*ADDED, *metric._labelnames}
+            found[metric._name] = labels_of(metric)
         elif isinstance(metric, Histogram):
             for part, more in (("bucket", {"le"}), ("sum", set()), ("count", set())):
-                found[f"{metric._name}_{part}"] = {*ADDED, *more, *metric._labelnames}
+                found[f"{metric._name}_{part}"] = {*labels_of(metric), *more}
+    for rule in RULES:
+        if "record" in rule:
+            found[rule["record"]] = kept_by(rule["expr"])
     return found
+
+
+def kept_by(query: str) -> set[str]:
+    """The labels of what a rule records: those its outermost sum keeps."""
+    node = promql.parse(query)
+    while isinstance(node, promql.Call):
+        node = node.args[-1]
+    assert isinstance(node, promql.AggregateExpr)
+    return set(node.modifier.labels) - {"le"}
 
 
 def queries() -> list[tuple[str, str, str]]:
     """(where, query, what stands beside it) of every rule and every panel."""
     found = [
-        (rule["alert"], rule["expr"], " ".join(rule["annotations"].values()).replace("$labels.", "")) for rule in RULES
+        (rule["alert"], rule["expr"], " ".join(rule["annotations"].values()).replace("$labels.", "")) for rule in ALERTS
     ]
-    for panel in BOARD["panels"]:
+    found += [(rule["record"], rule["expr"], "") for rule in RULES if "record" in rule]
+    for board, panel in PANELS:
         for target in panel["targets"]:
-            found.append((panel["title"], target["expr"], target["legendFormat"]))
+            found.append((f"{board}: {panel['title']}", target["expr"], target["legendFormat"]))
     return [(where, text.replace("$__rate_interval", "1m"), beside) for where, text, beside in found]
 
 
@@ -112,29 +136,39 @@ def test_the_parser_bites() -> None:
 
 def test_every_alert_says_what_to_do() -> None:
     """Alerts have one name each, a severity, what is wrong and what to do."""
-    names = [rule["alert"] for rule in RULES]
+    names = [rule["alert"] for rule in ALERTS]
     assert len(set(names)) == len(names)
-    for rule in RULES:
+    for rule in ALERTS:
         assert rule["labels"]["severity"] in ("warning", "critical")
-        assert set(rule["annotations"]) == {"summary", "description"}
-        assert all(text.endswith((".", "?")) for text in rule["annotations"].values())
+        assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+        assert all(rule["annotations"][name].endswith((".", "?")) for name in ("summary", "description"))
+
+
+def test_every_alert_has_an_entry_in_the_runbook() -> None:
+    """The runbook has a heading for each alert and for nothing else, and each alert names its own."""
+    text = (DEPLOY / "runbook.md").read_text()
+    entries = re.findall(r"^## (Badges\w+)\n\n(.+)", text, re.MULTILINE)
+    assert [name for name, _ in entries] == [rule["alert"] for rule in ALERTS]
+    for rule in ALERTS:
+        assert rule["annotations"]["runbook"] == f"deploy/runbook.md#{rule['alert'].lower()}"
 
 
 def test_log_lines_of_alerts_exist() -> None:
     """A log line that an alert sends its reader to is written somewhere."""
     code = "".join(file.read_text() for file in (ROOT / "worker").rglob("*.py"))
-    lines = {name for rule in RULES for name in re.findall(r"`(\w+_\w+)`", rule["annotations"]["description"])}
+    lines = {name for rule in ALERTS for name in re.findall(r"`(\w+_\w+)`", rule["annotations"]["description"])}
     assert len(lines) > 5
     assert [name for name in sorted(lines) if f'"{name}"' not in code] == []
 
 
 def test_workers_are_scraped() -> None:
-    """Prometheus finds every worker of the stack at the port it serves, and reads rules that lie beside its file."""
-    (job,) = SCRAPE["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
-    assert job["job_name"] == "badges"
-    assert set(found["names"]) <= set(SERVICES)
-    assert found["port"] == Settings.model_fields["metrics_port"].default
+    """Prometheus finds workers and scheduler at the port they serve, and reads rules that lie beside its file."""
+    assert [job["job_name"] for job in SCRAPE["scrape_configs"]] == ["badges", "badges-schedule"]
+    for job, name in zip(SCRAPE["scrape_configs"], ("worker", "schedule"), strict=True):
+        (found,) = job["dns_sd_configs"]
+        assert found["names"] == [name]
+        assert name in SERVICES
+        assert found["port"] == Settings.model_fields["metrics_port"].default
     assert all((DEPLOY / name).is_file() for name in SCRAPE["rule_files"])
 
 
@@ -153,7 +187,8 @@ def test_mounted_files_are_there() -> None:
     assert all(str(folder / name) in mounted for name in SCRAPE["rule_files"])
     provider = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text())["providers"][0]
     boards = {target for target in mounted if target.startswith(provider["options"]["path"] + "/")}
-    assert boards == {SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]}
+    assert boards == {f"{provider['options']['path']}/{name}.json" for name in BOARDS}
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] in boards
 
 
 def test_watchers_are_held_short() -> None:
@@ -170,13 +205,15 @@ def test_grafana_asks_this_prometheus() -> None:
     """Every panel uses the data source that is provisioned, and that is the stack's Prometheus."""
     (source,) = yaml.safe_load((DEPLOY / "grafana" / "datasource.yaml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
-    for item in [*BOARD["panels"], *BOARD["templating"]["list"]]:
-        assert item["datasource"] == {"type": source["type"], "uid": source["uid"]}
+    for board in BOARDS.values():
+        for item in [*board["panels"], *board["templating"]["list"]]:
+            assert item["datasource"] == {"type": source["type"], "uid": source["uid"]}
 
 
-def test_panels_have_their_place() -> None:
+@pytest.mark.parametrize("name", list(BOARDS))
+def test_panels_have_their_place(name: str) -> None:
     """Panels have names and explanations, ids and places of their own, within the width."""
-    panels = BOARD["panels"]
+    panels = BOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
     for panel in panels:
@@ -193,7 +230,7 @@ def test_the_dashboard_shows_the_pipeline() -> None:
     """The figures that tell how the pipeline fares are on the dashboard."""
     shown = {
         name
-        for panel in BOARD["panels"]
+        for panel in BOARDS["pipeline"]["panels"]
         for target in panel["targets"]
         for name, _, _ in selectors(target["expr"].replace("$__rate_interval", "1m"))
     }
@@ -216,10 +253,11 @@ def test_the_dashboard_shows_the_pipeline() -> None:
     }
 
 
-def test_the_dashboard_is_what_its_program_writes() -> None:
-    """pipeline.json is the output of build.py."""
+def test_the_dashboards_are_what_their_program_writes() -> None:
+    """The files are the output of build.py, each dashboard under an id of its own."""
     build = runpy.run_path(str(DEPLOY / "grafana" / "build.py"))
-    assert (DEPLOY / "grafana" / "pipeline.json").read_text() == build["text"]()
+    assert build["texts"]() == {f"{name}.json": (DEPLOY / "grafana" / f"{name}.json").read_text() for name in BOARDS}
+    assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
 
 
 def promtool(*arguments: str) -> str:
@@ -239,9 +277,17 @@ def test_prometheus_takes_its_files() -> None:
     assert f"{len(RULES)} rules found" in promtool("check", "config", "deploy/prometheus.yaml")
 
 
-def test_alerts_fire_for_what_they_are_about() -> None:
-    """Each alert fires on figures that are wrong and stays silent on figures that are well."""
-    played = yaml.safe_load((ROOT / "tests" / "unit" / "prometheus" / "alerts.yaml").read_text())
-    for test in played["tests"]:
-        assert {case["alertname"] for case in test["alert_rule_test"]} == {rule["alert"] for rule in RULES}
-    assert "SUCCESS" in promtool("test", "rules", "tests/unit/prometheus/alerts.yaml")
+@pytest.mark.parametrize("name", PLAYED)
+def test_alerts_fire_for_what_they_are_about(name: str) -> None:
+    """Prometheus' own tool plays the figures of a file: alerts fire where they should, and are silent where not."""
+    assert "SUCCESS" in promtool("test", "rules", f"tests/unit/prometheus/{name}")
+
+
+def test_every_alert_is_played_both_ways() -> None:
+    """Each alert has figures on which it fires, and figures on which it stays silent."""
+    fired: dict[bool, set[str]] = {True: set(), False: set()}
+    for name in PLAYED:
+        for test in yaml.safe_load((ROOT / "tests" / "unit" / "prometheus" / name).read_text())["tests"]:
+            for case in test["alert_rule_test"]:
+                fired["exp_alerts" in case].add(case["alertname"])
+    assert fired[True] == fired[False] == {rule["alert"] for rule in ALERTS}

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-image.lock")
 
 
 def locked(name: str) -> dict[str, str]:
@@ -46,11 +46,14 @@ def test_locks_are_hashed_and_name_no_place(name: str) -> None:
 
 
 def test_locks_hold_what_the_project_asks_for() -> None:
-    """The core's lock satisfies the dependencies, the other one every extra too, and they agree."""
-    core, whole = locked(LOCKS[0]), locked(LOCKS[1])
-    assert core.items() <= whole.items()
-    extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
-    for wanted, lock in ((PROJECT["dependencies"], core), (PROJECT["dependencies"] + extras, whole)):
+    """The core's lock satisfies the dependencies, the tests' every extra, the image's those it serves; they agree."""
+    core, whole, image = map(locked, LOCKS)
+    assert core.items() <= image.items() <= whole.items()
+    extras = PROJECT["optional-dependencies"]
+    every = [text for texts in extras.values() for text in texts]
+    served = [*extras["admin"], *extras["js"]]
+    for more, lock in (([], core), (every, whole), (served, image)):
+        wanted = PROJECT["dependencies"] + more
         for requirement in map(Requirement, wanted):
             version = lock.get(canonicalize_name(requirement.name))
             assert version is not None, requirement.name
