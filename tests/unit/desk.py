@@ -11,13 +11,17 @@ from fastapi import FastAPI
 
 from tests.unit.serving import NOON, Clock, FakeStore, fakes
 from worker.admin.app import build
+from worker.app.comparing import Difference
+from worker.app.proposals import Proposal
 from worker.config import load_settings
 from worker.errors import OperatorError
 from worker.events import json_text
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, load_catalog, read
-from worker.store.catalog import VersionRow
+from worker.rules.compare import compare, may_gain
+from worker.rules.preview import Preview
+from worker.store.catalog import HeadMoved, StoredCatalog, VersionRow
 from worker.store.dead_letters import BuriedLetter, ReasonCount
 from worker.store.panel import AwardEntry, BadgeCount, BuildStand, GroupStand, HeldAward, HeldBack, UserEntry, UserRow
 
@@ -143,6 +147,9 @@ class FakeDesk:
     group_id: str = "badges"
     managed_by_file: bool = False
     none: bool = False
+    slow: bool = False
+    overtaken: bool = False
+    proposals: dict[str, Any] = field(default_factory=dict)
     applied: list[tuple[Any, str, str]] = field(default_factory=list)
 
     @property
@@ -197,6 +204,30 @@ class FakeDesk:
 
     async def read(self, name: str, text: str) -> Reading:
         return read([Source(name, text)])
+
+    async def propose(self, document: Mapping[str, Any], *, actor: str, back: str) -> Any:
+        head = StoredCatalog(3, "h", "{}", 3)
+        old, new = catalog_of(self._document()), catalog_of(document)
+        found = Difference(head, old, new, "{}", "d", compare(old, new), builds=True, given={"nice_question": 39})
+        made = Proposal(f"p{len(self.proposals)}", actor, back, found, done=1, total=2)
+        if not self.slow:
+            made.preview = Preview(new, may_gain(found.changed, new))
+            for gain in made.preview.gains.values():
+                gain.samples.append((NOON, self.text))
+        self.proposals[made.id] = made
+        return made
+
+    def proposal(self, proposal_id: str) -> Any | None:
+        return self.proposals.get(proposal_id)
+
+    async def apply(self, proposal: Any, *, actor: str, note: str) -> int:
+        if self.overtaken:
+            raise HeadMoved(2)
+        self.applied.append((proposal.found.new.document, actor, note))
+        return 4
+
+    def _document(self) -> dict[str, Any]:
+        return document(self.text)
 
     async def counts(self) -> Mapping[str, Any] | None:
         return None if self.reads.empty else {"nice_question": BadgeCount(17, (0, 1, 5, 2))}

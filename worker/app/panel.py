@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import Any, Final
 
 import structlog
 
 from worker.admin.services import Plans
-from worker.app.catalog import put_in_force
-from worker.app.comparing import Difference, against_head, preview, readable
+from worker.app.comparing import readable
 from worker.app.people import People, UnknownUser
+from worker.app.proposals import Proposal, Proposals
 from worker.config import Settings
 from worker.errors import TransientError
-from worker.events import json_text
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
-from worker.rules.catalog.load import Reading, load_catalog, read
-from worker.rules.preview import Preview
+from worker.rules.catalog.load import Reading, read
 from worker.store.panel import BadgeCount, PanelTables
 from worker.store.postgres import PostgresStore
 
@@ -48,6 +45,7 @@ class PanelDesk:
         self.now = now
         self._store = store
         self._plans = plans
+        self._proposals = Proposals(store)
         self._people: People | None = None
         self._versions: dict[int, Catalog] = {}
         self._texts: dict[int, Mapping[str, Any]] = {}
@@ -132,32 +130,17 @@ class PanelDesk:
         """What a catalog's text says, and all that is wrong with it."""
         return await asyncio.to_thread(read, [Source(name, text)])
 
-    async def compared(self, document: Mapping[str, Any]) -> Difference:
-        """A catalog's document against the one that rules. Raises AuthorError with all its faults."""
+    async def propose(self, document: Mapping[str, Any], *, actor: str, back: str) -> Proposal:
+        """Compare a catalog's document with the one that rules, and begin to try it. Raises AuthorError."""
+        return await self._proposals.propose(document, actor=actor, back=back)
 
-        def loaded() -> tuple[Catalog, str, str]:
-            text = json_text.dumps(document)
-            catalog = load_catalog([Source("catalog.json", text)])
-            return catalog, text, sha256(text.encode()).hexdigest()
+    def proposal(self, proposal_id: str) -> Proposal | None:
+        """A change that is looked at; None where it is forgotten."""
+        return self._proposals.proposal(proposal_id)
 
-        catalog, text, digest = await asyncio.to_thread(loaded)
-        return await against_head(self._store, catalog, text, digest)
-
-    async def preview(self, found: Difference) -> tuple[Preview, int]:
-        """What users would gain by it, and how many users there are."""
-        return await preview(self._store, found)
-
-    async def apply(self, found: Difference, *, actor: str, note: str) -> int:
+    async def apply(self, proposal: Proposal, *, actor: str, note: str) -> int:
         """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""
-        version = await put_in_force(
-            self._store,
-            found.new,
-            found.document,
-            found.digest,
-            applied_by=actor,
-            note=note,
-            expected=0 if found.head is None else found.head.version,
-        )
+        version = await self._proposals.apply(proposal, actor=actor, note=note)
         await self._plans.refresh()
         return version
 

@@ -122,11 +122,11 @@ class Desk(Protocol):
     async def read(self, name: str, text: str) -> Reading:
         """What a catalog's text says, and all that is wrong with it."""
 
-    async def compared(self, document: Json) -> Any:
-        """A catalog's document against the one that rules, as `catalog diff` has it. Raises AuthorError."""
+    async def propose(self, document: Json, *, actor: str, back: str) -> Any:
+        """Compare a catalog's document with the one that rules, and begin to try it. Raises AuthorError."""
 
-    async def preview(self, found: Any) -> Any:
-        """What users would gain by it, and how many users there are."""
+    def proposal(self, proposal_id: str) -> Any | None:
+        """A change that is looked at; None where it is forgotten."""
 
-    async def apply(self, found: Any, *, actor: str, note: str) -> int:
+    async def apply(self, proposal: Any, *, actor: str, note: str) -> int:
         """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""

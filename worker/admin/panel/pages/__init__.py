@@ -7,7 +7,19 @@ from typing import Final
 from fastapi import APIRouter
 
 from worker.admin.panel import entrance
-from worker.admin.panel.pages import awards, badge, catalog, home, letters, users
+from worker.admin.panel.pages import (
+    awards,
+    badge,
+    catalog,
+    diagnostics,
+    editing,
+    home,
+    letters,
+    milestone,
+    proposals,
+    translations,
+    users,
+)
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     entrance.router,
@@ -17,4 +29,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     users.router,
     awards.router,
     letters.router,
+    editing.router,
+    proposals.router,
+    translations.router,
+    diagnostics.router,
+    milestone.router,
 )

@@ -162,7 +162,8 @@
       case "close": target.closest("dialog")?.close(); break;
       case "copy": navigator.clipboard?.writeText(doc.querySelector(value)?.textContent.trim() || ""); announce("Copied"); break;
       case "go-to": goTo(target); break;
-      case "play": play(target.closest("[data-stage]")); break;
+      case "put": putIn(value); break;
+      case "play-again": play(doc.querySelector("[data-stage]")); break;
       case "add-row": addRow(target); break;
       case "check-all": for (const box of all(value)) box.checked = true; break;
       case "step": step(target); break;
@@ -183,7 +184,13 @@
     copy.querySelector("input")?.focus();
   };
 
-  // -- the flow's text: go to a fault's place
+  // -- the flow's text: put a word in, go to a fault's place
+  const putIn = (word) => {
+    const text = doc.getElementById("f-flow");
+    text.focus();
+    text.setRangeText(word, text.selectionStart, text.selectionEnd, "end");
+    text.dispatchEvent(new Event("input", { bubbles: true }));
+  };
   const goTo = (button) => {
     const text = doc.getElementById(button.dataset.value);
     if (!text) return;

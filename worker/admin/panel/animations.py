@@ -1,0 +1,38 @@
+"""The kinds of animation a badge can have; a new kind is a line here and its function in `static/panel.js`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind: what it shows in words, and the keys of a badge's `animation` that it takes beside `kind`."""
+
+    words: str
+    takes: tuple[str, ...] = ()
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "none": Kind("The badge alone, still."),
+    "confetti": Kind("Confetti falls over the badge.", ("particles",)),
+    "webm": Kind("A film of the address `url` plays once.", ("url",)),
+}
+
+
+def shown(animation: Mapping[str, Any] | None, kind: str = "") -> dict[str, Any]:
+    """What the page plays: the kind asked for, else the badge's own; a kind that is not known is shown as none."""
+    own = dict(animation or {})
+    name = kind or str(own.get("kind", "none"))
+    if name not in KINDS:
+        return {"kind": "none", "unknown": name}
+    found: dict[str, Any] = {"kind": name}
+    for key in KINDS[name].takes:
+        value = own.get(key)
+        if key == "url" and not (isinstance(value, str) and value.startswith("https://")):
+            continue
+        if isinstance(value, str | int):
+            found[key] = value
+    return found
