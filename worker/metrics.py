@@ -110,6 +110,17 @@ class Metrics:
             "From the Kafka timestamp of a batch's oldest record to the commit, where the batch granted awards",
             _DELAY_SECONDS,
         )
+        self.users_recounted = self._counter(
+            "users_recounted", "Users held against their logs by sweep, recompute or backfill", "job"
+        )
+        self.differences = self._counter(
+            "differences", "What users' logs showed to be missing or other: memory and awards, by kind", "kind"
+        )
+        self.sweep_differences = self._gauge(
+            "sweep_differences",
+            "Differences that the last sweep which ended here found and put right",
+            "livemostrecent",
+        )
         self.catalog_version = self._gauge("catalog_version", "Version of the catalog in use", "livemin")
 
     def forget(self, gauge: Gauge, *labels: str) -> None:

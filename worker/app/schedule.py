@@ -16,6 +16,7 @@ import structlog
 from worker.app.catalog import head_plan
 from worker.app.sending import Sender
 from worker.app.services import check_surroundings, open_store, until_schema
+from worker.app.user_jobs import Sweeps
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
 from worker.events import format_instant
@@ -102,7 +103,7 @@ class Scheduler:
         while not self._stop.is_set():
             self._beat = monotonic()
             try:
-                await self._look(runner, Parts(store, sender.send, await catalog.plan()))
+                await self._look(runner, self.parts(store, sender, await catalog.plan()))
                 if now_us() > pruned + KEPT_US // 90:
                     pruned = now_us()
                     await store.prune_job_runs(pruned - KEPT_US)
@@ -120,6 +121,10 @@ class Scheduler:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def parts(self, store: PostgresStore, sender: Sender, plan: Plan) -> Parts:
+        """What jobs are made of here."""
+        return Parts(store, sender.send, plan, Sweeps(store, self.settings, plan, self.metrics))
 
     async def _pause(self) -> None:
         try:
@@ -232,7 +237,7 @@ async def run_once(settings: Settings, name: str, at_us: int | None = None, *, s
     check_surroundings(settings)
     scheduler = Scheduler(settings, schema=schema)
     async with scheduler._opened() as (store, sender):  # noqa: SLF001 (of this module)
-        parts = Parts(store, sender.send, await Head(store).plan())
+        parts = scheduler.parts(store, sender, await Head(store).plan())
         job = next(job for job in jobs_of(parts) if job.name == name)
         told = await Runner(store, scheduler.owner, scheduler.tell).take(
             job, now if at_us is None else at_us, forced=True

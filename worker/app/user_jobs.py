@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import structlog
+
 from worker.app.catalog import head_plan
 from worker.app.comparing import Progress, play
 from worker.app.conditions import FaultLog, refuse_unasked
@@ -16,8 +18,11 @@ from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError
 from worker.exchange import UserJob
+from worker.jobs.sweep import Swept
+from worker.metrics import Metrics
 from worker.pipeline.driving import Driver, Pace
 from worker.pipeline.protocols import Judge
+from worker.pipeline.recount import AWARD_NOT_IN_LOG, KINDS
 from worker.pipeline.scope import scope_of_job
 from worker.pipeline.slices import LEASE_SECONDS, SliceFacts, Slices
 from worker.rules.catalog.nearest import nearest
@@ -25,6 +30,8 @@ from worker.rules.plan import EVALUATED, Plan
 from worker.rules.preview import Preview
 from worker.store.population import PopulationTable
 from worker.store.postgres import PostgresStore
+
+log = structlog.get_logger(__name__)
 
 #: How often a job that somebody else drives is looked at, seconds.
 WATCH_SECONDS: Final = 1.0
@@ -235,3 +242,74 @@ def after_slice(facts: SliceFacts) -> UserJob:
         awards=job.awards + facts.awards.total() + facts.restored.total(),
         changes=facts.changes,
     )
+
+
+# ---- in services
+
+
+def told_by(metrics: Metrics, wake: Callable[[], None] = lambda: None) -> Callable[[SliceFacts | None, float], None]:
+    """Counts and logs slices; `wake` is called where one has left messages to publish."""
+
+    def told(facts: SliceFacts | None, lag: float) -> None:
+        if facts is None:
+            log.debug("job_slowed", lag=round(lag, 1))
+            return
+        job = facts.job
+        metrics.users_recounted.labels(job.kind).inc(facts.users)
+        for kind, count in facts.kinds.items():
+            metrics.differences.labels(kind).inc(count)
+        for (badge, origin), count in facts.awards.items():
+            metrics.awards.labels(metrics.badge(badge), origin).inc(count)
+        if facts.done and job.kind == "sweep":
+            metrics.sweep_differences.set(repaired(facts.changes))
+        log.info("users_recounted", job=job.id, kind=job.kind, users=facts.users, events=facts.events, done=facts.done)
+        if facts.awards:
+            wake()
+
+    return told
+
+
+def repaired(changes: Mapping[str, Any]) -> int:
+    """How many differences a job found that it put right: each stands for something that went wrong before."""
+    return sum(int(changes.get(kind, 0)) for kind in KINDS if kind != AWARD_NOT_IN_LOG)
+
+
+class Sweeps:
+    """Sweeps users here (`worker.jobs.sweep.Sweeping`), each share one of so many days'."""
+
+    def __init__(self, store: PostgresStore, settings: Settings, plan: Plan, metrics: Metrics) -> None:
+        self._store = store
+        self._settings = settings
+        self._plan = plan
+        self._driver = driver_of(
+            store, lambda: self._plan, settings, moved=self._moved, told=told_by(metrics), judge=None
+        )
+
+    async def begin(self, *, everybody: bool) -> int:
+        """A new sweep; its number. A share goes on after the last user of the one before."""
+        total = await PopulationTable(self._store.pool).count()
+        if everybody:
+            return await self._store.create_user_job("sweep", {}, users=total, requested_by="schedule")
+        share = max(1, -(-total // self._settings.sweep_days))
+        after = await self._store.last_sweep()
+        return await self._store.create_user_job(
+            "sweep", {"share": share}, users=share, requested_by="schedule", after=after
+        )
+
+    async def go_on(self, number: int) -> Swept:
+        """Do a sweep to its end, from where it is, unless a worker does it meanwhile: that is waited for."""
+        while (job := await _job(self._store, number)).state in ("waiting", "running"):
+            await self._driver.finish(number)
+            if (await _job(self._store, number)).state in ("waiting", "running"):
+                await asyncio.sleep(WATCH_SECONDS)
+        if job.state == "failed":
+            raise OperatorError(f"The sweep {number} failed: {job.note}")
+        kinds = {kind: int(job.changes[kind]) for kind in KINDS if job.changes.get(kind)}
+        return Swept(job.users_done, job.events, job.awards, kinds)
+
+    async def _moved(self, _head: int) -> None:
+        plan = await head_plan(self._store)
+        if plan is None or plan.version == self._plan.version:
+            await asyncio.sleep(WATCH_SECONDS)
+        else:
+            self._plan = plan

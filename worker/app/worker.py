@@ -17,6 +17,7 @@ from worker.app.catalog import first_plan, head_plan
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.services import check_surroundings, limits_of, open_store, subscription, until_schema
 from worker.app.silence import Silence
+from worker.app.user_jobs import driver_of, told_by
 from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
@@ -26,6 +27,7 @@ from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier
 from worker.pipeline.build import Build
 from worker.pipeline.cache import Cache
+from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BatchFacts, BuildFacts
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
@@ -133,7 +135,10 @@ class Worker:
             )
             member.use_stream(consumer)
             await consumer.start()
-            await self._until_end(store, consumer, member, Build(applier, self._built, moved))
+            told = told_by(self.metrics, self._relay.wake)
+            jobs = driver_of(store, lambda: applier.plan, self.settings, moved=moved, told=told, judge=applier.judge)
+            build = Build(applier, self._built, moved, Waiting(jobs))
+            await self._until_end(store, consumer, member, build)
 
     async def _prepared(self, store: PostgresStore) -> Plan | None:
         """The plan to start with; None where the end was asked for first: a schema is awaited for a minute."""

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     dead_letter_limit: Annotated[DeadLetterLimit | None, BeforeValidator(parse_dead_letter_limit)] = _setting(
         "50%/60s", "Share of at least 1,000 records in a window that stops a worker, or `off`"
     )
+    sweep_days: int = _setting(7, "In so many days the nightly sweep comes to every user", ge=1, le=365)
     schedule_rate: int = _setting(
         2_000, "Most events a second that scheduled jobs send to the control topic", ge=1, le=1_000_000
     )

@@ -10,12 +10,14 @@ from worker.jobs.anniversaries import Anniversaries, Tenures
 from worker.jobs.base import Job
 from worker.jobs.cron_events import Send
 from worker.jobs.schedules import Schedules, Users
+from worker.jobs.sweep import Sweep, Sweeping
 from worker.rules.plan import Plan
 
 #: Every job by the name that `--once` takes, with what it does.
 NAMES: Final = {
     "anniversaries": "sends `cron.anniversary` where a local day has begun on which users joined",
     "schedules": "sends the catalog's `schedules` to every user",
+    "sweep": "holds a share of all users against their logs and puts right what differs; with `--once` all users",
 }
 
 
@@ -25,11 +27,12 @@ class Tables(Users, Tenures, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What jobs are made of: the store, the way to the control topic, the plan of the catalog that rules."""
+    """What jobs are made of: the store, the way to the control topic, the plan of the catalog that rules, the sweep."""
 
     store: Tables
     send: Send
     plan: Plan
+    sweeping: Sweeping | None = None
 
 
 def jobs_of(parts: Parts) -> Sequence[Job]:
@@ -38,4 +41,5 @@ def jobs_of(parts: Parts) -> Sequence[Job]:
     return (
         Anniversaries(parts.store, parts.send, catalog),
         Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),
+        *(() if parts.sweeping is None else (Sweep(parts.sweeping),)),
     )

@@ -19,6 +19,7 @@ import structlog
 
 from worker.errors import BadgesError, OperatorError, PoisonBatch, TransientError
 from worker.pipeline.batch import Applier, CatalogMoved
+from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BuildFacts
 from worker.pipeline.protocols import Transaction
 from worker.pipeline.users import fold_again, grant, origin_of
@@ -41,11 +42,15 @@ PATIENCE: Final = 3
 
 @dataclass(slots=True)
 class Build:
-    """The task of one worker that builds; `built` is told each slice's facts, `moved` that the catalog has."""
+    """The task of one worker that builds; `built` is told each slice's facts, `moved` that the catalog has.
+
+    `jobs` are the jobs over users that wait, done beside.
+    """
 
     applier: Applier
     built: Callable[[BuildFacts], None]
     moved: Callable[[int], Awaitable[None]]
+    jobs: Waiting | None = None
     clock: Callable[[], float] = monotonic
     _done: int | None = None
     _culprit: str | None = None
@@ -53,6 +58,11 @@ class Build:
     _limit: int = SLICE_USERS
 
     async def run(self) -> None:
+        """Build, and do the jobs over users that wait, until cancelled."""
+        tasks = [self._build()] if self.jobs is None else [self._build(), self.jobs.run()]
+        await asyncio.gather(*tasks)
+
+    async def _build(self) -> None:
         """Build until cancelled; at most half of the time, so that live batches have the other half.
 
         Whatever happens here, it waits and tries again: the worker's events do not depend on it.

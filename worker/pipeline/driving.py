@@ -163,7 +163,7 @@ class Waiting:
                 if found is None:
                     await self.driver.sleep(IDLE_SECONDS)
                 elif not await self.driver.step(found):
-                    await self.driver.sleep(0)
+                    await self.driver.sleep(IDLE_SECONDS / 10)
             except (TransientError, PoisonBatch, OperatorError) as error:
                 log.warning("jobs_wait", reason=error.message, seconds=RETRY_SECONDS)
                 await self.driver.sleep(RETRY_SECONDS)

@@ -144,11 +144,11 @@ class Slices:
                 facts.kinds.update(finding.kinds)
         suspects = [finding.user_id for finding in found if finding.needs_work]
         if suspects:
-            self.culprit = suspects[0] if len(suspects) == 1 else None
             states = await transaction.lock(suspects, version=plan.basis)
             found, _ = await self._examine(transaction, plan, scope, suspects, states, None)
             for finding in found:
                 facts.kinds.update(finding.kinds)
+            self.culprit = suspects[0] if len(suspects) == 1 else None
             await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
         return full
 
