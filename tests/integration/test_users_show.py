@@ -56,6 +56,7 @@ def test_an_overview_says_what_is_held_and_how_far_the_rest_is(show: Show) -> No
     assert lines[lines.index("not yet, nearest first (13)") + 1] == (
         "Commentator II   22 of 50 comments; 28 more to go"
     )
+    assert "Nice question    best score 3 (post_id 655); at least 10 needed" in lines
     week = next(line for line in lines if line.startswith("Busy week"))
     assert week.endswith("0 of 10 comments in the last 7 days; 10 more to go; closest 9 on 2017-12-06")
 

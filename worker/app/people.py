@@ -115,7 +115,7 @@ class People:
         as_of = at_us if at_us is not None else now_us if award is None else award.awarded_us
         given = _given(record)
         plan = await self._plan(frozenset({badge_key}))
-        standing = await self._played(plan, user_id, given, as_of)
+        standing = await self._played(plan, user_id, given, as_of, context)
         wanted = context if context is not None or award is None else award.context
         chosen, explanation = await asyncio.to_thread(standing.explained, badge, wanted)
         if award is not None:
@@ -147,8 +147,10 @@ class People:
             raise UnknownUser(user_id)
         return record
 
-    async def _played(self, plan: Plan, user_id: str, given: Mapping[AwardKey, Given], at_us: int) -> Standing:
-        standing = Standing(plan, user_id, given, at_us=at_us)
+    async def _played(
+        self, plan: Plan, user_id: str, given: Mapping[AwardKey, Given], at_us: int, context: str | None = None
+    ) -> Standing:
+        standing = Standing(plan, user_id, given, at_us=at_us, context=context)
         async for page in self._log.pages(user_id):
             await asyncio.to_thread(standing.take, page)
         return standing

@@ -167,6 +167,7 @@ def label_of(step: Step) -> str:
 def _step(step: Step) -> str:
     found = step.progress
     context = f" ({found.badge.per} {found.context})" if found.context and found.fraction else ""
+    context = "" if context in found.sentence else context
     return f"{found.sentence}{context}{_closest(step)}"
 
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from worker.events.types import Event
+from worker.rules.bests import Bests
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.evaluate import Explanation, apply, begin_again, explain
 from worker.rules.ir import counted
@@ -69,8 +70,12 @@ class Standing:
     after `at_us` are passed over. In memory is the state of one user, however long the log.
     """
 
-    def __init__(self, plan: Plan, user_id: str, held: Mapping[AwardKey, Given], *, at_us: int) -> None:
+    def __init__(
+        self, plan: Plan, user_id: str, held: Mapping[AwardKey, Given], *, at_us: int, context: str | None = None
+    ) -> None:
+        """`context` is the one that is asked about, where it is one."""
         self.plan = plan
+        self._bests = Bests((goal.badge for goal in plan.goals), context=context)
         self.user_id = user_id
         self.at_us = at_us
         self.events = 0
@@ -101,6 +106,7 @@ class Standing:
             self.first_us = event.occurred_us if self.first_us is None else self.first_us
             self.last_us = event.occurred_us
             self.types[event.type] += 1
+            self._bests.take(event)
             for award in apply(plan, state, event, also=self._asking.at(event)):
                 if plan.badges[award.badge_key].status in EVALUATED:
                     self.missing.append(award)
@@ -109,7 +115,8 @@ class Standing:
 
     def explained(self, badge: Badge, context: str | None = None) -> tuple[str, Explanation]:
         """A badge as of the instant asked for: in a context, else in that which is earned or nearest."""
-        return explained(self.plan, self.state, badge, at_us=self.at_us, context=context)
+        chosen, found = explained(self.plan, self.state, badge, at_us=self.at_us, context=context)
+        return self._bests.told(badge, chosen, found)
 
     def occasions(self) -> dict[str, int]:
         """How many events taken were an occasion for each badge of the plan."""
