@@ -72,10 +72,11 @@ WITH joined AS (
 DELETE FROM user_activity a WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = a.user_id);
 
 -- name: close_day
--- Write how many users were active when a day ended: those with an event after an instant.
+-- Write how many users were active when a day ended, or are so far: those with an event after an instant.
 INSERT INTO activity_days (day, active_days, active_users, users)
 SELECT $1, $2, count(*) FILTER (WHERE newest_at > $3), count(*) FROM user_activity
-ON CONFLICT (day) DO NOTHING;
+ON CONFLICT (day) DO UPDATE
+SET active_days = excluded.active_days, active_users = excluded.active_users, users = excluded.users;
 
 -- name: active_users
 -- How many users were active at the end of the last day that was closed.

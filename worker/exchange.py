@@ -215,3 +215,57 @@ class Joined:
     day: date
     zone: str
     zone_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldersCounted:
+    """One step of counting holders: users and awards looked at, up to when; whether another has something to do."""
+
+    users: int
+    awards: int
+    upto_us: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AwardDay:
+    """Awards of a badge on a day (UTC), and the badge's first day."""
+
+    badge_key: str
+    day: date
+    awards: int
+    first_day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is usual of a badge on a day: awards, how far days are from that, and from how many days that is known."""
+
+    usual: float
+    spread: float
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One step of counting what arrived: events and users, up to when, whether another step has something to do."""
+
+    events: int
+    users: int
+    upto_us: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TypeDays:
+    """When events of a type arrived: the last instant and day, the first day, and what came in the 28 days before.
+
+    `counts` has the days that had any.
+    """
+
+    type: str
+    last_us: int
+    last_day: date
+    last_events: int
+    first_day: date
+    counts: Mapping[date, int]

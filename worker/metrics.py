@@ -90,7 +90,7 @@ class Metrics:
         )
         self.trigger_silent_seconds = self._gauge(
             "trigger_silent_seconds",
-            "Since an event of a type that badges listen to was last applied by this worker, or since its start",
+            "Since an event of a type that badges listen to last came: in a worker since its start at most",
             "livemin",
             "type",
         )
@@ -168,6 +168,15 @@ class Metrics:
             "livemax",
             "job",
         )
+
+        self.holders = self._gauge("holders", "Users who hold a badge, as last counted", "livemax", "badge")
+        self.holders_change_ratio = self._gauge(
+            "holders_change_ratio",
+            "Awards of a badge in the last 24 hours, as a multiple of what is usual in a day and its spread",
+            "livemax",
+            "badge",
+        )
+        self.active_users = self._gauge("active_users", "Users with an event in the last `active_days`", "livemax")
 
     def _counter(self, name: str, explained: str, *labels: str) -> Counter:
         return Counter(f"badges_{name}", explained, labels, registry=self.registry)

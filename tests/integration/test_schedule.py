@@ -191,6 +191,7 @@ async def test_the_service_runs_what_is_due(settings: Settings, store: PostgresS
                 assert not serving.done()
                 await asyncio.sleep(0.05)
         await until(lambda: scheduler.ready() is None, "being ready")
+        await until(lambda: scheduler.metrics.catalog_version._value.get() == 1, "the gauges")
     finally:
         scheduler.stop()
         await serving

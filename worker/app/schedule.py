@@ -14,6 +14,7 @@ from time import monotonic, time
 import structlog
 
 from worker.app.catalog import head_plan
+from worker.app.schedule_gauges import Gauges
 from worker.app.sending import Sender
 from worker.app.services import check_surroundings, open_store, until_schema
 from worker.app.user_jobs import Sweeps
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 5.0
 #: After a run that did not end well its job rests so long, seconds.
 REST_SECONDS = 30.0
+#: How often gauges are read from the database, seconds.
+GAUGE_SECONDS = 60.0
 #: Running jobs may end within this once the scheduler must stop, seconds; what is cut off is taken again.
 FINISH_SECONDS = 5.0
 #: No turn of the event loop for so long means that it hangs: `/livez` says so, seconds.
@@ -99,11 +102,16 @@ class Scheduler:
     async def _until_stopped(self, store: PostgresStore, sender: Sender) -> None:
         catalog = Head(store)
         runner = Runner(store, self.owner, self.tell)
-        pruned = -KEPT_US
+        gauges = Gauges(self.metrics)
+        pruned, gauged = -KEPT_US, -GAUGE_SECONDS
         while not self._stop.is_set():
             self._beat = monotonic()
             try:
-                await self._look(runner, self.parts(store, sender, await catalog.plan()))
+                plan = await catalog.plan()
+                await self._look(runner, self.parts(store, sender, plan))
+                if monotonic() >= gauged + GAUGE_SECONDS:
+                    gauged = monotonic()
+                    await gauges.read(store, plan, now_us())
                 if now_us() > pruned + KEPT_US // 90:
                     pruned = now_us()
                     await store.prune_job_runs(pruned - KEPT_US)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from worker.jobs.anniversaries import Anniversaries, Tenures
+from worker.jobs.arrivals import ArrivalCounts, Arrivals
 from worker.jobs.base import Job
 from worker.jobs.cron_events import Send
+from worker.jobs.holders import HolderCounts, Holders
 from worker.jobs.schedules import Schedules, Users
 from worker.jobs.sweep import Sweep, Sweeping
 from worker.rules.plan import Plan
@@ -16,12 +18,14 @@ from worker.rules.plan import Plan
 #: Every job by the name that `--once` takes, with what it does.
 NAMES: Final = {
     "anniversaries": "sends `cron.anniversary` where a local day has begun on which users joined",
+    "arrivals": "counts what arrived, by event type and day, and active users",
+    "holders": "counts the holders of each badge, and what is usual of it",
     "schedules": "sends the catalog's `schedules` to every user",
     "sweep": "holds a share of all users against their logs and puts right what differs; with `--once` all users",
 }
 
 
-class Tables(Users, Tenures, Protocol):
+class Tables(Users, Tenures, ArrivalCounts, HolderCounts, Protocol):
     """What the jobs ask of the store together."""
 
 
@@ -40,6 +44,8 @@ def jobs_of(parts: Parts) -> Sequence[Job]:
     catalog = parts.plan.catalog
     return (
         Anniversaries(parts.store, parts.send, catalog),
+        Arrivals(parts.store, catalog),
+        Holders(parts.store),
         Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),
         *(() if parts.sweeping is None else (Sweep(parts.sweeping),)),
     )

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from worker.errors import TimedOut
+from worker.exchange import Counted, TypeDays
 from worker.rules.ir import NEVER_COUNTED
 from worker.store.catalog import CatalogTables
 from worker.store.session import Session
@@ -38,31 +39,6 @@ class Reading:
     upto_us: int
     after: str | None
     horizon_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What one step counted; `upto_us` is how far that is, `more` whether another step has something to do."""
-
-    events: int
-    users: int
-    upto_us: int
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TypeDays:
-    """When events of a type arrived: the last instant and day, the first day, and what came in the 28 days before.
-
-    `counts` has the days that had any.
-    """
-
-    type: str
-    last_us: int
-    last_day: date
-    last_events: int
-    first_day: date
-    counts: dict[date, int]
 
 
 def day_of(us: int) -> date:
@@ -102,6 +78,12 @@ class ArrivalTables(CatalogTables):
                 await session.execute("close_day", day_of(end - 1), active_days, since)
             await session.execute("move_reader", _READER, end, None)
         return Counted(found["events"], found["users"], end, more=end < reading.horizon_us)
+
+    async def note_active(self, active_days: int) -> None:
+        """Write how many users are active by now, as the day that is not over has it so far."""
+        upto = await self.arrivals_counted()
+        if upto is not None:
+            await self.execute("close_day", day_of(upto), active_days, upto - active_days * _DAY)
 
     async def reading(self, session: Session, name: str, rule: str) -> Reading:
         """Lock a reader to the end of the transaction; under another rule than before it begins anew."""

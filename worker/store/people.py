@@ -62,7 +62,15 @@ WITHOUT: Final = frozenset(
             "condition_types",
         ),
         *("erased_users", "event_types", "idempotent_requests", "job_runs", "leases", "partitions", "retention_floors"),
-        *("activity_days", "event_days", "log_readers", "schema_migrations", "stream_gaps"),
+        *(
+            "activity_days",
+            "badge_baselines",
+            "badge_holders",
+            "event_days",
+            "log_readers",
+            "schema_migrations",
+            "stream_gaps",
+        ),
     }
 )
 #: Removed by one statement that takes the user's id and nothing else.
@@ -99,6 +107,7 @@ class PeopleTable(Database):
             made = await session.execute("hold_person", user_id)
             (locked,) = await session.rows("lock_person", user_id)
             (newest,) = await session.rows("newest_of_person", user_id)
+            await session.execute("lose_holdings", user_id)
             rows = {table: await session.execute(HOLDINGS[table].erase, user_id) for table in _BY_ID}
             rows["user_jobs"] = await session.execute("erase_user_jobs", user_id)
             rows["dead_letters"] = await _erase_letters(session, user_id)

@@ -9,6 +9,7 @@ from worker.exchange import Claim
 from worker.store.admin import AdminTables
 from worker.store.dead_letters import DeadLetterTable
 from worker.store.entries import EntryTables
+from worker.store.holders import HolderTables
 from worker.store.jobs import JobTables
 from worker.store.outbox import OutboxTable
 from worker.store.pool import SCHEMA, Pool
@@ -22,6 +23,7 @@ from worker.store.user_jobs import UserJobTable
 
 class PostgresStore(
     TenureTables,
+    HolderTables,
     OutboxTable,
     DeadLetterTable,
     EntryTables,

@@ -1,0 +1,114 @@
+-- Who holds what, by day.
+
+-- name: first_award
+-- When the oldest award that is logged was logged: the log is read once for it.
+SELECT min(logged_at) AS at FROM badge_awards_log;
+
+-- name: count_holders
+-- Count what was logged in a span that lies within one day: who holds a badge now and did not before, who no more does.
+-- Of each user and badge in the span the user's whole log up to its end says what was and what is.
+WITH fresh AS MATERIALIZED (
+    SELECT badge_key, user_id,
+           count(*) FILTER (WHERE kind = 'awarded' AND origin <> 'backfill') AS awards,
+           count(*) FILTER (WHERE kind = 'awarded' AND origin = 'backfill') AS backfilled
+    FROM badge_awards_log WHERE logged_at >= $1 AND logged_at < $2
+    GROUP BY badge_key, user_id
+), compared AS (
+    SELECT f.badge_key, f.awards, f.backfilled, coalesce(n.was, 0) > 0 AS was, coalesce(n.holds, 0) > 0 AS holds
+    FROM fresh f
+    CROSS JOIN LATERAL (
+        SELECT sum(CASE kind WHEN 'awarded' THEN 1 ELSE -1 END) FILTER (WHERE logged_at < $1) AS was,
+               sum(CASE kind WHEN 'awarded' THEN 1 ELSE -1 END) AS holds
+        FROM badge_awards_log
+        WHERE user_id = f.user_id AND badge_key = f.badge_key AND logged_at < $2
+    ) AS n
+), counted AS (
+    SELECT badge_key, count(*) FILTER (WHERE holds AND NOT was) AS gained,
+           count(*) FILTER (WHERE was AND NOT holds) AS lost,
+           sum(awards)::bigint AS awards, sum(backfilled)::bigint AS backfilled, count(*) AS users
+    FROM compared GROUP BY badge_key
+), written AS (
+    INSERT INTO badge_holders AS h (badge_key, day, holders, gained, lost, awards, backfilled)
+    SELECT c.badge_key, $3, coalesce(b.holders, 0) + c.gained - c.lost, c.gained, c.lost, c.awards, c.backfilled
+    FROM counted c
+    LEFT JOIN LATERAL (
+        SELECT holders FROM badge_holders WHERE badge_key = c.badge_key AND day <= $3 ORDER BY day DESC LIMIT 1
+    ) AS b ON true
+    ORDER BY c.badge_key
+    ON CONFLICT (badge_key, day) DO UPDATE
+    SET holders = excluded.holders, gained = h.gained + excluded.gained, lost = h.lost + excluded.lost,
+        awards = h.awards + excluded.awards, backfilled = h.backfilled + excluded.backfilled
+)
+SELECT coalesce(sum(users), 0)::bigint AS users, coalesce(sum(awards + backfilled), 0)::bigint AS awards FROM counted;
+
+-- name: lose_holdings
+-- A user is being erased: take them out of the counts of what they hold, as far as it is counted.
+WITH reader AS (
+    SELECT upto FROM log_readers WHERE name = 'holders' FOR UPDATE
+), held AS (
+    SELECT l.badge_key FROM badge_awards_log l, reader r
+    WHERE l.user_id = $1 AND l.logged_at < r.upto
+    GROUP BY l.badge_key
+    HAVING sum(CASE l.kind WHEN 'awarded' THEN 1 ELSE -1 END) > 0
+)
+INSERT INTO badge_holders AS h (badge_key, day, holders, lost)
+SELECT d.badge_key, b.day, b.holders - 1, 1 FROM held d
+CROSS JOIN LATERAL (
+    SELECT day, holders FROM badge_holders WHERE badge_key = d.badge_key ORDER BY day DESC LIMIT 1
+) AS b
+ORDER BY d.badge_key
+ON CONFLICT (badge_key, day) DO UPDATE SET holders = excluded.holders, lost = h.lost + 1;
+
+-- name: write_users_with_badge
+-- Take the counts over into the list of badges, where they differ.
+UPDATE badges b SET users_with_badge = h.holders
+FROM (
+    SELECT k.key, coalesce(l.holders, 0) AS holders FROM badges k
+    LEFT JOIN LATERAL (
+        SELECT holders FROM badge_holders WHERE badge_key = k.key ORDER BY day DESC LIMIT 1
+    ) AS l ON true
+) AS h
+WHERE b.key = h.key AND b.users_with_badge <> h.holders;
+
+-- name: award_days
+-- Awards of each badge on each day of a span that has any, and the first day of the badge.
+SELECT h.badge_key, h.day, h.awards,
+       (SELECT f.day FROM badge_holders f WHERE f.badge_key = h.badge_key ORDER BY f.day LIMIT 1) AS first_day
+FROM badge_holders h WHERE h.day >= $1 AND h.day < $2;
+
+-- name: save_baselines
+-- Write what is usual on a day; badges that are left out have had no awards lately.
+WITH gone AS (
+    DELETE FROM badge_baselines WHERE badge_key <> ALL ($1::text[])
+)
+INSERT INTO badge_baselines (badge_key, day, usual, spread, days)
+SELECT badge_key, $2, usual, spread, days
+FROM unnest($1::text[], $3::float8[], $4::float8[], $5::integer[]) AS b (badge_key, usual, spread, days)
+ORDER BY badge_key
+ON CONFLICT (badge_key) DO UPDATE
+SET day = excluded.day, usual = excluded.usual, spread = excluded.spread, days = excluded.days;
+
+-- name: badge_baselines
+-- What is usual of each badge.
+SELECT badge_key, usual, spread, days FROM badge_baselines;
+
+-- name: baselines_day
+-- For which day it was last written what is usual.
+SELECT max(day) AS day FROM badge_baselines;
+
+-- name: holders_trend
+-- A badge's days from one on, and the one before it that says how many holders there were until then.
+SELECT day, holders, gained, lost, awards, backfilled FROM badge_holders
+WHERE badge_key = $1
+  AND day >= coalesce((SELECT max(day) FROM badge_holders WHERE badge_key = $1 AND day < $2), $2)
+ORDER BY day;
+
+-- name: holders_counts
+-- Holders of each badge of the catalog.
+SELECT key AS badge_key, users_with_badge AS holders FROM badges ORDER BY key;
+
+-- name: awards_since
+-- Awards of each badge that were logged since an instant, but for those that a backfill gave.
+SELECT badge_key, count(*) AS awards FROM badge_awards_log
+WHERE logged_at >= $1 AND kind = 'awarded' AND origin <> 'backfill'
+GROUP BY badge_key;

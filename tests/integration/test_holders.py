@@ -1,0 +1,145 @@
+"""Holders of badges, counted from the log of awards as it grows, held to a count of everything."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
+from time import time
+from typing import Any
+
+import pytest
+
+from worker.exchange import Baseline
+from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Run
+from worker.jobs.holders import Holders
+from worker.store.arrivals import day_of
+from worker.store.holders import HoldersDay
+from worker.store.pool import close_pool, create_pool
+from worker.store.postgres import PostgresStore
+
+TODAY = int(time() * SECOND) // DAY * DAY
+BADGES = ("a", "b", "c")
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    pool = await create_pool(postgres_dsn, max_size=3)
+    try:
+        made = PostgresStore(pool)
+        async with made.work() as session:
+            for badge in BADGES:
+                await session.connection.execute(
+                    "INSERT INTO badges (key, kind, family, label, description, sort_score, status, catalog_version)"
+                    " VALUES ($1, '', '', '', '', 0, 'active', 1)",
+                    badge,
+                )
+        yield made
+    finally:
+        await close_pool(pool)
+
+
+class Log:
+    """Writes the log of awards, and counts everything anew."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self.store = store
+        self.rows: list[tuple[int, str, str, str, str, str]] = []
+
+    async def add(
+        self, at_us: int, user: str, badge: str, context: str = "", *, kind: str = "awarded", origin: str = "live"
+    ) -> None:
+        self.rows.append((at_us, user, badge, context, kind, origin))
+        async with self.store.work() as session:
+            await session.connection.execute(
+                "INSERT INTO badge_awards_log (user_id, badge_key, context, award_id, kind, awarded_at, source, origin,"
+                " sequence, catalog_version, logged_at)"
+                " VALUES ($1, $2, $3, gen_random_uuid(), $4, $5, 'auto', $6, $7, 1, $5)",
+                user, badge, context, kind, at_us, origin, len(self.rows),
+            )  # fmt: skip
+
+    def holders(self, badge: str, end_us: int) -> int:
+        held: dict[tuple[str, str], int] = {}
+        for at_us, user, one, context, kind, _ in self.rows:
+            if one == badge and at_us < end_us:
+                held[user, context] = held.get((user, context), 0) + (1 if kind == "awarded" else -1)
+        return len({user for (user, _), count in held.items() if count > 0})
+
+
+async def run(store: PostgresStore) -> Any:
+    async def mark(_: str) -> None:
+        return
+
+    return await Holders(store).run(Run(0, None, forced=False, progress="", mark=mark))
+
+
+async def test_counts_are_those_of_everything(store: PostgresStore) -> None:
+    """However awards come, go and come again, in several contexts, each day's holders are those of the whole log."""
+    chance, log = random.Random(3), Log(store)
+    held: set[tuple[str, str, str]] = set()
+    start = TODAY - 5 * DAY
+    for number in range(120):
+        at_us = start + number * HOUR
+        one = (f"u{chance.randrange(6)}", chance.choice(BADGES), chance.choice(["", "p1", "p2"]))
+        await log.add(at_us, *one, kind="revoked" if one in held else "awarded")
+        held ^= {one}
+    # the first half is counted at once, the rest piece by piece
+    await run(store)
+    for number in range(3):
+        await log.add(TODAY - (3 - number) * SECOND, "new", BADGES[number])
+    async with store.work() as session:
+        await session.connection.execute("UPDATE log_readers SET upto = $1 WHERE name = 'holders'", TODAY - 4 * SECOND)
+    await run(store)
+    last = day_of(TODAY - 1)
+    for badge in BADGES:
+        trend = await store.holders_trend(badge, last, days=5)
+        assert [one.day for one in trend] == [last - timedelta(days=4 - number) for number in range(5)]
+        for number, one in enumerate(trend):
+            assert one.holders == log.holders(badge, start + (number + 1) * DAY), (badge, one)
+        assert one.holders == (await store.holders_counts())[badge]
+        awards = sum(row[2] == badge and row[4] == "awarded" for row in log.rows)
+        assert sum(one.awards for one in trend) == awards
+        assert sum(one.gained - one.lost for one in trend) == one.holders
+    figures = await run(store)
+    assert (figures.users, figures.awards, figures.counts) == (0, 0, 0)
+
+
+async def test_what_is_usual(store: PostgresStore) -> None:
+    """After a run it is written what is usual today; awards of a backfill do not count."""
+    log = Log(store)
+    for number in range(1, 11):
+        for user in range(number % 3 + 1):
+            await log.add(TODAY - number * DAY + HOUR, f"u{number}-{user}", "a")
+        await log.add(TODAY - number * DAY + HOUR, f"u{number}", "b", origin="backfill")
+    await run(store)
+    found = await store.badge_baselines()
+    assert found == {"a": Baseline(2.0, 1.4826, 10), "b": Baseline(0.0, 0.0, 10)}
+    assert await store.baselines_day() == day_of(TODAY)
+    assert await store.awards_since(TODAY - DAY) == {"a": 2}
+    trend = await store.holders_trend("b", day_of(TODAY), days=3)
+    assert trend == [
+        HoldersDay(day_of(TODAY - 2 * DAY), 9, 1, 0, 0, 1),
+        HoldersDay(day_of(TODAY - DAY), 10, 1, 0, 0, 1),
+        HoldersDay(day_of(TODAY), 10),
+    ]
+    assert await store.holders_trend("c", date(2026, 1, 1), days=1) == [HoldersDay(date(2026, 1, 1), 0)]
+
+
+async def test_an_erased_user_holds_nothing(store: PostgresStore) -> None:
+    """An erasure takes the user out of the counts, also what was not counted yet."""
+    log = Log(store)
+    for user in ("u1", "u2"):
+        await log.add(TODAY - DAY, user, "a")
+        await log.add(TODAY - DAY, user, "b")
+    await log.add(TODAY - DAY, "u1", "b", kind="revoked")
+    await run(store)
+    assert await store.holders_counts() == {"a": 2, "b": 1, "c": 0}
+    async with store.work() as session:
+        await session.execute("lose_holdings", "u1")
+        await session.rows("allow_removal")
+        await session.execute("erase_awards_log", "u1")
+    await log.add(TODAY - MINUTE, "u2", "c")
+    async with store.work() as session:
+        await session.connection.execute("UPDATE log_readers SET upto = $1 WHERE name = 'holders'", TODAY - HOUR)
+    await run(store)
+    assert await store.holders_counts() == {"a": 1, "b": 1, "c": 1}

@@ -1,0 +1,55 @@
+"""What is usual of a badge: no single day moves it, weekdays count, a new badge is known to be new."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.exchange import Baseline
+from worker.jobs.spikes import baseline, change_ratio
+
+MONDAY = date(2026, 3, 30)
+
+
+def days(*counts: int, day: date = MONDAY) -> dict[date, int]:
+    """So many awards on each of the days before one."""
+    first = day - timedelta(days=len(counts))
+    return {first + timedelta(days=number): count for number, count in enumerate(counts) if count}
+
+
+def test_one_wild_day_moves_nothing() -> None:
+    """A day of thousands among days of ten leaves ten usual."""
+    counts = days(*[10] * 20, 5_000, *[10] * 7)
+    assert baseline(counts, date(2025, 1, 1), MONDAY) == Baseline(10.0, 0.0, 28)
+
+
+def test_a_badge_of_mondays_is_usual_on_mondays() -> None:
+    """A badge that comes once a week has its weekday's figure on that day, and none on another."""
+    counts = {MONDAY - timedelta(weeks=number): 70 for number in range(1, 5)}
+    assert baseline(counts, date(2025, 1, 1), MONDAY).usual == 70
+    assert baseline(counts, date(2025, 1, 1), MONDAY + timedelta(days=1)).usual == 0
+
+
+def test_a_new_badge_is_known_by_its_days() -> None:
+    """Days before the first award do not count; on the first day nothing is usual."""
+    assert baseline(days(4, 6, 8), MONDAY - timedelta(days=3), MONDAY) == Baseline(6.0, 1.4826 * 2, 3)
+    assert baseline({}, MONDAY, MONDAY) == Baseline(0.0, 0.0, 0)
+
+
+def test_spread() -> None:
+    """Days that differ widen what is expected; the ratio is against usual and spread, one award at least."""
+    found = baseline(days(*[0, 10, 20, 30] * 7), date(2025, 1, 1), MONDAY)
+    assert (found.usual, round(found.spread, 3)) == (15.0, 14.826)
+    assert change_ratio(300, found) > 10 > change_ratio(290, found)
+    assert change_ratio(7, None) == 7
+    assert change_ratio(0, found) == 0
+
+
+@given(st.lists(st.integers(0, 1_000), min_size=28, max_size=28), st.integers(0, 27), st.integers(0, 10**9))
+def test_no_day_reaches_far(counts: list[int], place: int, wild: int) -> None:
+    """Whatever one day was, what is usual stays within what the other days were."""
+    day = baseline(days(*[*counts[:place], wild, *counts[place + 1 :]]), date(2025, 1, 1), MONDAY)
+    rest = [*counts[:place], *counts[place + 1 :]]
+    assert min(rest) <= day.usual <= max(rest)

@@ -1,0 +1,52 @@
+"""The gauges of a scheduler, read from the database: holders, how unusual a day is, how long types have been silent."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from worker.app.silence import EVERY
+from worker.jobs.spikes import change_ratio
+from worker.metrics import OTHER, Metrics
+from worker.rules.plan import Plan
+from worker.store.postgres import PostgresStore
+
+_DAY: Final = 86_400_000_000
+
+
+class Gauges:
+    """What every replica shows alike: nothing of it is what this process did."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._silent: set[str] = set()
+
+    async def read(self, store: PostgresStore, plan: Plan, at_us: int) -> None:
+        """Read and show all. Raises TransientError."""
+        metrics = self._metrics
+        metrics.catalog_version.set(plan.version)
+        for badge, holders in (await store.holders_counts()).items():
+            if (label := metrics.badge(badge)) != OTHER:
+                metrics.holders.labels(label).set(holders)
+        usual, awards = await store.badge_baselines(), await store.awards_since(at_us - _DAY)
+        for badge in sorted(usual.keys() | awards.keys()):
+            if (label := metrics.badge(badge)) != OTHER:
+                ratio = change_ratio(awards.get(badge, 0), usual.get(badge))
+                metrics.holders_change_ratio.labels(label).set(ratio)
+        active = await store.active_users()
+        if active is not None:
+            metrics.active_users.set(active[1])
+        await self._read_silence(store, plan)
+
+    async def _read_silence(self, store: PostgresStore, plan: Plan) -> None:
+        """A type is silent from its last event up to where arrivals are counted, not up to now."""
+        upto = await store.arrivals_counted()
+        types = sorted(set(plan.counts) - {EVERY})
+        found = await store.trigger_days(types) if upto is not None else {}
+        shown = set()
+        for event_type, days in found.items():
+            if (label := self._metrics.event_type(event_type)) != OTHER and upto is not None:
+                shown.add(label)
+                self._metrics.trigger_silent_seconds.labels(label).set(max(0, upto - days.last_us) / 1_000_000)
+        for gone in self._silent - shown:
+            self._metrics.forget(self._metrics.trigger_silent_seconds, gone)
+        self._silent = shown
