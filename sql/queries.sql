@@ -493,13 +493,15 @@ SELECT badge_key, count(*) AS awards FROM user_badges WHERE badge_key = ANY($1::
 WITH wanted AS (
     SELECT *
     FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
-                $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[]) WITH ORDINALITY
+                $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[], $14::bytea[])
+        WITH ORDINALITY
         AS d (topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at,
-              place)
+              headers, place)
 ), fresh AS (
     INSERT INTO dead_letters (topic, partition, "offset", incarnation, reason, detail, path, user_id, key, raw, sha256,
-                              length, recorded_at)
-    SELECT topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at
+                              length, recorded_at, headers)
+    SELECT topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at,
+           headers
     FROM wanted
     ORDER BY topic COLLATE "C", partition, at
     ON CONFLICT DO NOTHING
@@ -515,18 +517,20 @@ SELECT reason, count(*) AS letters, min(buried_at) AS first_at, max(buried_at) A
 FROM dead_letters GROUP BY reason ORDER BY letters DESC, reason;
 
 -- name: list_dead_letters
--- Dead letters, newest first, of one reason or of all, before a number (for the next page).
+-- Dead letters, newest first, before a number (for the next page); of one reason, topic, state, or since an instant.
 SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
        state
 FROM dead_letters
 WHERE ($1::text IS NULL OR reason = $1) AND ($2::bigint IS NULL OR number < $2)
+  AND ($4::text IS NULL OR topic = $4) AND ($5::timestamptz IS NULL OR buried_at >= $5)
+  AND ($6::text IS NULL OR state = $6)
 ORDER BY number DESC
 LIMIT $3;
 
 -- name: show_dead_letter
 -- One dead letter, whole; of several incarnations of a topic the last one.
 SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
-       state, key, raw, sha256
+       state, key, raw, sha256, headers
 FROM dead_letters
 WHERE topic = $1 AND partition = $2 AND "offset" = $3
 ORDER BY incarnation DESC

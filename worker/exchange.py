@@ -45,7 +45,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that cannot be processed, with its reason; `raw` is at most the first 64 KiB of it."""
+    """A record that cannot be processed, with its reason; `raw` is at most the first 64 KiB of it.
+
+    `headers` are None where they were too large to be kept.
+    """
 
     topic: str
     partition: int
@@ -60,6 +63,7 @@ class DeadLetter:
     sha256: bytes
     length: int
     timestamp_ms: int
+    headers: tuple[tuple[str, bytes | None], ...] | None = ()
 
 
 # Not a dataclass: one event in seven may make an award, and building a frozen one costs as much as reading an event.

@@ -36,7 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "recompute": Entry(
         "operate", "Hold users against their logs again; put back what is missing.", "user_jobs:recompute"
     ),
-    "dlq": Entry("operate", "List and show the records that could not be processed.", "dlq:dlq"),
+    "dlq": Entry("operate", "List the records that could not be processed, and try them again.", "dlq:dlq"),
     "tokens": Entry("operate", "Make, list and end the tokens of the HTTP API.", "tokens:tokens"),
     "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),
     "users": Entry("support", "Look at one user: awards, progress, why and why not.", "users:users"),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from worker.cli.output import Column, Format, as_json, cell, emit, format_option, notice
-from worker.cli.places import place
+from worker.cli.places import instant_option, place
+from worker.cli.redrive import replay
 from worker.errors import OperatorError
 from worker.printable import printable
 
@@ -33,7 +34,7 @@ _MOST: Final = 10_000
 
 @click.group()
 def dlq() -> None:
-    """List and show dead letters, the records that could not be processed.
+    """List, show and try again dead letters, the records that could not be processed.
 
     \b
     Example:
@@ -44,10 +45,22 @@ def dlq() -> None:
 @dlq.command("list")
 @click.option("--reason", help="Only letters with this reason, as `not_json`.")
 @click.option("--reasons", "only_reasons", is_flag=True, help="Only how many there are for each reason.")
+@click.option("--topic", help="Only letters from this topic.")
+@click.option("--since", callback=instant_option, metavar="T", help="Only letters that came since this instant.")
+@click.option("--state", type=click.Choice(["new", "replayed"]), help="Only letters that wait, or that passed later.")
 @click.option("--limit", type=click.IntRange(1, _MOST), default=50, show_default=True, help="So many, newest first.")
 @click.option("--before", type=click.IntRange(1), metavar="NUMBER", help="Only letters older than the one so numbered.")
 @format_option()
-def list_letters(reason: str | None, only_reasons: bool, limit: int, before: int | None, format: Format) -> None:
+def list_letters(
+    reason: str | None,
+    only_reasons: bool,
+    topic: str | None,
+    since: int | None,
+    state: str | None,
+    limit: int,
+    before: int | None,
+    format: Format,
+) -> None:
     """List dead letters, newest first.
 
     \b
@@ -64,7 +77,11 @@ def list_letters(reason: str | None, only_reasons: bool, limit: int, before: int
         if format == "table":
             click.echo(_sum(sum(one.letters for one in counts)))
         return
-    found = _ask(lambda letters: letters.dead_letters(reason=reason, before=before, limit=limit + 1))
+    found = _ask(
+        lambda letters: letters.dead_letters(
+            reason=reason, before=before, limit=limit + 1, topic=topic, since_us=since, state=state
+        )
+    )
     page = found[:limit]
     emit([_row(letter) for letter in page], _COLUMNS, format)
     if format == "table":
@@ -103,6 +120,9 @@ def show(record: str, raw: bool, format: Format) -> None:
     click.echo(f"{'value':<12} {printable(body.decode('utf-8', 'backslashreplace'))}")
     if letter.length > len(body):
         notice(f"These are the first {len(body):,} of {letter.length:,} bytes.")
+
+
+dlq.add_command(replay)
 
 
 def _ask(question: Callable[[DeadLetterTable], Awaitable[Answer]]) -> Answer:

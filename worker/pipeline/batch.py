@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from time import monotonic
@@ -27,6 +27,13 @@ from worker.rules.plan import Plan
 
 #: How much of a dead letter is kept; the rest is read again by its coordinates (decisions 29).
 RAW_LIMIT = 64 * 1024
+#: How much of its headers is kept, with their names; of more, none are.
+HEADERS_LIMIT = 16 * 1024
+#: Why an event must not come back.
+REMOVALS = frozenset({"erased", "too_old"})
+
+#: Takes what is no event of records that stand in no partition's line, in the transaction that applies the rest.
+Settle = Callable[[Transaction, Sequence[DeadLetter], BatchFacts], Awaitable[None]]
 
 _type_of = attrgetter("type")
 
@@ -78,13 +85,20 @@ def dead_letter(record: Record, rejected: Rejected, *, incarnation: int) -> Dead
         sha256=hashlib.sha256(raw).digest(),
         length=len(raw),
         timestamp_ms=record.timestamp_ms,
+        headers=_kept(record.headers),
     )
+
+
+def _kept(headers: Sequence[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes | None], ...] | None:
+    """The headers of a record, if they are not too many to be kept."""
+    size = sum(len(name) + len(value or b"") for name, value in headers)
+    return tuple((name, value) for name, value in headers) if size <= HEADERS_LIMIT else None
 
 
 def removed(record: Record, rejected: Rejected, *, incarnation: int) -> DeadLetter:
     """The dead letter of an event that must not come back: of an erased user's it says nothing about the person."""
     letter = dead_letter(record, rejected, incarnation=incarnation)
-    return replace(letter, user_id=None, key=None, raw=b"") if letter.reason == "erased" else letter
+    return replace(letter, user_id=None, key=None, raw=b"", headers=()) if letter.reason == "erased" else letter
 
 
 def same_content(one: Event, other: Event) -> bool:
@@ -183,6 +197,7 @@ class Applier:
         *,
         from_offset: int,
         refused: Mapping[int, Rejected] | None = None,
+        settle: Settle | None = None,
     ) -> BatchFacts:
         """Apply records (in offset order, not empty) and move the partition past them; returns what happened.
 
@@ -193,8 +208,9 @@ class Applier:
         5 apply, event by event; a user with an event older than the newest applied one is folded again from the log
         6 grant; write the states that are due; put awards and dead letters into the outbox
 
-        `refused` are records (by offset) that the database itself could not take. Raises Fenced, TransientError,
-        PoisonBatch or CatalogMoved; then nothing has happened, or (TransientError) nobody knows: claim again.
+        `refused` are records (by offset) that the database itself could not take. With `settle` the records stand in no
+        partition's line: nothing is fenced or moved, and `settle` takes what is no event. Raises Fenced,
+        TransientError, PoisonBatch or CatalogMoved; then nothing has happened, or (TransientError) nobody knows.
         """
         plan, started = self.plan, self.clock()
         last = records[-1]
@@ -207,7 +223,8 @@ class Applier:
         step = Step(from_offset, last.offset + 1, last.offset, record_sha(last))
         advance: Advance | None = None
         async with self.store.transaction() as transaction:
-            await transaction.fence(claim, step)
+            if settle is None:
+                await transaction.fence(claim, step)
             head = await transaction.catalog_version()
             if head != plan.version:
                 raise CatalogMoved(head)
@@ -216,7 +233,9 @@ class Applier:
             if new:
                 advance = Advance(transaction, plan, limits=self.limits, facts=facts)
                 await advance.run(new, self.cache, claim.token)
-            buried = await self._bury(transaction, decoded.letters) if decoded.letters else ()
+            if settle is not None:
+                await settle(transaction, decoded.letters, facts)
+            buried = await self._bury(transaction, decoded.letters) if decoded.letters and settle is None else ()
         if advance is not None:
             self.cache.put(advance.states.values(), claim.token)
         facts.transaction_seconds = self.clock() - started - facts.decode_seconds
@@ -271,7 +290,7 @@ class Applier:
         if not refused:
             return
         pairs = [*zip(decoded.events, decoded.sources, strict=True), *decoded.rivals]
-        for index, code in refused.items() if not self.limits.past else ():
+        for index, code in refused.items():
             event, record = pairs[index]
             decoded.letters.append(removed(record, removal(code, event), incarnation=claim.incarnation))
         first = len(decoded.events)
@@ -323,6 +342,8 @@ class Applier:
 
     async def _bury(self, transaction: Transaction, letters: list[DeadLetter]) -> list[DeadLetter]:
         """Store and publish dead letters; returns those that were not there yet: a replay meets its records again."""
+        if self.limits.past:
+            letters = [letter for letter in letters if letter.reason not in REMOVALS]
         letters.sort(key=lambda letter: letter.offset)
         new = [letters[index] for index in await transaction.bury(letters)]
         if new:

@@ -103,6 +103,9 @@ class Transaction(Protocol):
     async def bury(self, letters: Sequence[DeadLetter]) -> Sequence[int]:
         """Store dead letters, one that is already there stays; returns the indexes of the new ones, in order."""
 
+    async def redriven(self, passed: Sequence[int], kept: Mapping[int, DeadLetter]) -> None:
+        """Note dead letters, by number, as applied after all; and of those that were not, the reason they have now."""
+
 
 class Store(Protocol):
     """What the pipeline asks of the database."""

@@ -25,6 +25,7 @@ _MSGPACK_INTEGERS: Final = range(-(2**63), 2**64)
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder = msgspec.msgpack.Decoder(list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]])
+_header_decoder = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]])
 
 
 def pack_state(state: Mapping[str, Any]) -> bytes:
@@ -70,6 +71,16 @@ def pack_messages(messages: Sequence[Message]) -> bytes:
 def unpack_messages(blob: bytes) -> tuple[Message, ...]:
     """What `pack_messages` packed."""
     return tuple(Message(key, value, tuple(headers)) for key, value, headers in _message_decoder.decode(blob))
+
+
+def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Headers of a record."""
+    return _encoder.encode(headers)
+
+
+def unpack_headers(blob: bytes | None) -> tuple[tuple[str, bytes | None], ...] | None:
+    """What `pack_headers` packed; None where they are not known."""
+    return None if blob is None else tuple(_header_decoder.decode(blob))
 
 
 def shard_of(user_id: str) -> int:

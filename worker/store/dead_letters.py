@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 import asyncpg
 
+from worker.store.blobs import unpack_headers
 from worker.store.session import Database
 
 
@@ -39,6 +41,21 @@ class BuriedLetter:
     key: bytes | None = None
     raw: bytes | None = None
     sha256: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters: of a reason, of a topic, buried since an instant (microseconds), at places; None: any."""
+
+    reason: str | None = None
+    topic: str | None = None
+    since_us: int | None = None
+    places: tuple[tuple[str, int, int], ...] = ()
+
+
+#: In the order in which the statements name their columns.
+_FIELDS: Final = tuple(field.name for field in fields(BuriedLetter))
 
 
 class DeadLetterTable(Database):
@@ -49,10 +66,34 @@ class DeadLetterTable(Database):
         return [ReasonCount(*row) for row in await self.rows("dead_letter_counts")]
 
     async def dead_letters(
-        self, *, reason: str | None = None, before: int | None = None, limit: int = 50
+        self,
+        *,
+        reason: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+        topic: str | None = None,
+        since_us: int | None = None,
+        state: str | None = None,
     ) -> list[BuriedLetter]:
         """A page, newest first; `before` is the number of the last one of the page before."""
-        return [_letter(row) for row in await self.rows("list_dead_letters", reason, before, limit)]
+        rows = await self.rows("list_dead_letters", reason, before, limit, topic, since_us, state)
+        return [_letter(row) for row in rows]
+
+    async def waiting_letters(self, wanted: LetterFilter, *, after: int, upto: int, limit: int) -> list[BuriedLetter]:
+        """Letters that were not applied yet, whole, the oldest first, from one number to another."""
+        places = [*zip(*wanted.places, strict=True)] if wanted.places else [None, None, None]
+        rows = await self.rows(
+            "waiting_letters", after, upto, limit, wanted.reason, wanted.topic, wanted.since_us, *map(_listed, places)
+        )
+        return [_letter(row) for row in rows]
+
+    async def count_letters(self, wanted: LetterFilter) -> tuple[int, int]:
+        """How many letters were not applied yet, and the number of the newest."""
+        places = [*zip(*wanted.places, strict=True)] if wanted.places else [None, None, None]
+        (row,) = await self.rows(
+            "count_waiting_letters", wanted.reason, wanted.topic, wanted.since_us, *map(_listed, places)
+        )
+        return row["letters"], row["newest"] or 0
 
     async def dead_letter(self, topic: str, partition: int, offset: int) -> BuriedLetter | None:
         """The letter of a record, whole."""
@@ -61,4 +102,11 @@ class DeadLetterTable(Database):
 
 
 def _letter(row: asyncpg.Record) -> BuriedLetter:
-    return BuriedLetter(*row)
+    found = dict(zip(_FIELDS, row.values(), strict=False))
+    if "headers" in found:
+        found["headers"] = unpack_headers(found["headers"])
+    return BuriedLetter(**found)
+
+
+def _listed(values: tuple[object, ...] | None) -> list[object] | None:
+    return None if values is None else list(values)

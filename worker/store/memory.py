@@ -270,13 +270,22 @@ class MemoryStore(MemoryJobs):
         ]
 
     async def dead_letters(
-        self, *, reason: str | None = None, before: int | None = None, limit: int = 50
+        self,
+        *,
+        reason: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+        topic: str | None = None,
+        since_us: int | None = None,
+        state: str | None = None,
     ) -> list[BuriedLetter]:
         """A page, newest first; `before` is the number of the last one of the page before."""
         page = [
-            replace(letter, key=None, raw=None, sha256=None)
+            replace(letter, key=None, raw=None, sha256=None, headers=None)
             for letter in self._letters()
             if reason in (None, letter.reason) and (before is None or letter.number < before)
+            if topic in (None, letter.topic) and state in (None, letter.state)
+            if since_us is None or letter.buried_us >= since_us
         ]
         return page[:limit]
 
@@ -288,10 +297,10 @@ class MemoryStore(MemoryJobs):
 
     def _letters(self) -> list[BuriedLetter]:
         rows = sorted(self.tables.dead_letters.values(), key=lambda row: -row[0])
-        return [_buried(number, letter, at) for number, letter, at in rows]
+        return [_buried(*row, state="replayed" if row[0] in self.tables.replayed else "new") for row in rows]
 
 
-def _buried(number: int, letter: DeadLetter, at: float) -> BuriedLetter:
+def _buried(number: int, letter: DeadLetter, at: float, *, state: str) -> BuriedLetter:
     return BuriedLetter(
         number,
         letter.topic,
@@ -305,8 +314,9 @@ def _buried(number: int, letter: DeadLetter, at: float) -> BuriedLetter:
         letter.length,
         instant_of(letter.timestamp_ms),
         round(at * 1_000_000),
-        "new",
+        state,
         letter.key,
         letter.raw[:RAW_LIMIT],
         letter.sha256,
+        letter.headers,
     )

@@ -107,6 +107,7 @@ class Tables:
     outbox: dict[int, OutboxEntry] = field(default_factory=dict)
     leases: dict[str, LeaseRow] = field(default_factory=dict)
     dead_letters: dict[tuple[str, int, int, int], tuple[int, DeadLetter, float]] = field(default_factory=dict)
+    replayed: set[int] = field(default_factory=set)
     catalogs: list[CatalogRow] = field(default_factory=list)
     builds: dict[int, BuildRow] = field(default_factory=dict)
     queue: dict[str, int] = field(default_factory=dict)

@@ -280,6 +280,16 @@ class MemoryTransaction(Holder, MemoryRepairs):
             self._letters += [letters[index] for index in new]
             return new
 
+    async def redriven(self, passed: Sequence[int], kept: Mapping[int, DeadLetter]) -> None:
+        """Note what became of dead letters that were tried again."""
+        with self._statement():
+            before = self._tables.replayed
+            self._undo.append(lambda: setattr(self._tables, "replayed", before))
+            self._tables.replayed = before | set(passed)
+            for place, (number, _, at) in [*self._tables.dead_letters.items()]:
+                if number in kept:
+                    self._set(self._tables.dead_letters, place, (number, kept[number], at))
+
     @contextmanager
     def _statement(self) -> Iterator[None]:
         """After a refused statement the transaction takes no other."""

@@ -13,7 +13,16 @@ from worker.errors import Fenced, TransientError
 from worker.events import Event
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.rules.state import UserState, award_key
-from worker.store.blobs import STATEMENT_BYTES, chunks, joined, outbox_rows, pack_state, storable, unpack_state
+from worker.store.blobs import (
+    STATEMENT_BYTES,
+    chunks,
+    joined,
+    outbox_rows,
+    pack_headers,
+    pack_state,
+    storable,
+    unpack_state,
+)
 from worker.store.histories import BEFORE_ALL, logged_event
 from worker.store.remember import FEW, WritePath, remember
 from worker.store.removal import screened, user_hash
@@ -283,6 +292,7 @@ class PostgresTransaction(RepairStatements):
                 letter.sha256,
                 letter.length,
                 instant_of(letter.timestamp_ms),
+                None if letter.headers is None else pack_headers(letter.headers),
             )
             for letter in letters
         ]
@@ -292,6 +302,17 @@ class PostgresTransaction(RepairStatements):
             new += [start + place - 1 for (place,) in await self._session.rows("bury", *zip(*part, strict=True))]
             start += len(part)
         return new
+
+    async def redriven(self, passed: Sequence[int], kept: Mapping[int, DeadLetter]) -> None:
+        """Note what became of dead letters that were tried again."""
+        if passed:
+            await self._session.execute("letters_passed", list(passed))
+        if kept:
+            rows = [
+                (number, one.reason, storable(one.detail), storable(one.path), one.user_id and storable(one.user_id))
+                for number, one in kept.items()
+            ]
+            await self._session.execute("letters_kept", *zip(*rows, strict=True))
 
     def _must_hold(self, user_id: str) -> None:
         if user_id not in self._locked:

@@ -153,6 +153,26 @@ class Reader:
             raise TransientError(error.message, help=error.help) from error
         raise TransientError("The connection to Kafka was renewed.")
 
+    async def record_at(self, partition: Partition, offset: int) -> Record | None:
+        """The record at an offset, None where the partition no longer holds it. Raises TransientError."""
+        beginning, end = await self.bounds(partition)
+        if not beginning <= offset < end:
+            return None
+        self.seek(partition, offset)
+        self.resume(partition)
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                while True:
+                    found = await self.poll([partition], max_records=1, timeout_ms=500)
+                    for record in found.get(partition, ()):
+                        return record if record.offset == offset else None
+                    if (self.position(partition) or 0) > offset:
+                        return None
+        except TimeoutError:
+            raise TransientError(f"Kafka did not hand out a record in {ASK_SECONDS:g} s.") from None
+        finally:
+            self.pause(partition)
+
     # ---- one partition ----------------------------------------------------------------------------------------------
 
     def seek(self, partition: Partition, offset: int) -> None:
