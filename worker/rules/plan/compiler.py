@@ -80,6 +80,7 @@ class _Compiler:
         self.watchers: dict[str, list[int]] = defaultdict(list)
         self.asked: dict[str, list[int]] = defaultdict(list)
         self.marked: set[str] = set()
+        self.catch_up = _catching_up(catalog)
 
     def plan(self, only: Collection[str] | None) -> Plan:
         chosen = self._in_order(self._chosen(only), only or ())
@@ -152,6 +153,9 @@ class _Compiler:
         else:
             for each in kept:
                 each.dependents.append(number)
+        if watched:
+            for login in self.catch_up & (self.catch_up if "*" in badge.triggers else badge.triggers):
+                self.watchers[login].append(number)
 
     def _touched(self, per: str | None, found: Sequence[Test]) -> Touches:
         """The `per` fields of a badge and its folds: one object for all badges that have the same."""
@@ -316,6 +320,13 @@ def _overridden(badge: Badge, catalog: Catalog, overrides: Mapping[str, Any]) ->
 def _with_conditions(test: Test, conditions: Node) -> Test:
     params = tuple((name, conditions if name == "conditions" else value) for name, value in test.fold.params)
     return replace(test, fold=replace(test.fold, params=params))
+
+
+def _catching_up(catalog: Catalog) -> frozenset[str]:
+    """The logins at which all that logins trigger is tested, whether or not they change it (`catch_up_on_login`)."""
+    if not catalog.options.get("catch_up_on_login"):
+        return frozenset()
+    return frozenset(name for name, kind in catalog.dictionary.types.items() if kind.login)
 
 
 def asked_conditions(catalog: Catalog, badges: Iterable[Badge]) -> dict[str, tuple[Condition, ...]] | None:
