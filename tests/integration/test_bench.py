@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -15,9 +16,11 @@ import pytest
 
 from tests.rig.kafka import KafkaService
 from tests.rig.waiting import until
+from worker.bench import backfill
 from worker.bench.ground import PREFIX, Ground
 from worker.bench.report import Options, run
 from worker.bench.sizes import QUICK, History, Sizes
+from worker.cli.bench_table import backfill_lines
 from worker.config import Settings, load_settings
 from worker.demo.postgres import PostgresServer
 from worker.errors import OperatorError
@@ -215,3 +218,20 @@ def test_wrong_use() -> None:
     from worker.cli import main
 
     assert main(["bench", "--quick", "--full"]) == 2
+
+
+async def test_a_backfill_is_measured(
+    kafka: KafkaService, postgres_dsn: str, surroundings: Callable[[dict[str, str]], None]
+) -> None:
+    """Alone it grants what was forgotten; beside live events it runs in the worker; awards are those of brute force."""
+    surroundings(environ_of(kafka, postgres_dsn))
+    sizes = replace(TINY, latency_seconds=3)
+    settings = settings_of(kafka, postgres_dsn)
+    before = await schemas(postgres_dsn)
+    figures = await backfill.run(settings, sizes, said=lambda _: None)
+    assert figures["backfill_events_per_s"] > 0
+    assert figures["backfill_awards"] >= 0
+    assert {"p50", "p99", "max", "awards"} == set(figures["latency_ms"]["beside"])
+    assert list(backfill_lines(figures))
+    assert await schemas(postgres_dsn) == before
+    assert await bench_topics(settings) == []

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="Also 100,000 badges, 100,000 events a user, a million users.")
 @click.option(
     "--scenario",
-    type=click.Choice(["ladder", "community", "operators"]),
+    type=click.Choice(["ladder", "community", "operators", "backfill"]),
     default="ladder",
     show_default=True,
-    help="Zipf-like users and a ladder, a real community's events, or each operator by itself, without services.",
+    help="Zipf-like users and a ladder, a real community's events, each operator by itself (without services), or a "
+    "backfill, alone and beside live events.",
 )
 @click.option("--profile", is_flag=True, help="Also say where time goes, by function and by statement.")
 @click.option("--events", type=click.IntRange(1_000, 20_000_000), help="Events of the scenario.")
@@ -50,6 +51,11 @@ def bench(
         if full or profile or events is not None or only:
             raise click.UsageError("--scenario operators goes with --quick and --json only.")
         _operators(json_=json_, quick=quick)
+        return
+    if scenario == "backfill":
+        if full or profile or only:
+            raise click.UsageError("--scenario backfill goes with --quick, --events and --json only.")
+        _backfill(_sizes(quick=quick, full=False, events=events), json_=json_)
         return
     from worker import logs
     from worker.bench.report import Options, run
@@ -81,6 +87,26 @@ def _operators(*, json_: bool, quick: bool) -> None:
 
     figures = measure(QUICK if quick else NORMAL, notice)
     for line in [as_json(figures)] if json_ else operator_lines(figures):
+        click.echo(line)
+
+
+def _backfill(sizes: Sizes, *, json_: bool) -> None:
+    """How fast a backfill is by itself, and what it costs live events."""
+    from worker import logs
+    from worker.bench.backfill import run
+    from worker.cli.bench_table import backfill_lines
+    from worker.cli.connections import quiet_clients
+    from worker.config import load_settings
+
+    settings = load_settings()
+    logs.configure(load_settings(log_level="error"))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    with quiet_clients():
+        try:
+            figures = asyncio.run(_until_told(run(settings, sizes, said=notice)))
+        except asyncio.CancelledError:
+            raise click.Abort from None
+    for line in [as_json(figures)] if json_ else backfill_lines(figures):
         click.echo(line)
 
 

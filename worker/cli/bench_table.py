@@ -47,6 +47,21 @@ def operator_lines(figures: Figures) -> Iterator[str]:
     yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}. No service was needed."
 
 
+def backfill_lines(figures: Figures) -> Iterator[str]:
+    """The report of `--scenario backfill`."""
+    delay = figures["latency_ms"]
+    yield (
+        f"backfill {figures['backfill_events_per_s']:,.0f} events/s, {figures['ratio']:.2f} times the live "
+        f"{figures['worker_events_per_s']:,.0f} events/s; {figures['backfill_awards']:,} awards granted"
+    )
+    yield (
+        f"event to award message at {delay['events_per_s']:,} events/s: p99 {delay['without']['p99']} ms, beside a "
+        f"backfill {delay['beside']['p99']} ms, {delay['ratio']:.2f} times; it read {figures['read_beside']:,} events"
+    )
+    machine = figures["machine"]
+    yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}. Nothing of it was left behind."
+
+
 def _rows(figures: Figures) -> list[dict[str, str]]:
     cpu, delay, again = figures["cpu_us_per_event"], figures["latency_ms"], figures["repeats"]
     naive = figures["naive_events_per_s"]

@@ -43,14 +43,18 @@ PATIENCE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a job goes: events of the log read a second (None: as fast as they can be)."""
+    """How fast a job goes: events of the log read a second (None: as fast as they can be).
+
+    `live_rest` is how many times as long as a slice took is rested after it while live work goes on.
+    """
 
     rate: int | None = DEFAULT_RATE
+    live_rest: float = LIVE_REST
 
     def rest(self, spent: float, events: int, live: LiveFigures) -> float:
         """How long to rest after a slice that took `spent` seconds for so many events."""
         by_rate = 0.0 if self.rate is None else events / self.rate - spent
-        by_live = LIVE_REST * spent if live.idle is not None and live.idle < LIVE_SECONDS else 0.0
+        by_live = self.live_rest * spent if live.idle is not None and live.idle < LIVE_SECONDS else 0.0
         return max(0.0, by_rate, by_live)
 
 

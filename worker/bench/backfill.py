@@ -1,0 +1,180 @@
+"""What a backfill costs: how fast it is when nothing else runs, and how much it delays live awards while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from time import monotonic
+from typing import Any, Final
+
+from worker.app import head_plan, open_store
+from worker.app.user_jobs import driver_of
+from worker.bench.awards import Published
+from worker.bench.cpu import machine
+from worker.bench.ground import Ground
+from worker.bench.load import counts, pace
+from worker.bench.measures import LATENCY_PER_SECOND, Said, share
+from worker.bench.runs import Bench, Cost, between
+from worker.bench.sizes import Sizes
+from worker.bench.streams import PARTITIONS, WINDOW, Stream, ladder
+from worker.errors import OperatorError
+from worker.pipeline.driving import DEFAULT_RATE, Pace
+from worker.store.pool import quote
+
+#: The first seconds of a paced stretch are not counted: connections open, the database's caches fill.
+_WARM: Final = 2 * LATENCY_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A backfill with nothing beside it: events read a second, awards granted."""
+
+    per_second: float
+    awards: int
+
+
+async def run(settings: Any, sizes: Sizes, *, said: Said, name: str | None = None) -> dict[str, Any]:
+    """Measure; nothing is left on the services. Raises OperatorError where they are not fit, or an award is wrong."""
+    ground = Ground(settings, name=name)
+    await ground.inspect()
+    begun, left = monotonic(), []
+    try:
+        bench = Bench(ground)
+        await bench.prepare()
+        figures = await _measure(bench, sizes, said)
+    finally:
+        left += await ground.clear()
+        if left:
+            said(f"left behind: {', '.join(left)}; remove them once the services are back")
+    return {**figures, "machine": machine(), "seconds": monotonic() - begun}
+
+
+async def _measure(bench: Bench, sizes: Sizes, said: Said) -> dict[str, Any]:
+    """A backlog, a backfill alone, live events alone, live events beside a backfill: one worker throughout."""
+    paced = sizes.latency_seconds * LATENCY_PER_SECOND
+    stream = ladder(sizes.events + 2 * paced)
+    places = [sizes.events, sizes.events + paced, sizes.events + 2 * paced]
+    marks = [counts(stream.records[:place], PARTITIONS) for place in places]
+    stamps: dict[str, int] = {}
+    async with bench.filled(stream.records[: sizes.events]) as topic, bench.schema(stream) as schema:
+        before = await bench.award_topic.ends()
+        async with bench.worker(topic, schema, marks) as worker:
+            first = await worker.expect("claimed")
+            live = between(first, await worker.expect("mark"))
+            said(f"live: {live.per_second:,.0f} events/s")
+            alone = await _alone(bench, schema, said)
+            await _paced(bench, topic, stream, places[0], places[1], stamps)
+            await worker.expect("mark")
+            job = await _waiting(bench, schema)
+            await _paced(bench, topic, stream, places[1], places[2], stamps)
+            beside = await _stopped(bench, schema, job)
+            await worker.expect("mark")
+            await worker.expect("done")
+        messages = await bench.check(stream, schema, before)
+    ids = [json.loads(value)["id"] for _, value in stream.records]
+    without, within = (_delays(messages, stamps, set(ids[a + _WARM : b])) for a, b in pairwise(places))
+    ratio = within["p99"] / max(1, without["p99"])
+    said(f"p99 from event to award message: {without['p99']} ms, beside a backfill {within['p99']} ms")
+    return _figures(stream, sizes, live, alone, without, within, ratio, beside)
+
+
+def _figures(
+    stream: Stream,
+    sizes: Sizes,
+    live: Cost,
+    alone: Alone,
+    without: dict[str, int],
+    within: dict[str, int],
+    ratio: float,
+    beside: int,
+) -> dict[str, Any]:
+    return {
+        "scenario": "backfill",
+        "mode": sizes.mode,
+        "events": sizes.events,
+        "users": stream.users,
+        "worker_events_per_s": live.per_second,
+        "backfill_events_per_s": alone.per_second,
+        "ratio": alone.per_second / live.per_second,
+        "backfill_awards": alone.awards,
+        "latency_ms": {"without": without, "beside": within, "ratio": ratio, "events_per_s": LATENCY_PER_SECOND},
+        "default_rate": DEFAULT_RATE,
+        "read_beside": beside,
+    }
+
+
+async def _alone(bench: Bench, schema: str, said: Said) -> Alone:
+    """Forget that a badge was ever given, and give it its past with nothing else running; as fast as it can be."""
+    name = quote(schema)
+    await bench.ground.ask(
+        f"""DO $$ BEGIN
+        SET LOCAL badges.removal = 'on';
+        DELETE FROM {name}.badge_awards_log WHERE badge_key = '{WINDOW.key}';
+        DELETE FROM {name}.user_badges WHERE badge_key = '{WINDOW.key}';
+        UPDATE {name}.users SET home = NULL;
+        END $$"""  # noqa: S608 (our own names)
+    )
+    settings = bench.ground.settings
+    async with open_store(settings, name=bench.ground.name, schema=schema) as store:
+        plan = await head_plan(store)
+        if plan is None:
+            raise OperatorError("The catalog of the bench was removed.")
+
+        async def moved(head: int) -> None:
+            raise OperatorError(f"The catalog of the bench moved to version {head}.")
+
+        topics = settings.model_copy(update={"award_topic": bench.award_topic.name})
+        driver = driver_of(
+            store, lambda: plan, topics, moved=moved, told=lambda *_: None, judge=None, pace=Pace(None, 0.0)
+        )
+        number = await store.create_user_job("backfill", {"badges": [WINDOW.key]}, driver=driver.slices.driver)
+        begun = monotonic()
+        await driver.finish(number)
+        seconds = monotonic() - begun
+        job = await store.user_job(number)
+        while (await store.outbox_figures())[0]:  # noqa: ASYNC110 (the relay's doing)
+            await asyncio.sleep(0.01)
+    if job is None or job.state != "done":
+        raise OperatorError("The backfill did not come to its end.")
+    said(f"backfill alone: {job.events / seconds:,.0f} events/s, {job.awards:,} awards")
+    return Alone(job.events / seconds, job.awards)
+
+
+async def _waiting(bench: Bench, schema: str) -> int:
+    """A backfill of everything that the measured worker finds and does, at the pace it keeps by itself."""
+    async with open_store(bench.ground.settings, name=bench.ground.name, schema=schema) as store:
+        return await store.create_user_job("backfill", {})
+
+
+async def _stopped(bench: Bench, schema: str, number: int) -> int:
+    """End it; how many events it had read."""
+    async with open_store(bench.ground.settings, name=bench.ground.name, schema=schema) as store:
+        await store.cancel_user_job(number)
+        job = await store.user_job(number)
+    return 0 if job is None else job.events
+
+
+async def _paced(bench: Bench, topic: str, stream: Stream, first: int, last: int, stamps: dict[str, int]) -> None:
+    ids = [json.loads(value)["id"] for _, value in stream.records[first:last]]
+
+    def sent(index: int, stamp: int) -> None:
+        stamps[ids[index]] = stamp
+
+    await pace(
+        bench.ground.settings,
+        topic,
+        stream.records[first:last],
+        partitions=PARTITIONS,
+        per_second=LATENCY_PER_SECOND,
+        sent=sent,
+    )
+
+
+def _delays(messages: list[Published], stamps: dict[str, int], wanted: set[str]) -> dict[str, int]:
+    """From the records' timestamps to those of the messages about their awards, milliseconds."""
+    found = sorted(at - stamps[body["trigger"]["id"]] for at, body in messages if body["trigger"]["id"] in wanted)
+    if not found:
+        raise OperatorError("No award was made while the delay was measured.", help="leave --events out")
+    return {"p50": share(found, 0.50), "p99": share(found, 0.99), "max": found[-1], "awards": len(found)}
