@@ -214,6 +214,22 @@ SPIKES_NOW = [
 ]
 SPIKES = [
     Panel(
+        "Holders",
+        "Users who hold a badge, as last counted; the twenty badges held most.",
+        [("topk(20, max by (badge) (badges_holders))", "{{badge}}")],
+    ),
+    Panel(
+        "Share of active users",
+        "Holders as a share of the users with an event in the last active_days; former users hold badges as well.",
+        [("topk(20, max by (badge) (badges_holders) / on () group_left () max(badges_active_users))", "{{badge}}")],
+        "percentunit",
+    ),
+    Panel(
+        "A day against the usual",
+        "Awards of the last 24 hours as a multiple of the median of four weeks and its spread; above 10 is an alert.",
+        [("topk(10, max by (badge) (badges_holders_change_ratio))", "{{badge}}")],
+    ),
+    Panel(
         "Awards an hour",
         "The ten badges given most, without what a new catalog or a person gave.",
         [("topk(10, badge:badges_awards:increase1h)", "{{badge}}")],
@@ -239,6 +255,16 @@ SPIKES = [
         "How long the last run of each job took.",
         [("max by (exported_job) (badges_job_seconds)", "{{exported_job}}")],
         "s",
+    ),
+    Panel(
+        "Drift",
+        "What sweeps, recomputes and backfills found missing or other than the log, and put right, by kind.",
+        [("sum by (kind) (increase(badges_differences_total[1h]))", "{{kind}}")],
+    ),
+    Panel(
+        "Users held against their logs",
+        "By the job that did it.",
+        [("sum by (exported_job) (increase(badges_users_recounted_total[1h]))", "{{exported_job}}")],
     ),
     Panel(
         "Scheduled jobs: runs",

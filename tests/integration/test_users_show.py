@@ -137,3 +137,23 @@ def test_an_award_names_the_definition_that_gave_it(show: Show, settled: str, tm
         again = json.loads(show("u9299", "--badge", "five_comment_days", "--format", "json"))["award"]
         assert (again["definition"], again["definition_changed"]) == (given["definition"], changed)
         assert ("took something else in version" in show("u9299", "--badge", "five_comment_days")) == changed
+
+
+ARRIVALS = """
+INSERT INTO badges.log_readers (name, rule, upto, after) VALUES ('arrivals', '', '2026-11-20T00:00:00Z', NULL);
+INSERT INTO badges.event_days (type, day, events, last_at)
+SELECT 'answer.scored', '2026-11-10'::date - n, 120, '2026-11-10T12:00:00Z'::timestamptz - n * interval '1 day'
+FROM generate_series(0, 20) AS n
+"""
+
+
+def test_silent_triggers_are_named_before_the_criterion(show: Show, settled: str) -> None:
+    """A trigger that stopped, or never came, is what is in the way, as far as arrivals are counted."""
+    asyncio.run(execute(settled, ARRIVALS))
+    try:
+        found = json.loads(show("u9299", "--badge", "teacher", "--format", "json"))["blocker"]
+        assert (found["code"], found["sentence"]) == ("silent", "No answer.scored for 9 days; before that 120 a day.")
+        found = json.loads(show("u9299", "--badge", "editor", "--format", "json"))["blocker"]
+        assert (found["code"], found["sentence"]) == ("never_seen", "post.edited was never seen.")
+    finally:
+        asyncio.run(execute(settled, "DELETE FROM badges.log_readers; DELETE FROM badges.event_days"))

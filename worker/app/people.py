@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Final, TypeVar
 
 from worker.app.blockers import Circumstances, Silence, first_blocker, letters_that_matter
 from worker.app.person import Held, Overview, Step, Why
+from worker.app.silent_types import silent_types
 from worker.errors import OperatorError
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.nearest import nearest
@@ -58,7 +60,7 @@ class People:
         self._badges = {badge.key: badge for badge in catalog.badges}
         self._table = DiagnosisTable(store.pool)
         self._log = HistoryTable(store.pool)
-        self._silences = silences
+        self._silences: Silences = silences or partial(silent_types, store)
         self._plans: dict[frozenset[str] | None, Plan] = {}
 
     async def overview(self, user_id: str, *, at_us: int, closest: int = 0) -> Overview:
@@ -134,7 +136,7 @@ class People:
             withheld=_first(record.withheld, badge_key, context),
             revocation=_first(record.revocations, badge_key, context),
             letters=letters_that_matter(record.letters, badge.triggers, self.catalog.dictionary),
-            silences=[] if self._silences is None else await self._silences(badge.triggers),
+            silences=await self._silences(badge.triggers),
         )
         near = (await self._search(standing, given, [badge_key], context)).get(badge_key) if closest else None
         return Why(user_id, badge_key, badge, chosen, as_of, None, first_blocker(found), explanation, near)
