@@ -20,6 +20,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 _NO_ID: Final = "kafka::1:00000:00000000000000000000"
 #: Where the instant would stand in each spelling, and the name it is given there.
 _INSTANTS: Final = {"/occurred_at": b"occurred_at", "/time": b"time"}
+#: A body without any of these texts has no instant; most that have none are read once this way.
+_INSTANT_NAMES: Final = (b"occurred_at", b"timestamp", b"time", b"specversion")
 _STATUS: Final = {"not_json": 400, "too_large": 413}
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
@@ -75,6 +77,11 @@ def take(
     One without an id gets `key`, or a random one.
     """
     dated = True
+    if not headers and body.startswith(b"{") and not any(name in body for name in _INSTANT_NAMES):
+        undated = _with_instant(body, b"occurred_at", format_instant(now_us))
+        found = _decoded(undated, headers, dictionary, now_us, max_future_us)
+        if not isinstance(found, Rejected):
+            return Taken(_identified(found, key), dated=False)
     found = _decoded(body, headers, dictionary, now_us, max_future_us)
     if type(found) is Rejected and found.code == "missing_field":
         completed = _dated(body, headers, found.path, format_instant(now_us))
@@ -83,9 +90,11 @@ def take(
             found = _decoded(*completed, dictionary, now_us, max_future_us)
     if isinstance(found, Rejected):
         return found
-    if found.id == _NO_ID:
-        found = msgspec.structs.replace(found, id=key or uuid4().hex)
-    return Taken(found, dated)
+    return Taken(_identified(found, key), dated)
+
+
+def _identified(event: Event, key: str | None) -> Event:
+    return msgspec.structs.replace(event, id=key or uuid4().hex) if event.id == _NO_ID else event
 
 
 def _decoded(
@@ -103,9 +112,14 @@ def _dated(body: bytes, headers: Headers, path: str, instant: str) -> tuple[byte
     name = _INSTANTS.get(path)
     if name is None:
         return None
-    rest = body.lstrip()[1:].lstrip()
+    return _with_instant(body.lstrip(), name, instant), headers
+
+
+def _with_instant(body: bytes, name: bytes, instant: str) -> bytes:
+    """An object's text with one field more, as its first."""
+    rest = body[1:].lstrip()
     comma = b"" if rest.startswith(b"}") else b","
-    return b'{"%s":"%s"%s%s' % (name, instant.encode(), comma, rest), headers
+    return b'{"%s":"%s"%s%s' % (name, instant.encode(), comma, rest)
 
 
 def refusal(rejected: Rejected) -> Problem:

@@ -44,7 +44,7 @@ class Guarded(APIRoute):
         async def guarded(request: Request) -> Response:
             gate: Gate = request.app.state.gate
             most = limit if own else request.app.state.settings.max_body
-            if most is not None:
+            if most is not None and has_body(request):
                 request = Request(request.scope, _bounded(request, most), request._send)  # noqa: SLF001
             request.state.actor = await gate.admit(request, admission)
             check_type(request, admission.accepts)
@@ -64,8 +64,12 @@ def actor_of(request: Request) -> Actor:
     return found
 
 
+async def _actor(request: Request) -> Actor:
+    return actor_of(request)
+
+
 #: What endpoints write: `async def change(actor: By, …)`.
-By = Annotated[Actor, Depends(actor_of)]
+By = Annotated[Actor, Depends(_actor)]
 
 
 def has_body(request: Request) -> bool:

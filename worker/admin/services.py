@@ -134,7 +134,16 @@ def settings_of(request: Request) -> Settings:
     return found
 
 
+# A dependency that is no coroutine would be run by a thread, which takes longer than most answers.
+async def _services(request: Request) -> Services:
+    return services_of(request)
+
+
+async def _settings(request: Request) -> Settings:
+    return settings_of(request)
+
+
 #: What endpoints write: `async def read(services: Asked, …)`.
-Asked = Annotated[Services, Depends(services_of)]
-Set = Annotated[Settings, Depends(settings_of)]
+Asked = Annotated[Services, Depends(_services)]
+Set = Annotated[Settings, Depends(_settings)]
 Json = Mapping[str, Any]

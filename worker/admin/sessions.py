@@ -46,23 +46,22 @@ class Sessions:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        connection = HTTPConnection(scope)
-        name = _LOOPBACK_NAME if on_loopback(connection) else _SECURE_NAME
-        given = connection.cookies.get(name)
-        before = self._read(given)
+        given = any(name == b"cookie" for name, _ in scope["headers"])
+        before = self._read(HTTPConnection(scope)) if given else {}
         session: dict[str, Any] = dict(before)
         scope["session"] = session
 
         async def answered(message: Message) -> None:
-            if message["type"] == "http.response.start" and (session != before or (given is not None and not session)):
+            if message["type"] == "http.response.start" and session != before:
                 headers = MutableHeaders(scope=message)
-                headers.append("set-cookie", self._cookie(name, session))
+                headers.append("set-cookie", self._cookie(_cookie_name(HTTPConnection(scope)), session))
                 headers.add_vary_header("Cookie")
             await send(message)
 
         await self._app(scope, receive, answered)
 
-    def _read(self, text: str | None) -> dict[str, Any]:
+    def _read(self, connection: HTTPConnection) -> dict[str, Any]:
+        text = connection.cookies.get(_cookie_name(connection))
         if not text or len(text) > _MOST_BYTES:
             return {}
         try:
@@ -75,6 +74,10 @@ class Sessions:
         secure = "; Secure" if name == _SECURE_NAME else ""
         value, age = (str(self._signer.dumps(session)), IDLE_SECONDS) if session else ("", 0)
         return f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
+
+
+def _cookie_name(connection: HTTPConnection) -> str:
+    return _LOOPBACK_NAME if on_loopback(connection) else _SECURE_NAME
 
 
 def on_loopback(connection: HTTPConnection) -> bool:

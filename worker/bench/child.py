@@ -107,6 +107,26 @@ async def run_worker(order: Order) -> None:
     await serving
 
 
+async def run_api(order: Order) -> None:
+    """Serve as `badges admin` does; `applied` of the moment `serving` is the port."""
+    from worker import logs
+    from worker.app.admin import Admin
+    from worker.config import load_settings
+
+    settings = load_settings(**order.settings)
+    logs.configure(settings)
+    admin = Admin(settings, schema=order.schema)
+    serving = asyncio.create_task(admin.run())
+    while not admin.serving and not serving.done():  # noqa: ASYNC110 (the server's doing)
+        await asyncio.sleep(_LOOK_SECONDS)
+    if not serving.done():
+        tell(look("serving", order, applied=admin.port))
+        while await asyncio.to_thread(sys.stdin.buffer.readline):
+            tell(look("asked", order, applied=0))
+        admin.stop()
+    await serving
+
+
 async def _listen(worker: Any, order: Order) -> None:
     """Tell how things stand whenever the parent writes a line; return when the pipe closes."""
     while await asyncio.to_thread(sys.stdin.buffer.readline):
@@ -189,7 +209,7 @@ def _loop_factory() -> Any:
 def main() -> None:
     """Read the order, do it, say why it failed."""
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    act = {"floor": run_floor, "worker": run_worker}[order.kind]
+    act = {"api": run_api, "floor": run_floor, "worker": run_worker}[order.kind]
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(act(order))

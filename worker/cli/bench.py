@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="Also 100,000 badges, 100,000 events a user, a million users.")
 @click.option(
     "--scenario",
-    type=click.Choice(["ladder", "community", "operators", "backfill"]),
+    type=click.Choice(["ladder", "community", "operators", "backfill", "api"]),
     default="ladder",
     show_default=True,
-    help="Zipf-like users and a ladder, a real community's events, each operator by itself (without services), or a "
-    "backfill, alone and beside live events.",
+    help="Zipf-like users and a ladder, a real community's events, each operator by itself (without services), a "
+    "backfill, alone and beside live events, or the HTTP API.",
 )
 @click.option("--profile", is_flag=True, help="Also say where time goes, by function and by statement.")
 @click.option("--events", type=click.IntRange(1_000, 20_000_000), help="Events of the scenario.")
@@ -47,10 +47,10 @@ def bench(
     """
     if quick and full:
         raise click.UsageError("--quick and --full do not go together.")
-    if scenario == "operators":
+    if scenario in {"operators", "api"}:
         if full or profile or events is not None or only:
-            raise click.UsageError("--scenario operators goes with --quick and --json only.")
-        _operators(json_=json_, quick=quick)
+            raise click.UsageError(f"--scenario {scenario} goes with --quick and --json only.")
+        (_operators if scenario == "operators" else _api)(json_=json_, quick=quick)
         return
     if scenario == "backfill":
         if full or profile or only:
@@ -92,21 +92,38 @@ def _operators(*, json_: bool, quick: bool) -> None:
 
 def _backfill(sizes: Sizes, *, json_: bool) -> None:
     """How fast a backfill is by itself, and what it costs live events."""
-    from worker import logs
     from worker.bench.backfill import run
     from worker.cli.bench_table import backfill_lines
+    from worker.config import load_settings
+
+    _report(run(load_settings(), sizes, said=notice), backfill_lines, json_=json_)
+
+
+def _api(*, json_: bool, quick: bool) -> None:
+    """What the HTTP API bears."""
+    from worker.bench.api import NORMAL, QUICK, run
+    from worker.cli.bench_table import api_lines
+    from worker.config import load_settings
+
+    _report(run(load_settings(), QUICK if quick else NORMAL, said=notice), api_lines, json_=json_)
+
+
+def _report(
+    measuring: Coroutine[Any, Any, dict[str, Any]], lines: Callable[[dict[str, Any]], Iterator[str]], *, json_: bool
+) -> None:
+    """Measure on the services, and print what was found."""
+    from worker import logs
     from worker.cli.connections import quiet_clients
     from worker.config import load_settings
 
-    settings = load_settings()
     logs.configure(load_settings(log_level="error"))
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     with quiet_clients():
         try:
-            figures = asyncio.run(_until_told(run(settings, sizes, said=notice)))
+            figures = asyncio.run(_until_told(measuring))
         except asyncio.CancelledError:
             raise click.Abort from None
-    for line in [as_json(figures)] if json_ else backfill_lines(figures):
+    for line in [as_json(figures)] if json_ else lines(figures):
         click.echo(line)
 
 

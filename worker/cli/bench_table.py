@@ -62,6 +62,34 @@ def backfill_lines(figures: Figures) -> Iterator[str]:
     yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}. Nothing of it was left behind."
 
 
+#: The parts of `--scenario api`: what each is, and of what it counts so many in a second.
+_PARTS = {
+    "read": ("a user's badges", "requests"),
+    "read_etag": ("the same, answered by ETag", "requests"),
+    "send": ("one event a request", "events"),
+    "stream": ("streams of events", "events"),
+}
+
+
+def api_lines(figures: Figures) -> Iterator[str]:
+    """The report of `--scenario api`."""
+    bounds = figures["bounds"]
+    rows = [{"part": words, "of": of, "bound": bounds[name], **figures[name]} for name, (words, of) in _PARTS.items()]
+    users = f"{figures['users']:,} users with {figures['badges_per_user']} badges each"
+    yield f"{figures['connections']} connections, {users}"
+    yield from table(
+        rows,
+        (
+            "part", _figure("per_second", "a second", 0), "of", _figure("bound", "at least", 0),
+            _figure("p50_ms", "p50 ms"), _figure("p99_ms", "p99 ms"), _figure("cpu_us", "us of CPU each", 1),
+        ),
+        width=None,
+    )  # fmt: skip
+    machine = figures["machine"]
+    yield ""
+    yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}"
+
+
 def _rows(figures: Figures) -> list[dict[str, str]]:
     cpu, delay, again = figures["cpu_us_per_event"], figures["latency_ms"], figures["repeats"]
     naive = figures["naive_events_per_s"]

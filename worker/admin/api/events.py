@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from fastapi import Header, Query, Request, Response
+from fastapi import Request, Response
 
 from worker.admin.answers import as_json, instant, json_answer
 from worker.admin.intake import Headers, Taken, checked_key, refusal, take
@@ -15,7 +15,7 @@ from worker.admin.lines import Batch, lines_of
 from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Role, least
 from worker.admin.routes import body_limit, guarded_router, media_type, too_large
-from worker.admin.services import Asked, GivenAward, Services, Set
+from worker.admin.services import GivenAward, Services, services_of, settings_of
 from worker.config import Settings
 from worker.events import Dictionary, Rejected
 from worker.events.json_text import MAX_BYTES, dumps
@@ -24,6 +24,7 @@ from worker.rules.plan import Plan
 
 STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _CLOUD_EVENT: Final = "application/cloudevents+json"
+_WAIT_MS: Final = 2_000
 _LONGEST_WAIT_MS: Final = 30_000
 _DONE: Final = "Event processed successfully"
 
@@ -34,6 +35,26 @@ _EXAMPLE: Final = {
     "payload": {"post_id": 35, "score": 10},
 }
 _BODY: Final = {
+    "parameters": [
+        {
+            "name": "wait",
+            "in": "query",
+            "description": "Answer after evaluation, with what the event earned",
+            "schema": {"type": "string", "enum": ["award"]},
+        },
+        {
+            "name": "timeout_ms",
+            "in": "query",
+            "description": "How long to wait for it at most",
+            "schema": {"type": "integer", "minimum": 1, "maximum": _LONGEST_WAIT_MS, "default": _WAIT_MS},
+        },
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Makes a retry the same event: its id, where it has none",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+        },
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -72,22 +93,18 @@ router = guarded_router(prefix="/api/v1", tags=["events"])
 @router.post("/events", summary="Send an event, or a stream of them", openapi_extra=_BODY)
 @body_limit(None)
 @least(Role.PRODUCER, accepts=("application/json", _CLOUD_EVENT, *STREAMS))
-async def send(
-    request: Request,
-    services: Asked,
-    settings: Set,
-    wait: Annotated[Literal["award"] | None, Query(description="Answer after evaluation, with new awards")] = None,
-    timeout_ms: Annotated[int, Query(ge=1, le=_LONGEST_WAIT_MS, description="How long to wait at most")] = 2_000,
-    idempotency_key: Annotated[str | None, Header(description="Makes a retry the same event: its id")] = None,
-) -> Response:
+async def send(request: Request) -> Response:
     """Check events by the catalog's dictionary as a worker would, and store them in the topic.
 
     An event without an instant happened now. One without an id gets the `Idempotency-Key`, or a random id.
     """
-    key = checked_key(idempotency_key)
+    # parameters are read by hand: as arguments they would take longer than the event itself
+    services, settings = services_of(request), settings_of(request)
+    timeout_ms = _wait_ms(request)
+    key = checked_key(request.headers.get("idempotency-key"))
     topic = _topic(settings)
     if media_type(request) in STREAMS:
-        if wait is not None:
+        if timeout_ms is not None:
             raise Problem(400, "A stream of events is answered at once: leave wait out.")
         return await _stream(request, services, settings, topic, key)
     body = await _body(request)
@@ -97,12 +114,26 @@ async def send(
     event = taken.event
     await services.outlet.send([(topic, taken.message())])
     said: dict[str, Any] = {"success": True, "event_id": event.id, "message": _DONE}
-    if wait is not None:
+    if timeout_ms is not None:
         identity = event.user_id, event.source, event.id
         said["evaluated"] = await services.applied.wait(identity, seconds=timeout_ms / 1000)
         given = await services.store.awards_by(event.user_id, event.id) if said["evaluated"] else []
         said["awards"] = [_shown(award, services.plans.current) for award in given]
     return json_answer(said)
+
+
+def _wait_ms(request: Request) -> int | None:
+    """How long awards are waited for, milliseconds; None where they are not."""
+    query = request.query_params
+    if (wait := query.get("wait")) is None:
+        return None
+    if wait != "award":
+        raise Problem(422, "wait must be award.", details=[{"path": "?wait", "message": "must be award"}])
+    text = query.get("timeout_ms", str(_WAIT_MS))
+    wanted = f"must be a whole number from 1 to {_LONGEST_WAIT_MS}"
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= _LONGEST_WAIT_MS):
+        raise Problem(422, f"timeout_ms {wanted}.", details=[{"path": "?timeout_ms", "message": wanted}])
+    return int(text)
 
 
 def _topic(settings: Settings) -> str:
