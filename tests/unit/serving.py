@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from tests.unit.serving_catalog import FakeAwards, FakeCatalogs, FakePeople, FakeProfiles, Unasked
 from worker.admin.app import build
 from worker.admin.applied import Applied
 from worker.admin.credentials import PREFIX, digest
 from worker.admin.roles import Role
 from worker.admin.services import Services
+from worker.app.rehearsal import Rehearsals
 from worker.config import Settings, load_settings
 from worker.errors import BadgesError
 from worker.exchange import Message
@@ -130,14 +132,23 @@ def fakes(
     plans: FakePlans | None = None,
     outlet: FakeOutlet | None = None,
     now: Callable[[], int] | None = None,
+    **parts: Any,
 ) -> Services:
-    """Services in memory."""
+    """Services in memory; `parts` are those of the catalog and of profiles (`serving_catalog`)."""
     store = store or FakeStore()
     return Services(
         store=store,
         plans=plans or FakePlans(),
         outlet=outlet or FakeOutlet(),  # type: ignore[arg-type]
         applied=Applied(store),
+        **{
+            "catalog": FakeCatalogs(),
+            "profiles": FakeProfiles(),
+            "awards": FakeAwards(),
+            "people": FakePeople(),
+            "rehearsal": Rehearsals(Unasked(), load_settings()),
+            **parts,
+        },
         now=now or Clock(),
     )
 
@@ -148,11 +159,12 @@ def served(
     plans: FakePlans | None = None,
     outlet: FakeOutlet | None = None,
     now: Callable[[], int] | None = None,
+    parts: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> FastAPI:
     """The application over fakes; what stands in `settings` differs from the defaults."""
     made: Settings = load_settings(**settings)
-    return build(fakes(store, plans=plans, outlet=outlet, now=now), made)
+    return build(fakes(store, plans=plans, outlet=outlet, now=now, **(parts or {})), made)
 
 
 def client(app: FastAPI, role: Role | None = None, *, host: str = "127.0.0.1", **options: Any) -> TestClient:

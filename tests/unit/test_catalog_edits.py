@@ -13,7 +13,7 @@ import pytest
 from worker.errors import AuthorError, Fault
 from worker.rules.catalog import edits
 from worker.rules.catalog.definitions import Badge
-from worker.rules.catalog.edits import Edit, Fixed, Taken
+from worker.rules.catalog.edits import Edit, Fixed, Nameless, Taken
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.catalog.touched import Touched, touched
 
@@ -194,7 +194,9 @@ def test_names_and_keys_are_given_once(sent: dict[str, Any]) -> None:
 
 
 def test_a_name_without_a_key_takes_the_spare_one() -> None:
-    """Of a name without a single letter the key is the one at hand."""
+    """Of a name without a single letter the key is the one at hand; without one it is asked for."""
+    with pytest.raises(Nameless):
+        edits.badge_added(DOCUMENT, {"name": "日本語", "flow_definition": FLOW})
     edit = edits.badge_added(DOCUMENT, {"name": "日本語", "flow_definition": FLOW}, spare="badge_7")
     assert (edit.key, badge_of(edit).label) == ("badge_7", "日本語")
 
@@ -210,6 +212,7 @@ def test_a_name_without_a_key_takes_the_spare_one() -> None:
         ({"name": "x", "flow_definition": None}, [("flow_definition_required", "/flow_definition")]),
         ({"name": "x", "flow_definition": {"steps": []}}, [("unsupported_format", "/flow_definition/steps")]),
         ({"name": 5, "flow_definition": FLOW, "key": "x"}, [("bad_operand", "/name")]),
+        ({"name": 5, "flow_definition": FLOW}, [("bad_operand", "/name")]),
         ({"name": "x", "flow_definition": FLOW, "is_active": "yes"}, [("bad_operand", "/is_active")]),
         ({"name": "x", "flow_definition": FLOW, "active": True, "is_active": False}, [("bad_operand", "/is_active")]),
         ({"name": "x", "flow_definition": FLOW, "active": True, "status": "draft"}, [("bad_operand", "/active")]),

@@ -9,7 +9,12 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Request
 
 from worker.admin.applied import Applied, EventLog
+from worker.admin.awards import AwardLog
+from worker.admin.catalog_view import Catalogs
 from worker.admin.outlet import Outlet
+from worker.admin.people import PeopleDesk
+from worker.admin.profiles import Profiles
+from worker.admin.rehearsal import Rehearsal
 from worker.config import Settings
 from worker.rules.plan import Plan
 
@@ -119,6 +124,11 @@ class Services:
     plans: Plans
     outlet: Outlet
     applied: Applied
+    catalog: Catalogs
+    profiles: Profiles
+    awards: AwardLog
+    people: PeopleDesk
+    rehearsal: Rehearsal
     now: Callable[[], int]
 
 

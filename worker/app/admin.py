@@ -18,8 +18,13 @@ from worker.admin.applied import Applied
 from worker.admin.outlet import Outlet
 from worker.admin.services import Services
 from worker.admin.sessions import is_loopback
+from worker.app.awards import Awards
+from worker.app.catalog_desk import CatalogDesk
 from worker.app.panel import PanelDesk
+from worker.app.people_desk import PeopleAnswers
 from worker.app.plans import HeadPlans
+from worker.app.profiles import GatheredProfiles
+from worker.app.rehearsal import Rehearsals
 from worker.app.services import check_surroundings, open_store, until_schema
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
@@ -83,10 +88,27 @@ class Admin:
             plans = HeadPlans(store)
             outlet = Outlet(partial(open_publisher, self.settings, timeout_seconds=_PUBLISH_SECONDS))
             async with plans.following(), _running(outlet.run(), "outlet"), _running(_tidy(store), "tidy"):
-                services = Services(
-                    store=store, plans=plans, outlet=outlet, applied=Applied(store), now=lambda: time_ns() // 1000
-                )
-                yield services, PanelDesk(store, plans, self.settings, now=services.now)
+                services = services_on(store, plans, outlet, self.settings)
+                try:
+                    yield services, PanelDesk(store, plans, self.settings, now=services.now)
+                finally:
+                    await services.awards.close()
+
+
+def services_on(store: PostgresStore, plans: HeadPlans, outlet: Outlet, settings: Settings) -> Services:
+    """The real services over a store; `awards` is to be closed before it."""
+    return Services(
+        store=store,
+        plans=plans,
+        outlet=outlet,
+        applied=Applied(store),
+        catalog=CatalogDesk(store, plans, settings),
+        profiles=GatheredProfiles(store),
+        awards=Awards(store),
+        people=PeopleAnswers(store),
+        rehearsal=Rehearsals(store, settings),
+        now=lambda: time_ns() // 1000,
+    )
 
 
 @asynccontextmanager

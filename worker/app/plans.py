@@ -46,6 +46,14 @@ class HeadPlans:
                 await self._look()
         return self._plan
 
+    async def at_least(self, version: int) -> Plan | None:
+        """The plan of a version that is known to rule, or of a newer one; None or an older one where it is refused."""
+        if self._plan is None or self._plan.version < version:
+            async with self._looking:
+                if self._plan is None or self._plan.version < version:
+                    await self._look()
+        return self._plan
+
     async def _look(self) -> None:
         known = 0 if self._plan is None else self._plan.version
         version = await self._store.head_version()

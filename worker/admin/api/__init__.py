@@ -6,9 +6,33 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from worker.admin.api import description, events, health
+from worker.admin.api import (
+    acts,
+    awards,
+    badge_list,
+    badges,
+    condition_types,
+    description,
+    event_types,
+    events,
+    health,
+    people,
+    rehearsal,
+    rules,
+    users,
+)
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
+    users.router,
+    people.router,
+    awards.router,
+    badge_list.router,
+    event_types.router,
+    badges.router,
+    condition_types.router,
+    rules.router,
+    acts.router,
+    rehearsal.router,
     health.router,
     description.router,
     events.router,

@@ -39,6 +39,10 @@ class Taken(BadgesError):
     """The name belongs to another entry already; nothing was changed."""
 
 
+class Nameless(BadgesError):
+    """The name gives no key, and no other one was at hand: ask again with a spare one."""
+
+
 class Fixed(BadgesError):
     """What is asked for cannot be done with an entry of this kind; nothing was changed."""
 
@@ -91,7 +95,8 @@ def key_of_name(name: str) -> str:
 def badge_added(document: Document, body: Any, *, spare: str | None = None) -> Edit:
     """The document with one badge more; `spare` is the key of one whose name gives none.
 
-    Raises AuthorError for what is wrong with the form, Taken where key or name belong to another badge.
+    Raises AuthorError for what is wrong with the form, Taken where key or name belong to another badge, Nameless where
+    the spare key is needed and was not given.
     """
     sent = _object(body, "A badge")
     entry, names = _badge_entry(sent, _NAMES, {})
@@ -102,10 +107,14 @@ def badge_added(document: Document, body: Any, *, spare: str | None = None) -> E
     if faults:
         raise AuthorError(faults)
     if key is None:
-        key = (key_of_name(label) if isinstance(label, str) else "") or spare
-        if isinstance(label, str) and key is not None:
-            entry = {"key": key, **entry}
-            names = {**names, "key": names["label"]}
+        if not isinstance(label, str):
+            message = f"A text must stand here, not {described(label)}."
+            raise AuthorError([Fault("bad_operand", f"/{names['label']}", message, 'Write "Nice question".')])
+        key = key_of_name(label) or spare
+        if key is None:
+            raise Nameless
+        entry = {"key": key, **entry}
+        names = {**names, "key": names["label"]}
     for other in _badge_names(document):
         if key in other or (label is not None and label in other):
             raise Taken(

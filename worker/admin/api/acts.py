@@ -1,0 +1,182 @@
+"""Grants, revocations and requests to recompute: events on the control topic, which the worker acts on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+from fastapi import Header, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.admin.answers import json_answer
+from worker.admin.api.badges import found_badge
+from worker.admin.api.users import check_user
+from worker.admin.catalog_view import Known
+from worker.admin.problems import Problem
+from worker.admin.roles import Actor, Role, least
+from worker.admin.routes import By, guarded_router
+from worker.admin.services import Asked, Services, Set
+from worker.config import Settings
+from worker.control import MOST_BADGES, NOTE_CHARACTERS, ControlEvent, grant_added, grant_revoked, recompute_requested
+from worker.events import parse_instant
+from worker.exchange import Message
+
+router = guarded_router(prefix="/api/v1/admin", tags=["acts"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=200, description="An act sent again under its key is done once"),
+]
+
+_USER: Final[Any] = Field(min_length=1, max_length=200)
+_BADGE: Final[Any] = Field(min_length=1, max_length=200, description="The badge's id, key or name")
+_NOTE: Final[Any] = Field(min_length=1, max_length=NOTE_CHARACTERS, description="Why; stands in the user's history")
+
+
+class Grant(BaseModel):
+    """A badge to be given by hand."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"user_id": "u1", "badge_key": "simple_badge", "note": "was there in 2019"}},
+    )
+
+    user_id: str = _USER
+    badge_key: str = _BADGE
+    context: str = Field("", max_length=200)
+    note: str = _NOTE
+    awarded_at: str | None = Field(None, max_length=64, description="Since when it counts as earned; not ahead")
+
+
+class Revocation(BaseModel):
+    """A badge to be taken back by hand: it is not given again but by hand."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"user_id": "u1", "badge_key": "simple_badge", "note": "imported twice"}},
+    )
+
+    user_id: str = _USER
+    badge_key: str = _BADGE
+    context: str = Field("", max_length=200)
+    note: str = _NOTE
+
+
+class Recompute(BaseModel):
+    """A user to be looked at again from the log."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u1"}})
+
+    user_id: str = _USER
+    badges: list[str] = Field([], max_length=MOST_BADGES, description="Which badges it is asked for; all are looked at")
+    note: str = Field("", max_length=NOTE_CHARACTERS)
+
+
+class Sent(BaseModel):
+    """The act is on its way: the worker does it when it comes to it, within a second as a rule."""
+
+    success: bool
+    event_id: str
+    message: str
+
+
+@router.post("/grants", status_code=202, summary="Give a badge by hand", responses={202: {"model": Sent}})
+@least(Role.SUPPORT)
+async def grant(
+    body: Grant, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Give a badge to a user. Who has it already keeps what they have."""
+    known, now_us = await _checked(services, body.user_id, body.badge_key), services.now()
+    awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, now_us)
+    number = _id("grant", actor, idempotency_key)
+    event = grant_added(
+        body.user_id,
+        known.key,
+        note=body.note,
+        actor=actor.name,
+        id=number,
+        at_us=now_us,
+        context=body.context,
+        awarded_us=awarded_us,
+    )
+    await _send(services, settings, event)
+    await _noted(services, actor, "grant.added", body.user_id, known.key, body.context, body.note)
+    return _sent(number, f"{known.key} is being given to {body.user_id}")
+
+
+@router.post("/revocations", status_code=202, summary="Take a badge back by hand", responses={202: {"model": Sent}})
+@least(Role.SUPPORT)
+async def revoke(
+    body: Revocation, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Take a badge from a user."""
+    known = await _checked(services, body.user_id, body.badge_key)
+    number = _id("revocation", actor, idempotency_key)
+    event = grant_revoked(
+        body.user_id,
+        known.key,
+        note=body.note,
+        actor=actor.name,
+        id=number,
+        at_us=services.now(),
+        context=body.context,
+    )
+    await _send(services, settings, event)
+    await _noted(services, actor, "grant.revoked", body.user_id, known.key, body.context, body.note)
+    return _sent(number, f"{known.key} is being taken from {body.user_id}")
+
+
+@router.post("/recompute", status_code=202, summary="Look at a user again", responses={202: {"model": Sent}})
+@least(Role.SUPPORT)
+async def recompute(
+    body: Recompute, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Fold a user again from the log; what was earned and is missing is given, what was given stays."""
+    check_user(body.user_id)
+    view = await services.catalog.view()
+    keys = [found_badge(view, ref).key for ref in body.badges]
+    number = _id("recompute", actor, idempotency_key)
+    event = recompute_requested(
+        body.user_id, actor=actor.name, id=number, at_us=services.now(), note=body.note, badges=keys
+    )
+    await _send(services, settings, event)
+    await _noted(services, actor, "recompute.requested", body.user_id, ",".join(sorted(keys)), "", body.note)
+    return _sent(number, f"{body.user_id} is being looked at again")
+
+
+async def _checked(services: Services, user_id: str, ref: str) -> Known:
+    check_user(user_id)
+    return found_badge(await services.catalog.view(), ref)
+
+
+async def _send(services: Services, settings: Settings, event: ControlEvent) -> None:
+    """Put an event on the control topic; back when all replicas have it. Raises TransientError, which is 503."""
+    await services.outlet.send([(settings.control_topic, Message(key=event.key, value=event.value))])
+
+
+async def _noted(
+    services: Services, actor: Actor, action: str, user_id: str, key: str, context: str, note: str
+) -> None:
+    after = {"badge_key": key, "context": context}
+    await services.store.audit(actor.name, action, f"user {user_id}", after=after, note=note)
+
+
+def _id(kind: str, actor: Actor, key: str | None) -> str:
+    """The event's id: the same for one actor's acts of one kind under one key."""
+    return str(uuid4() if key is None else uuid5(NAMESPACE_URL, f"badgestream {kind} {actor.key} {key}"))
+
+
+def _sent(number: str, message: str) -> Response:
+    return json_answer({"success": True, "event_id": number, "message": message}, 202)
+
+
+def _instant(text: str, now_us: int) -> int:
+    try:
+        found = parse_instant(text)
+    except ValueError as error:
+        message = f"{error}."
+    else:
+        if found <= now_us:
+            return found
+        message = "This lies ahead: a badge cannot be earned before its time."
+    raise Problem(422, message, details=[{"path": "/awarded_at", "message": message}])

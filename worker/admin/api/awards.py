@@ -1,0 +1,197 @@
+"""The feed of awards: pages of the log, and server-sent events as awards come."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from worker.admin import shapes
+from worker.admin.answers import as_json
+from worker.admin.awards import NEWEST, News, award_json
+from worker.admin.paging import MOST, Cursor, cursor, page, position
+from worker.admin.problems import Problem, unavailable
+from worker.admin.roles import Role, least
+from worker.admin.routes import guarded_router
+from worker.admin.services import Asked, Services
+from worker.events import parse_instant
+
+router = guarded_router(prefix="/api/v1/awards", tags=["awards"])
+
+Origin = Literal["live", "late", "backfill", "cron", "manual"]
+
+_DAY_US: Final = 86_400_000_000
+_LIST: Final = "awards"
+#: So many may listen at once to one process.
+MOST_LISTENERS: Final = 200
+#: A line that says nothing, so that nobody on the way takes the silence for the end; seconds.
+_HEARTBEAT_SECONDS: Final = 15.0
+_RESET: Final = b"event: reset\ndata: {}\n"
+_SNAPSHOT: Final = re.compile(r"[0-9]{1,19}:[0-9]{1,19}:(?:[0-9]{1,19}(?:,[0-9]{1,19})*)?")
+
+
+class Trigger(BaseModel):
+    """The event that earned an award."""
+
+    id: str
+    type: str | None
+
+
+class AwardOut(BaseModel):
+    """One line of the log of awards; the id is that of the message on the awards topic."""
+
+    id: str
+    type: Literal["badge.awarded", "badge.revoked"]
+    user_id: str
+    badge_key: str
+    badge_id: int | None
+    name: str
+    context: str
+    awarded_at: str
+    logged_at: str
+    source: Literal["auto", "manual"]
+    origin: Origin
+    sequence: int
+    trigger: Trigger | None
+    reason: str | None
+    metadata: shapes.JsonObject
+
+
+@router.get("", summary="Awards, newest first", responses={200: {"model": list[AwardOut]}})
+@least(Role.READER)
+async def listed(
+    request: Request,
+    services: Asked,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most; `Link` then names the next page")] = 100,
+    cursor: Cursor = None,
+    since: Annotated[
+        str | None, Query(max_length=64, description="From this instant on (RFC 3339); without it the last 24 hours")
+    ] = None,
+    badge: Annotated[str | None, Query(max_length=200, description="Of this badge: its id, key or name")] = None,
+    trigger: Annotated[str | None, Query(max_length=200, description="Earned by this type of event")] = None,
+    origin: Annotated[Origin | None, Query(description="Given in this way")] = None,
+    user: Annotated[str | None, Query(max_length=200, description="To this user")] = None,
+) -> Response:
+    """The log of awards and revocations in the order in which they were written down, newest first."""
+    before = NEWEST if cursor is None else position(cursor, tuple[int, str, int], of=_LIST)
+    view = await services.catalog.view()
+    rows = await services.awards.page(
+        since_us=services.now() - _DAY_US if since is None else _instant(since),
+        before=before,
+        limit=limit + 1,
+        badge_key=None if badge is None else known.key if (known := view.badge(badge)) is not None else badge,
+        trigger=trigger if trigger is None else _canonical(view.catalog.dictionary, trigger),
+        origin=origin,
+        user_id=user,
+    )
+    shown = rows[:limit]
+    following = None
+    if len(rows) > limit:
+        following = (shown[-1].logged_us, shown[-1].user_id, shown[-1].sequence)
+    return page(request, [award_json(view, one) for one in shown], following, of=_LIST)
+
+
+@router.get(
+    "/stream",
+    summary="Awards as they come",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `award`, with the award as data",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+@least(Role.READER)
+async def stream(
+    services: Asked,
+    last_event_id: Annotated[str | None, Header(max_length=20_000, description="Where the client was cut off")] = None,
+) -> Response:
+    """Server-sent events within a second of the award; with `Last-Event-ID` first what was missed in the last hour.
+
+    After a cut an award may come twice: its id says so. `event: reset` says that some were missed: read the list.
+    """
+    if services.awards.listeners >= MOST_LISTENERS:
+        raise unavailable("Too many listen to the feed of this process.", seconds=30)
+    since, reset = _place(last_event_id)
+    return StreamingResponse(
+        _lines(services, since, reset=reset),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _lines(services: Services, since: tuple[str, int] | None, *, reset: bool) -> AsyncIterator[bytes]:
+    if reset:
+        yield _RESET + b"\n"
+    async with aclosing(_with_heartbeat(services.awards.listen(since))) as found:  # type: ignore[type-var]
+        async for news in found:
+            yield b": \n\n" if news is None else await _told(services, news)
+
+
+async def _told(services: Services, news: News) -> bytes:
+    """News as lines. The last award of a look has an id: who is cut off before it is told of the look again."""
+    lines = [_RESET] if news.missed else []
+    if news.awards:
+        view = await services.catalog.view()
+        lines += [b"event: award\ndata: %b\n" % as_json(award_json(view, one)) for one in news.awards]
+    elif news.place is not None:
+        lines.append(b"")
+    if news.place is not None:
+        lines[-1] += b"id: %b\n" % cursor((news.place.snapshot, news.place.at_us), of="feed").encode()
+    return b"".join(b"%b\n" % line for line in lines)
+
+
+async def _with_heartbeat(source: AsyncIterator[News]) -> AsyncIterator[News | None]:
+    """What comes, and None wherever nothing came for a while."""
+    async with aclosing(source):  # type: ignore[type-var]
+        coming: asyncio.Task[News] | None = None
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(source))
+                done, _ = await asyncio.wait([coming], timeout=_HEARTBEAT_SECONDS)
+                if not done:
+                    yield None
+                    continue
+                try:
+                    news = coming.result()
+                except StopAsyncIteration:
+                    return
+                coming = None
+                yield news
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+
+def _place(text: str | None) -> tuple[tuple[str, int] | None, bool]:
+    """The place of a Last-Event-ID, and whether it was one that cannot be gone on from."""
+    if not text:
+        return None, False
+    try:
+        snapshot, at_us = position(text, tuple[str, int], of="feed")
+    except Problem:
+        return None, True
+    if _SNAPSHOT.fullmatch(snapshot) is None:
+        return None, True
+    return (snapshot, at_us), False
+
+
+def _instant(text: str) -> int:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        message = f"{error}."
+        raise Problem(422, message, details=[{"path": "?since", "message": message}]) from None
+
+
+def _canonical(dictionary: Any, name: str) -> str:
+    kind = dictionary.resolve(name)
+    return name if kind is None else str(kind.name)

@@ -1,0 +1,147 @@
+"""A user's badges for profile pages, and where one stands among them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from fastapi import Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.admin import shapes
+from worker.admin.answers import json_answer
+from worker.admin.api.badges import found_badge
+from worker.admin.problems import Problem, not_found
+from worker.admin.profiles import Asked as AskedFor
+from worker.admin.profiles import ProfilePages, accepted_languages
+from worker.admin.roles import Role, least
+from worker.admin.routes import By, guarded_router
+from worker.admin.services import Asked, Services, services_of
+
+router = guarded_router(prefix="/api/v1/users", tags=["users"])
+
+LONGEST_USER: Final = 200
+UserId = Annotated[str, Path(min_length=1, max_length=LONGEST_USER, description="The user's id, as events name it")]
+
+_MOST_TOP: Final = 1_000
+
+
+class UserBadge(BaseModel):
+    """One award of a user, with what a profile page shows of the badge."""
+
+    id: int
+    key: str
+    name: str
+    description: str
+    tooltip: str
+    image_url: str | None
+    family: str
+    tier: int | None
+    icon: str | None
+    color: str | None
+    animation: shapes.JsonObject | None
+    status: shapes.Status
+    sort_score: int
+    sort_override: int | None
+    context: str
+    awarded_at: str
+    origin: Literal["live", "late", "backfill", "cron", "manual"]
+    source: Literal["auto", "manual"]
+    metadata: str | shapes.JsonObject = Field(description="base64 of JSON; with `metadata=object` the object itself")
+
+
+class Place(BaseModel):
+    """Where an award stands on the profile: higher first; null: where its badge says."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"sort_override": 100}})
+
+    sort_override: int | None = Field(ge=-(2**31), le=2**31 - 1, strict=True)
+
+
+class Placed(BaseModel):
+    """How many awards of the badge stand there now."""
+
+    user_id: str
+    badge_key: str
+    sort_override: int | None
+    awards: int
+
+
+@router.get(
+    "/{user_id:path}/badges",
+    summary="A user's badges",
+    responses={
+        200: {"model": list[UserBadge], "headers": {"ETag": {"schema": {"type": "string"}}}},
+        304: {"description": "As it was: the page of this ETag still holds"},
+    },
+)
+@least(Role.READER)
+async def badges(
+    request: Request,
+    user_id: UserId,
+    top: Annotated[int | None, Query(ge=1, le=_MOST_TOP, description="Only the first so many")] = None,
+    lang: Annotated[str | None, Query(max_length=100, description="In this language, not Accept-Language")] = None,
+    metadata: Annotated[Literal["base64", "object"], Query(description="How `metadata` is written")] = "base64",
+) -> Response:
+    """What a user holds, one item for each award: by `sort_override`, else `sort_score`, then newest first.
+
+    A user nobody knows has `[]`. Send `If-None-Match` with the `ETag` of the answer before: 304 where nothing changed.
+    """
+    check_user(user_id)
+    return await profile(request, services_of(request), user_id, top=top, lang=lang, as_object=metadata == "object")
+
+
+@router.patch("/{user_id:path}/badges/{key}", summary="Place a badge on a profile", responses={200: {"model": Placed}})
+@least(Role.SUPPORT)
+async def place(
+    user_id: UserId,
+    key: Annotated[str, Path(min_length=1, max_length=200, description="The badge's id, key or name")],
+    body: Place,
+    services: Asked,
+    actor: By,
+    context: Annotated[str | None, Query(max_length=200, description="Only the award of this context")] = None,
+) -> Response:
+    """Set where an award stands on the user's profile, in one context or in all; 404 where the user has none."""
+    check_user(user_id)
+    known = found_badge(await services.catalog.view(), key)
+    found = await services.profiles.set_sort_override(user_id, known.key, context, body.sort_override)
+    if not found:
+        raise not_found(f"award of {known.key} to {user_id}")
+    after = {"user_id": user_id, "badge_key": known.key, "sort_override": body.sort_override, "awards": found}
+    await services.store.audit(actor.name, "award.placed", f"user {user_id}", after=after)
+    return json_answer(after)
+
+
+async def profile(
+    request: Request, services: Services, user_id: str, *, top: int | None, lang: str | None, as_object: bool
+) -> Response:
+    """The page of a user, or 304 where the client has it."""
+    version, awards = await services.profiles.awards(user_id)
+    pages = await _pages(request, services, version)
+    wanted = [lang] if lang else accepted_languages(request.headers.get("accept-language", ""))
+    asked = AskedFor(pages.languages(wanted), as_object, top)
+    tag = pages.tag(awards, asked)
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Language, Authorization"}
+    if _has(request.headers.get("if-none-match"), tag):
+        return Response(status_code=304, headers=headers)
+    return Response(pages.page(awards, asked), media_type="application/json", headers=headers)
+
+
+def check_user(user_id: str) -> None:
+    """Raises Problem 422 for what can be no user's id."""
+    if not 0 < len(user_id) <= LONGEST_USER or "\0" in user_id or any("\ud800" <= one <= "\udfff" for one in user_id):
+        message = "A user's id has 1 to 200 characters, and no NUL among them."
+        raise Problem(422, message, details=[{"path": "{user_id}", "message": message}])
+
+
+async def _pages(request: Request, services: Services, version: int) -> ProfilePages:
+    kept: ProfilePages | None = getattr(request.app.state, "profile_pages", None)
+    if kept is None or kept.view.version < version:
+        kept = request.app.state.profile_pages = ProfilePages(await services.catalog.view())
+    return kept
+
+
+def _has(given: str | None, tag: str) -> bool:
+    """Whether If-None-Match names a tag; weak ones compare alike."""
+    if given is None:
+        return False
+    return given.strip() == "*" or tag in (one.strip().removeprefix("W/") for one in given.split(","))

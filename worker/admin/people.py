@@ -1,0 +1,28 @@
+"""What the API asks about one user: how far, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from worker.admin.catalog_view import View
+
+
+class PeopleDesk(Protocol):
+    """Knows users by their logs."""
+
+    async def progress(self, view: View, user_id: str, *, at_us: int) -> Sequence[Mapping[str, Any]]:
+        """The badges the user does not hold, nearest first; none for a user nobody knows."""
+
+    async def why(
+        self,
+        view: View,
+        user_id: str,
+        badge_key: str,
+        *,
+        at_us: int | None,
+        now_us: int,
+        context: str | None,
+        closest: bool,
+    ) -> Mapping[str, Any] | None:
+        """Why a user holds a badge or not; None where nobody knows the user or the badge."""
