@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.readme import blocks
 from tests.rig.kafka import KafkaService
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store
@@ -155,6 +156,20 @@ async def test_a_client_of_the_older_system_works(served: Served) -> None:
     assert why["badge_key"] == badge["key"]
     dry = await served.http.post("/api/v1/admin/dry-run", json={"user_id": "test_user_0", "badge_key": badge["name"]})
     assert [one["passed"] for one in dry.json()] == [True]
+
+
+async def test_the_requests_of_the_readme_do_what_it_says(served: Served) -> None:
+    """The requests of the README, sent one after the other, end with a badge."""
+    (block,) = blocks("http")
+    for request in block.strip().split("\n\n"):
+        line, _, body = request.partition("\n")
+        method, address = line.split()
+        if method == "GET":
+            (item,) = await served.until_badges(address.split("/")[4], 1)
+            assert item["name"] == "Simple Badge"
+        else:
+            answer = await served.http.request(method, address, json=json.loads(body))
+            assert answer.is_success, answer.text
 
 
 async def test_the_feed_tells_what_comes_and_goes_on_where_it_was_cut_off(served: Served) -> None:
