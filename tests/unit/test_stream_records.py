@@ -8,7 +8,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from worker.events import Record
-from worker.stream.consumer import _records
+from worker.stream.consumer import read_records
 
 
 def handed_out(offset: int, timestamp: int) -> ConsumerRecord:
@@ -17,13 +17,13 @@ def handed_out(offset: int, timestamp: int) -> ConsumerRecord:
 
 def test_records_keep_what_they_came_with() -> None:
     """Coordinates, timestamp, key, value and headers of a record are those of the client's."""
-    assert _records([handed_out(7, 1_000)]) == [Record("events", 3, 7, 1_000, b"k", b"v", (("h", b"x"),))]
-    assert _records([]) == []
+    assert read_records([handed_out(7, 1_000)]) == [Record("events", 3, 7, 1_000, b"k", b"v", (("h", b"x"),))]
+    assert read_records([]) == []
 
 
 def test_a_record_without_a_timestamp_says_when_it_was_received() -> None:
     """The time of receiving stands beside a missing timestamp, and beside no other; the missing one stays missing."""
-    stamped, stampless = _records([handed_out(7, 0), handed_out(8, -1)])
+    stamped, stampless = read_records([handed_out(7, 0), handed_out(8, -1)])
     assert (stamped.timestamp_ms, stamped.received_ms) == (0, 0)
     assert stampless.timestamp_ms == -1
     assert stampless.received_ms == pytest.approx(time.time() * 1000, abs=60_000)
