@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.catalog_apply import apply, rollback, versions
+from worker.cli.catalog_coverage import coverage
 from worker.cli.catalog_diff import diff
 from worker.cli.catalog_smoke import smoke
 from worker.cli.catalog_translate import translate
@@ -262,5 +263,5 @@ def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-for command in (diff, apply, versions, rollback, translate, smoke):
+for command in (diff, apply, versions, rollback, translate, smoke, coverage):
     catalog.add_command(command)
