@@ -41,6 +41,7 @@ _COLUMNS: list[Column | str] = [
 @click.option("--set", "settings", metavar="METRIC=VALUE", multiple=True, help="Give a metric a value of your own.")
 @click.option("--steps", is_flag=True, help="Say of each event what it earned and what it brought nearer.")
 @click.option("--at", metavar="TIME", help="Travel to this instant: say how far everybody is then, in place of awards.")
+@click.option("--jobs", is_flag=True, help="Let anniversaries and schedules come by themselves, up to --until.")
 @click.option("--user", "user_id", metavar="U", help="Play this user's events only.")
 @click.option(
     "--format",
@@ -54,6 +55,7 @@ def simulate(
     settings: tuple[str, ...],
     steps: bool,
     at: str | None,
+    jobs: bool,
     user_id: str | None,
     format: Format | None,
 ) -> None:
@@ -80,6 +82,10 @@ def simulate(
     overrides = _values(settings, catalog)
     plan = compile_plan(catalog, overrides=overrides)
     events = _chosen(read_events(events_path, catalog.dictionary), user_id, min(ends, default=None))
+    if jobs:
+        from worker.jobs.simulated import with_jobs
+
+        events = with_jobs(catalog, events, min(ends, default=None))
     if plan.conditions is not None:
         events = asked(plan.conditions, events)
     shown = format or ("table" if sys.stdout.isatty() else "jsonl")
