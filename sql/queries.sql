@@ -156,14 +156,15 @@ FROM unnest($1::text[], $2::text[]) AS w (user_id, scope)
 JOIN user_scopes s ON s.user_id = w.user_id AND s.scope = w.scope;
 
 -- name: load_held
--- The awards of (user, context) pairs.
-SELECT b.user_id, b.badge_key, b.context, b.awarded_at
+-- The awards of (user, context) pairs, with whether a person gave them; without an instant what is withheld.
+SELECT b.user_id, b.badge_key, b.context, b.awarded_at, b.source = 'manual' AS by_hand
 FROM unnest($1::text[], $2::text[]) AS w (user_id, context)
-JOIN user_badges b ON b.user_id = w.user_id AND b.context = w.context;
-
--- name: held_by
--- All awards of one user, with the events that earned them.
-SELECT badge_key, context, awarded_at, trigger_id FROM user_badges WHERE user_id = $1;
+JOIN user_badges b ON b.user_id = w.user_id AND b.context = w.context
+UNION ALL
+SELECT h.user_id, h.badge_key, h.context, NULL, false
+FROM unnest($1::text[], $2::text[]) AS w (user_id, context)
+JOIN withheld_awards h ON h.user_id = w.user_id AND h.context = w.context
+WHERE EXISTS (SELECT 1 FROM withheld_awards);
 
 -- name: save_users
 -- Write newest event, award sequence and, where it is not null, memory of locked users; who has them in memory.

@@ -32,6 +32,7 @@ def needs_services(command: str) -> bool:
             "badges db",
             "badges dlq",
             "badges doctor",
+            "badges quarantine",
             "badges recompute",
             "badges replay",
             "badges schedule",

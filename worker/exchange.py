@@ -88,6 +88,45 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     message: bytes
 
 
+class Revocation(msgspec.Struct, frozen=True, gc=False):
+    """An award taken back: its row of `badge_awards_log`, in the order of its columns, and the message that says so.
+
+    `award_id`, `awarded_us` and `metadata_json` are those of the award; `source`, `origin` and trigger say who took it.
+    """
+
+    user_id: str
+    sequence: int
+    badge_key: str
+    context: str
+    awarded_us: int
+    source: str
+    origin: str
+    award_id: str
+    catalog_version: int
+    trigger_id: str
+    trigger_type: str
+    metadata_json: str
+    reason: str
+    message: bytes
+
+
+class Withheld(msgspec.Struct, frozen=True, gc=False):
+    """An award that is not given: held back, dropped, or revoked for good; its row of `withheld_awards`."""
+
+    user_id: str
+    badge_key: str
+    context: str
+    state: str
+    awarded_us: int
+    source: str
+    origin: str
+    catalog_version: int
+    trigger_id: str
+    trigger_type: str
+    metadata_json: str
+    reason: str
+
+
 # An array on the wire: it is stored and read again by the thousand, each as [key, value, headers].
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message to publish: key, value, headers."""

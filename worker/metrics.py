@@ -105,6 +105,11 @@ class Metrics:
         self.cache_misses = self._counter("cache_misses", "Users of a batch whose memory had to be read, or was new")
         self.cache_bytes = self._gauge("cache_bytes", "Memory kept of users between batches, about", "livesum")
         self.awards = self._counter("awards", "Awards granted, by badge and origin", "badge", "origin")
+        self.revocations = self._counter(
+            "revocations", "Awards taken back, by badge and origin: manual, or by themselves", "badge", "origin"
+        )
+        self.awards_held_back = self._counter("awards_held_back", "Awards that a breaker held back, by badge", "badge")
+        self.quarantined = self._gauge("quarantined", "Awards that wait to be released or dropped", "livemostrecent")
         self.event_to_award_seconds = self._histogram(
             "event_to_award_seconds",
             "From the Kafka timestamp of a batch's oldest record to the commit, where the batch granted awards",

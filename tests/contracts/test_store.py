@@ -376,7 +376,7 @@ async def test_only_dirty_scopes_are_written(store: AnyStore) -> None:
 
 
 async def test_held_awards_are_those_of_the_contexts_loaded(store: AnyStore) -> None:
-    """Loading gives the awards of the user as a whole and of the values named; `held_by` gives all."""
+    """Loading gives the awards of the user as a whole and of the values named; `holdings_of` gives all."""
     async with store.transaction() as transaction:
         await load(transaction, {"u1": ()})
         await transaction.grant(
@@ -388,7 +388,7 @@ async def test_held_awards_are_those_of_the_contexts_loaded(store: AnyStore) -> 
     assert (await state_of(store, "u1", "x=a=6")).held == {("a", ""): NOON}
     async with store.transaction() as transaction:
         await load(transaction, {"u1": ()})
-        held = await transaction.held_by("u1")
+        held = (await transaction.holdings_of("u1")).held
     earned = grant("u1", "a").trigger_id
     assert held == {("a", ""): (NOON, earned), ("b", "5"): (NOON, earned), ("b", "6"): (NOON + 1, earned)}
 
@@ -447,7 +447,7 @@ async def test_a_user_is_not_touched_without_the_lock(store: AnyStore) -> None:
         with pytest.raises(RuntimeError):
             await transaction.save([UserState("u1")])
         with pytest.raises(RuntimeError):
-            await transaction.held_by("u1")
+            await transaction.holdings_of("u1")
         with pytest.raises(RuntimeError):
             _ = [logged async for logged in transaction.log_of("u1")]
 

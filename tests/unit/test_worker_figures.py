@@ -101,13 +101,17 @@ async def test_outbox_and_pool(worker: Worker) -> None:
     async def outbox_figures() -> tuple[int, float]:
         return 3, 1.5
 
+    async def quarantine_size() -> int:
+        return 2
+
     pool = SimpleNamespace(get_size=lambda: 8, get_idle_size=lambda: 5)
-    store: Any = SimpleNamespace(outbox_figures=outbox_figures, pool=pool)
+    store: Any = SimpleNamespace(outbox_figures=outbox_figures, quarantine_size=quarantine_size, pool=pool)
     gauging = asyncio.create_task(worker._keep_gauges(store))
     await until(lambda: value(worker.metrics, "badges_db_pool_in_use") == 3, "the gauges")
     gauging.cancel()
     assert value(worker.metrics, "badges_outbox_pending") == 3
     assert value(worker.metrics, "badges_outbox_oldest_seconds") == 1.5
+    assert value(worker.metrics, "badges_quarantined") == 2
 
 
 def test_hooks_are_tied(worker: Worker) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog
 from worker.app.comparing import Difference, against_head, difference, preview, readable
 from worker.app.conditions import judged, refuse_unasked, refuse_unsound, source_faults
+from worker.app.observing import observe_batch
 from worker.app.ranges import Asked
 from worker.app.replay import replay
 from worker.app.services import open_store, until_schema
-from worker.app.worker import Worker, observe_batch
+from worker.app.worker import Worker
 
 __all__ = [
     "Asked",

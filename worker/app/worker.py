@@ -15,6 +15,7 @@ import structlog
 
 from worker.app.catalog import first_plan, head_plan
 from worker.app.conditions import FaultLog, refuse_unasked
+from worker.app.observing import observe_awards, observe_batch, observe_conditions
 from worker.app.services import check_surroundings, limits_of, open_store, subscription, until_schema
 from worker.app.silence import Silence
 from worker.app.user_jobs import driver_of, told_by
@@ -31,7 +32,6 @@ from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BatchFacts, BuildFacts
 from worker.pipeline.group import Brake, Member, batch_line
 from worker.pipeline.partition import Hooks, Pace
-from worker.rules.operators import problems
 from worker.rules.plan import Plan
 from worker.store.pool import SCHEMA
 from worker.store.postgres import PostgresStore
@@ -268,15 +268,14 @@ class Worker:
         self._silence.applied(facts.types, monotonic())
         self._observe_cache()
         log.info("batch_processed", **batch_line(facts))
-        if self._relay is not None and (facts.awards or facts.dead_letters):
+        if self._relay is not None and (facts.publishes or facts.dead_letters):
             self._relay.wake()
 
     def _built(self, facts: BuildFacts) -> None:
         self.metrics.users_built.inc(facts.users)
-        for (badge, origin), count in facts.awards.items():
-            self.metrics.awards.labels(self.metrics.badge(badge), origin).inc(count)
+        observe_awards(self.metrics, facts)
         log.info("users_built", version=facts.version, users=facts.users, events=facts.events, done=facts.done)
-        if self._relay is not None and facts.awards:
+        if self._relay is not None and facts.publishes:
             self._relay.wake()
 
     async def _keep_beating(self) -> None:
@@ -301,6 +300,7 @@ class Worker:
                 pending, oldest = await store.outbox_figures()
                 self.metrics.outbox_pending.set(pending)
                 self.metrics.outbox_oldest_seconds.set(oldest)
+                self.metrics.quarantined.set(await store.quarantine_size())
                 if monotonic() > prune_at:
                     prune_at = monotonic() + PRUNE_SECONDS
                     gc.collect()
@@ -361,35 +361,3 @@ class Worker:
             return reason
         halted = self.member.halted() if self.member is not None else {}
         return next(iter(halted.values()), None) or self._live()
-
-
-def observe_conditions(metrics: Metrics, door: Door) -> None:
-    """Count what was asked since this was last done."""
-    told = door.told()
-    metrics.condition_starts.inc(told.starts)
-    metrics.conditions_parked.set(len(door.parked))
-    for verdict, count in told.verdicts.items():
-        metrics.condition_verdicts.labels(verdict).inc(count)
-    for name, count in told.faults.items():
-        metrics.condition_faults.labels(metrics.condition(name)).inc(count)
-
-
-def observe_batch(metrics: Metrics, facts: BatchFacts, *, now: float) -> None:
-    """Count one committed batch; `now` is wall-clock seconds, for the delay from record to award."""
-    metrics.batches.inc()
-    metrics.records.labels(facts.topic).inc(facts.records)
-    metrics.tombstones.inc(facts.tombstones)
-    metrics.batch_seconds.observe(facts.decode_seconds + facts.transaction_seconds)
-    metrics.batch_events.observe(facts.records)
-    metrics.late_users.inc(facts.late_users)
-    for kind, count in problems.taken().items():
-        metrics.data_problems.labels(kind).inc(count)
-    metrics.evaluations.inc(facts.evaluations)
-    for (event_type, outcome), count in facts.types.items():
-        metrics.events.labels(metrics.event_type(event_type), outcome).inc(count)
-    for reason, count in facts.dead_letters.items():
-        metrics.dead_letters.labels(reason).inc(count)
-    for (badge, origin), count in facts.awards.items():
-        metrics.awards.labels(metrics.badge(badge), origin).inc(count)
-    if facts.awards:
-        metrics.event_to_award_seconds.observe(max(0.0, now - facts.oldest_record_ms / 1000))

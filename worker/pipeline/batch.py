@@ -17,6 +17,8 @@ from time import monotonic
 from worker.errors import BadgesError, OperatorError
 from worker.events import Event, Record, Rejected, decode, json_text
 from worker.exchange import Claim, DeadLetter, Step
+from worker.pipeline.breaker import Breakers, rules_of
+from worker.pipeline.by_hand import CARRIED_OUT, refusal
 from worker.pipeline.cache import CACHE_BYTES, Cache
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import dead_letter_message
@@ -120,16 +122,6 @@ def conflict(event: Event) -> Rejected:
     )
 
 
-def without_effect(event: Event) -> Rejected:
-    """The rejection of a control event that this version cannot carry out: kept, rather than logged in vain."""
-    return Rejected(
-        code="unknown_event_type",
-        message=f"This version does not act on {event.type}; the record is kept here for one that does.",
-        path="/type",
-        user_id=event.user_id,
-    )
-
-
 def _distinct(read: list[tuple[Event, Record]], letters: list[DeadLetter], facts: BatchFacts) -> Decoded:
     """Sort by identity, for the log, the locks and the folds at once; of equal identities the first read stands."""
     read.sort(key=_identity)
@@ -176,15 +168,16 @@ class Applier:
         judge: Judge | None = None,
     ) -> None:
         self.store = store
-        self.plan = plan
         self.limits = limits
         self.cache = cache if cache is not None else Cache(CACHE_BYTES)
         self.clock = clock
         self.judge = judge
+        self.use(plan)
 
     def use(self, plan: Plan) -> None:
         """Evaluate with this plan from the next batch on."""
         self.plan = plan
+        self.breakers = Breakers(rules_of(plan.catalog), self.clock)
 
     def forget(self, claim: Claim) -> None:
         """Let go of what was kept in memory for a claim that has ended."""
@@ -212,7 +205,7 @@ class Applier:
         partition's line: nothing is fenced or moved, and `settle` takes what is no event. Raises Fenced,
         TransientError, PoisonBatch or CatalogMoved; then nothing has happened, or (TransientError) nobody knows.
         """
-        plan, started = self.plan, self.clock()
+        plan, breakers, started = self.plan, self.breakers, self.clock()
         last = records[-1]
         facts = BatchFacts(last.topic, last.partition, last.offset + 1, records=len(records))
         facts.oldest_record_ms = min(record.timestamp_ms for record in records)
@@ -231,7 +224,16 @@ class Applier:
             await self._screen(transaction, claim, decoded)
             new = await self._remember(transaction, claim, decoded, facts)
             if new:
-                advance = Advance(transaction, plan, limits=self.limits, facts=facts)
+                past = self.limits.past  # what is read again is not counted
+                breaker = None if past else await breakers.begin(transaction, decoded.events, decoded.sources)
+                advance = Advance(
+                    transaction,
+                    plan,
+                    limits=self.limits,
+                    facts=facts,
+                    control=last.topic == self.limits.control_topic and any(event.type in CARRIED_OUT for event in new),
+                    breaker=breaker,
+                )
                 await advance.run(new, self.cache, claim.token)
             if settle is not None:
                 await settle(transaction, decoded.letters, facts)
@@ -263,7 +265,7 @@ class Applier:
                     record, dictionary, incarnation=incarnation, max_future_us=max_future_us, control=control
                 )
                 if control and isinstance(outcome, Event) and not outcome.type.startswith("cron."):
-                    outcome = without_effect(outcome)
+                    outcome = refusal(outcome, plan) or outcome
                 if isinstance(outcome, Event):
                     read.append((outcome, record))
                 elif outcome is None:

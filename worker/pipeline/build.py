@@ -22,9 +22,10 @@ from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BuildFacts
 from worker.pipeline.protocols import Transaction
-from worker.pipeline.users import fold_again, grant, origin_of
+from worker.pipeline.settle import grant, origin_of
+from worker.pipeline.users import REQUESTED, fold_again
 from worker.rules.plan import Plan
-from worker.rules.state import Award, UserState
+from worker.rules.state import Change, UserState
 
 log = structlog.get_logger(__name__)
 
@@ -150,11 +151,13 @@ class Build:
         facts = BuildFacts(plan.version)
         self._culprit = user_id
         state = (await transaction.lock([user_id], version=plan.basis)).get(user_id)
-        if state is not None and state.built_version not in (None, plan.basis):
+        asked = version == REQUESTED  # who is folded again because a person asked stands at the catalog, mostly
+        if state is not None and (asked or state.built_version not in (None, plan.basis)):
             await transaction.read({user_id: state}, [(user_id, "")])
             rebuilt, awards, facts.events = await fold_again(transaction, plan, state)
-            behind = version != plan.basis
-            fresh = await transaction.arrived_since(user_id, plan.basis) if behind and awards else frozenset()
+            behind = asked or version != plan.basis
+            since = behind and awards and not asked
+            fresh = await transaction.arrived_since(user_id, plan.basis) if since else frozenset()
             granted = [(award, origin_of(award, state.newest, fresh=fresh, behind=behind)) for award in awards]
             await self._grant(transaction, plan, {user_id: rebuilt}, granted, facts)
         await transaction.unqueue([user_id])
@@ -165,13 +168,14 @@ class Build:
         transaction: Transaction,
         plan: Plan,
         rebuilt: dict[str, UserState],
-        granted: list[tuple[Award, str]],
+        granted: list[tuple[Change, str]],
         facts: BuildFacts,
     ) -> None:
         facts.users = len(rebuilt)
         if granted:
             await grant(transaction, plan, rebuilt, granted, topic=self.applier.limits.award_topic)
-            facts.awards.update((award.badge_key, origin) for award, origin in granted)
+            for change, origin in granted:
+                facts.changed(change, origin)
         await transaction.save(list(rebuilt.values()))
 
     async def _fold(
@@ -179,7 +183,7 @@ class Build:
     ) -> str | None:
         """Fold users in order until the slice is full; the last one, where some are left for the next slice."""
         rebuilt: dict[str, UserState] = {}
-        granted: list[tuple[Award, str]] = []
+        granted: list[tuple[Change, str]] = []
         stopped = None
         for user_id in sorted(states):
             if facts.events >= SLICE_EVENTS:

@@ -149,15 +149,20 @@ def packed(state: UserState) -> bytes:
             state.built_version,
             tuple(state.dirty),
             state.unsaved,
+            tuple(state.fixed),
         )
     )
 
 
 def unpacked(blob: bytes) -> UserState:
     """The state that was packed."""
-    user_id, scopes, held, newest, sequence, built, dirty, unsaved = marshal.loads(blob)  # noqa: S302 (`packed` wrote it)
+    found = marshal.loads(blob)  # noqa: S302 (`packed` wrote it)
+    user_id, scopes, held, newest, sequence, built, dirty, unsaved, fixed = found
     changed = OWN_SCOPE if dirty == _OWN else frozenset(dirty)
-    return UserState(user_id, scopes, held, newest, sequence, built, 0, changed, unsaved)
+    state = UserState(user_id, scopes, held, newest, sequence, built, 0, changed, unsaved)
+    if fixed:
+        state.fixed = frozenset(fixed)
+    return state
 
 
 def _page_out(state: UserState) -> None:

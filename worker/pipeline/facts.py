@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from worker.rules.state import Change, Withdrawal
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -23,7 +25,30 @@ class Limits:
 
 
 @dataclass(slots=True)
-class BatchFacts:
+class AwardFacts:
+    """What became of awards: given by badge and origin, taken back likewise, held back by badge."""
+
+    awards: Counter[tuple[str, str]] = field(default_factory=Counter, kw_only=True)
+    revoked: Counter[tuple[str, str]] = field(default_factory=Counter, kw_only=True)
+    held_back: Counter[str] = field(default_factory=Counter, kw_only=True)
+
+    def changed(self, change: Change, origin: str) -> None:
+        """Count a change of an award."""
+        if isinstance(change, Withdrawal):
+            self.revoked[change.badge_key, origin] += 1
+        elif change.held_back:
+            self.held_back[change.badge_key] += 1
+        else:
+            self.awards[change.badge_key, origin] += 1
+
+    @property
+    def publishes(self) -> bool:
+        """Whether there is a message about an award to be published."""
+        return bool(self.awards or self.revoked)
+
+
+@dataclass(slots=True)
+class BatchFacts(AwardFacts):
     """What one batch did, for its log line and for the metrics. Times are seconds."""
 
     topic: str
@@ -38,7 +63,7 @@ class BatchFacts:
     evaluations: int = 0
     types: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
-    awards: Counter[tuple[str, str]] = field(default_factory=Counter)
+    requested: int = 0
     oldest_record_ms: int = 0
     decode_seconds: float = 0.0
     transaction_seconds: float = 0.0
@@ -50,7 +75,7 @@ class BatchFacts:
 
 
 @dataclass(slots=True)
-class BuildFacts:
+class BuildFacts(AwardFacts):
     """What one slice of a build did; `done` where no user is behind any more, `again` where it begins once more."""
 
     version: int
@@ -58,4 +83,3 @@ class BuildFacts:
     again: bool = False
     users: int = 0
     events: int = 0
-    awards: Counter[tuple[str, str]] = field(default_factory=Counter)

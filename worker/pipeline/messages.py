@@ -15,7 +15,7 @@ from worker.events import json_text
 from worker.exchange import DeadLetter, Message
 from worker.rules.catalog.definitions import Badge
 from worker.rules.phrases import short_instant
-from worker.rules.state import Award
+from worker.rules.state import Award, Withdrawal
 
 #: Name space of award ids (decisions 14).
 NAMESPACE: Final = uuid5(NAMESPACE_DNS, "badgestream")
@@ -68,6 +68,13 @@ class _Body(msgspec.Struct, gc=False):
     metadata: msgspec.Raw
 
 
+class _Revoked(_Body, gc=False):
+    """`badge.revoked` likewise: the award, why it is taken back, and its id."""
+
+    reason: str
+    award_id: str
+
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -98,6 +105,41 @@ def award_message(
             catalog_version,
             _shown(badge),
             msgspec.Raw(metadata_json.encode()),
+        )
+    )
+
+
+def revoked_message(
+    withdrawal: Withdrawal,
+    badge: Badge,
+    *,
+    awarded_us: int,
+    metadata_json: str,
+    message_id: str,
+    award_id: str,
+    origin: str,
+    notify: bool,
+    sequence: int,
+    catalog_version: int,
+) -> bytes:
+    """The value on the awards topic that takes an award back, UTF-8 JSON; instant and metadata are the award's."""
+    return _encode(
+        _Revoked(
+            message_id,
+            "badge.revoked",
+            withdrawal.user_id,
+            withdrawal.badge_key,
+            withdrawal.context,
+            short_instant(awarded_us),
+            origin,
+            notify,
+            sequence,
+            _Trigger(withdrawal.trigger_id, withdrawal.trigger_type),
+            catalog_version,
+            _shown(badge),
+            msgspec.Raw(metadata_json.encode()),
+            withdrawal.reason,
+            award_id,
         )
     )
 

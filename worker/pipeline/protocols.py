@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from worker.events import Event, Record
-from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Revocation, Step, Withheld
 from worker.rules.catalog.definitions import Condition
-from worker.rules.state import UserState
+from worker.rules.state import Holdings, UserState
+
+#: Where an award is: user, badge and context.
+Place = tuple[str, str, str]
 
 
 class Judge(Protocol):
@@ -49,17 +53,15 @@ class Transaction(Protocol):
     async def read(self, states: Mapping[str, UserState], wants: Collection[tuple[str, str]]) -> None:
         """Add to the states the memory of (user, scope) pairs, with the awards held there.
 
-        For the scope "", whose memory came with the lock, only the awards, and the number of the last one.
+        For the scope "", whose memory came with the lock, only the awards, and the number of the last one. What is
+        withheld counts among the awards, held `NEVER`; what a person gave is in `fixed`.
         """
 
     def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """All logged events of a locked user, in order (occurred_at, source, id), streamed."""
 
-    async def held_by(self, user_id: str) -> dict[tuple[str, str], tuple[int, str | None]]:
-        """All awards of a locked user: (badge_key, context) to awarded_at in microseconds and the earning event's id.
-
-        None stands for that of an award which no event has earned.
-        """
+    async def holdings_of(self, user_id: str) -> Holdings:
+        """All that is stored of a locked user's awards."""
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """For each (user_id, badge_key, context) that is not held: how many times it was granted and taken back."""
@@ -75,6 +77,36 @@ class Transaction(Protocol):
 
         The unique key refuses a second one (PoisonBatch).
         """
+
+    async def hold(self, grants: Sequence[Grant]) -> None:
+        """Store awards, without log entries and messages. The unique key refuses a second one (PoisonBatch)."""
+
+    async def take_back(self, awards: Sequence[Place]) -> dict[Place, Grant]:
+        """Remove awards of locked users from what they hold; what was there, without its message."""
+
+    async def confirm(self, awards: Sequence[Place]) -> AbstractSet[Place]:
+        """Of these awards of locked users those that are held: a person gave them, from now on."""
+
+    async def note(self, entries: Sequence[Grant | Revocation], *, reason: str | None = None) -> None:
+        """Write entries to the log of awards alone; with the reason for what is given, where there is one."""
+
+    async def withhold(self, awards: Sequence[Withheld]) -> None:
+        """Withhold awards of locked users; of what is withheld already, state and reason change."""
+
+    async def lift(self, awards: Sequence[Place], state: str | None = None) -> list[Withheld]:
+        """Withhold awards of locked users no longer, those in one state only where one is given; what was there."""
+
+    async def tallied(self, after_us: int, until_us: int) -> dict[str, int]:
+        """How many awards of each badge with a breaker were counted in the minutes after one and up to another."""
+
+    async def tally(self, counted: Sequence[tuple[str, int, int]]) -> None:
+        """Count awards for the partition that was fenced: (badge_key, minute in microseconds, number)."""
+
+    async def forget_tallies(self, before_us: int) -> None:
+        """Remove what the partition that was fenced counted before a minute."""
+
+    async def usual(self) -> dict[str, float]:
+        """How many awards a day are usual for each badge that has been given for a week or longer."""
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
         """Put messages into the outbox, (user id, message) pairs in order; one row per shard of users."""

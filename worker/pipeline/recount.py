@@ -17,7 +17,7 @@ from worker.exchange import Standing
 from worker.pipeline.scope import Scope
 from worker.rules import evaluate
 from worker.rules.plan import Plan, mark_of
-from worker.rules.state import Award, AwardKey, UserState
+from worker.rules.state import NEVER, Award, AwardKey, UserState
 
 FOLD_MISSING: Final = "fold_missing"
 FOLD_OTHER: Final = "fold_other"
@@ -72,7 +72,8 @@ class Recount:
         held = {**standing.held, **standing.lost}
         given = {key: at for key, (at, _) in held.items()}
         earned = {key: event_id for key, (_, event_id) in held.items()}
-        self._state, self._asking = evaluate.begin_again(plan, user_id, given, earned)
+        withheld = dict.fromkeys(standing.withheld, NEVER)
+        self._state, self._asking = evaluate.begin_again(plan, user_id, given | withheld, earned)
         self._doubted = self._to_doubt()
         self._bare: UserState | None = None
         if self._doubted:
@@ -131,6 +132,8 @@ class Recount:
         key = (award.badge_key, award.context)
         if key in self.standing.withheld or award.badge_key in self.scope.sealed:
             return False
+        if award.badge_key in self.plan.falling:
+            return False  # it may have fallen since: who has it is judged at the user's next event
         return everything or self.scope.about(award.badge_key)
 
     def _compare(self, finding: Finding) -> None:

@@ -24,7 +24,8 @@ from worker.pipeline.protocols import Judge
 from worker.pipeline.recount import Finding, Recount
 from worker.pipeline.repair_protocols import RepairStore, RepairTransaction
 from worker.pipeline.scope import Scope, scope_of_job
-from worker.pipeline.users import QUEUED, TURN_EVENTS, grant, origin_of
+from worker.pipeline.settle import grant, origin_of
+from worker.pipeline.users import QUEUED, TURN_EVENTS
 from worker.rules.plan import Plan
 from worker.rules.state import Award, UserState
 

@@ -16,15 +16,16 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from worker.events import Event, json_text
-from worker.exchange import Grant
+from worker.events import Event
+from worker.pipeline.breaker import Breaker
 from worker.pipeline.cache import Cache
 from worker.pipeline.facts import BatchFacts, Limits
-from worker.pipeline.messages import award_id, award_message
 from worker.pipeline.protocols import Transaction
+from worker.pipeline.settle import grant, origin_of
 from worker.rules import evaluate
+from worker.rules.changes import BY_HAND, REVOKED, Hold, Refold, live, scopes_by_hand
 from worker.rules.plan import Plan
-from worker.rules.state import Award, OrderKey, UserState
+from worker.rules.state import Change, UserState
 
 #: Other partitions' transactions get the event loop after so many events: else each of their round trips would wait for
 #: a whole batch (costs.md).
@@ -36,20 +37,38 @@ CHECKPOINT: Final = 16
 REBUILD_EVENTS: Final = 20_000
 #: Stands for the version a user is built for while the user waits in the queue: no version has this number.
 QUEUED: Final = -1
+#: Stands in the queue for the version of a user who is to be folded again because a person asked for it.
+REQUESTED: Final = 0
 
 _order_of = attrgetter("order")
 
 
 class Advance:
-    """Takes the new events of one batch to their users; `states` are to be kept once the batch is committed."""
+    """Takes the new events of one batch to their users; `states` are to be kept once the batch is committed.
 
-    def __init__(self, transaction: Transaction, plan: Plan, *, limits: Limits, facts: BatchFacts) -> None:
+    `control`: they are from the control topic. `breaker` says which awards are held back (None: no badge has one).
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        plan: Plan,
+        *,
+        limits: Limits,
+        facts: BatchFacts,
+        control: bool = False,
+        breaker: Breaker | None = None,
+    ) -> None:
         self.transaction = transaction
         self.plan = plan
         self.limits = limits
         self.facts = facts
         self.states: dict[str, UserState] = {}
-        self._granted: list[tuple[Award, str]] = []
+        self._control = control
+        self._breaker = breaker
+        self._plain = not (control or breaker is not None or plan.falling)
+        self._asked_anywhere = plan.falling & plan.marked if plan.falling else plan.falling
+        self._granted: list[tuple[Change, str]] = []
         self._due: set[str] = set()
         self._reread = 0
 
@@ -63,6 +82,8 @@ class Advance:
         """
         by_user = _by_user(new)
         await self._gather(by_user, cache.take(by_user, token))
+        if self._asked_anywhere or self._control:
+            await self._read_contexts(by_user)
         self.facts.users = len(by_user)
         turn, basis = 0, self.plan.basis
         for user_id, events in by_user.items():
@@ -83,7 +104,11 @@ class Advance:
             state.evaluations = 0
         if self._granted:
             await self._grant()
+        if self._breaker is not None:
+            await self._breaker.write(self.transaction)
         await self._save()
+        if self._control:
+            await self._queue_requested(new)
 
     # ---- what is known of the users ---------------------------------------------------------------------------------
 
@@ -100,7 +125,7 @@ class Advance:
             fresh = {(event.source, event.id) for event in by_user[user_id]}
             tails[user_id] = [event for event in tail if (event.source, event.id) not in fresh]
         wants = {(state.user_id, "") for state in cold}
-        if self.plan.contexts:
+        if self.plan.contexts or self._control:
             wants.update(self._scopes_not_loaded(by_user, tails))
         if wants:
             await self.transaction.read(states, sorted(wants))
@@ -112,13 +137,33 @@ class Advance:
         self, by_user: Mapping[str, Sequence[Event]], tails: Mapping[str, Sequence[Event]]
     ) -> Iterator[tuple[str, str]]:
         """(user, scope) of what the events may touch and the states do not have."""
-        scopes = self.plan.scopes
+        scopes = self._scopes_of if self._control else self.plan.scopes
         for user_id, events in by_user.items():
             loaded = self.states[user_id].scopes
             for event in (*events, *tails.get(user_id, ())) if user_id in tails else events:
                 for scope in scopes(event):
                     if scope not in loaded:
                         yield user_id, scope
+
+    async def _read_contexts(self, by_user: Mapping[str, Sequence[Event]]) -> None:
+        """Read all awards of badges that others ask for in any context, of users who may lose one of them."""
+        plan = self.plan
+        for user_id, events in by_user.items():
+            lost = plan.marked.intersection(key for event in events for key in self._may_lose(event))
+            if lost and self.states[user_id].built_version is not None:
+                state, known = self.states[user_id], await self.transaction.holdings_of(user_id)
+                state.held.update((key, at) for key, (at, _) in known.held.items() if key[0] in lost)
+
+    def _may_lose(self, event: Event) -> Iterator[str]:
+        """The badges asked for in any context that an event may take."""
+        if event.type == REVOKED:
+            yield event.payload["badge_key"]
+        for number in self.plan.falling_at(event.type) if self._asked_anywhere else ():
+            yield self.plan.goals[number].badge.key
+
+    def _scopes_of(self, event: Event) -> tuple[str, ...]:
+        found = self.plan.scopes(event)
+        return (*found, *scopes_by_hand(self.plan, event)) if event.type in BY_HAND else found
 
     # ---- events to awards -------------------------------------------------------------------------------------------
 
@@ -128,15 +173,21 @@ class Advance:
         state.unsaved += len(events)
         if state.unsaved >= CHECKPOINT:
             self._due.add(state.user_id)
+        if self._plain:
+            for event in events:
+                for award in evaluate.apply(plan, state, event):
+                    self._take(award, "cron" if award.trigger_type.startswith("cron.") else "live")
+            return
+        hold = None if self._breaker is None else self._breaker.holds
         for event in events:
-            for award in evaluate.apply(plan, state, event):
-                self._take(award, "cron" if award.trigger_type.startswith("cron.") else "live")
+            for change in live(plan, state, event, hold=hold):
+                self._take(change, origin_of(change, None, fresh=frozenset(), behind=False))
 
-    def _take(self, award: Award, origin: str) -> None:
-        self._granted.append((award, "backfill" if self.limits.past and origin in ("live", "late") else origin))
-        if award.badge_key in self.plan.marked:
-            # the mark is made by the grant, not by an event: folding the log again would not bring it back
-            self._due.add(award.user_id)
+    def _take(self, change: Change, origin: str) -> None:
+        self._granted.append((change, "backfill" if self.limits.past and origin in ("live", "late") else origin))
+        if change.badge_key in self.plan.marked:
+            # the mark is made by the change, not by an event: folding the log again would not bring it back
+            self._due.add(change.user_id)
 
     async def _catch_up(self, state: UserState, events: Sequence[Event]) -> None:
         """A user behind the catalog, or queued: folded again, unless that takes long or this batch has read enough."""
@@ -145,6 +196,9 @@ class Advance:
         else:
             del self.states[state.user_id]
             self._due.discard(state.user_id)
+            if self._control:
+                # whoever comes to the user first may only look at what events have earned
+                await self.transaction.queue([state.user_id], REQUESTED)
 
     async def _go_back(self, state: UserState, events: Sequence[Event]) -> None:
         """A user with a late event: folded again, or, where that takes long, queued to be (decisions 19).
@@ -167,14 +221,23 @@ class Advance:
 
     async def _rebuild(self, state: UserState, events: Sequence[Event], *, behind: bool) -> None:
         """Fold a locked user's whole log again, in order; what is held stays held (decisions 19, 20, 24)."""
-        self.states[state.user_id], awards, count = await fold_again(self.transaction, self.plan, state)
         fresh = {(event.source, event.id) for event in events}
-        if behind and awards:
+        self.states[state.user_id], changes, count = await fold_again(
+            self.transaction, self.plan, state, hold=self._hold_of(fresh, behind=behind)
+        )
+        if behind and changes:
             fresh |= await self.transaction.arrived_since(state.user_id, self.plan.basis)
         self._reread += count
         self._due.add(state.user_id)
-        for award in awards:
-            self._take(award, origin_of(award, state.newest, fresh=fresh, behind=behind))
+        for change in changes:
+            self._take(change, origin_of(change, state.newest, fresh=fresh, behind=behind))
+
+    def _hold_of(self, fresh: AbstractSet[tuple[str, str]], *, behind: bool) -> Hold | None:
+        """What a breaker says of awards of a user who is folded again: nothing of those that are backfill."""
+        breaker = self._breaker
+        if breaker is None:
+            return None
+        return lambda key, event: (not behind or (event.source, event.id) in fresh) and breaker.holds(key, event)
 
     # ---- what is written --------------------------------------------------------------------------------------------
 
@@ -183,8 +246,15 @@ class Advance:
         await grant(
             self.transaction, self.plan, self.states, self._granted, topic=self.limits.award_topic, notify=notify
         )
-        for award, origin in self._granted:
-            self.facts.awards[award.badge_key, origin] += 1
+        for change, origin in self._granted:
+            self.facts.changed(change, origin)
+
+    async def _queue_requested(self, new: Sequence[Event]) -> None:
+        """Note the users whom somebody asked to fold again."""
+        users = {event.user_id for event in new if event.type == "recompute.requested"}
+        if users:
+            self.facts.requested = len(users)
+            await self.transaction.queue(users, REQUESTED)
 
     async def _save(self) -> None:
         due = [self.states[user_id] for user_id in sorted(self._due)]
@@ -212,17 +282,16 @@ def _by_user(events: Sequence[Event]) -> dict[str, list[Event]]:
     return by_user
 
 
-async def fold_again(transaction: Transaction, plan: Plan, state: UserState) -> tuple[UserState, list[Award], int]:
-    """The memory and the new awards of a locked user's whole log, and how many events that has.
+async def fold_again(
+    transaction: Transaction, plan: Plan, state: UserState, *, hold: Hold | None = None
+) -> tuple[UserState, list[Change], int]:
+    """The memory of a locked user's whole log, what that changes of the user's awards, and how many events it has.
 
-    What is held stays held and is not given again.
+    What is held stays held and is not given again, but for what falls by itself or was revoked by hand.
     """
-    held = await transaction.held_by(state.user_id)
-    given = {key: at for key, (at, _) in held.items()}
-    earned = {key: event_id for key, (_, event_id) in held.items()}
-    rebuilt, asking = evaluate.begin_again(plan, state.user_id, given, earned)
+    refold = Refold(plan, state.user_id, await transaction.holdings_of(state.user_id), hold=hold)
+    rebuilt = refold.state
     rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.basis
-    awards: list[Award] = []
     count = 0
     async for event in transaction.log_of(state.user_id):
         count += 1
@@ -231,76 +300,5 @@ async def fold_again(transaction: Transaction, plan: Plan, state: UserState) -> 
             for scope in plan.scopes(event):
                 if rebuilt.scopes.setdefault(scope, {}) == {}:
                     rebuilt.touch(scope)
-        awards += evaluate.apply(plan, rebuilt, event, also=asking.at(event))
-    return rebuilt, awards, count
-
-
-async def grant(
-    transaction: Transaction,
-    plan: Plan,
-    states: Mapping[str, UserState],
-    granted: Sequence[tuple[Award, str]],
-    *,
-    topic: str,
-    notify: bool | None = None,
-) -> None:
-    """Store awards, each with its origin, and put their messages into the outbox; draws each user's sequence.
-
-    `notify` says whether users are to be told, where that is not for the origin to say.
-    """
-    earlier = await transaction.grant_counts([(award.user_id, award.badge_key, award.context) for award, _ in granted])
-    grants: list[Grant] = []
-    for (award, origin), count in zip(granted, earlier, strict=True):
-        state = states[award.user_id]
-        state.award_sequence += 1
-        grants.append(
-            make_grant(award, plan, origin=origin, sequence=state.award_sequence, earlier_grants=count, notify=notify)
-        )
-    await transaction.grant(grants, topic=topic)
-
-
-def origin_of(award: Award, newest: OrderKey | None, *, fresh: AbstractSet[tuple[str, str]], behind: bool) -> str:
-    """Where an award of a user who was folded again came from, the first that fits (decisions 16).
-
-    `newest` is the user's newest event before the batch, as far as it is known, `fresh` the (source, id) of the events
-    that came with the batch or since the catalog changed, `behind` whether the user was folded again because it did.
-    """
-    if award.trigger_type.startswith("cron."):
-        return "cron"
-    if behind and (award.trigger_source, award.trigger_id) not in fresh:
-        return "backfill"
-    if newest is None or (award.awarded_us, award.trigger_source, award.trigger_id) > newest:
-        return "live"
-    return "late"
-
-
-def make_grant(
-    award: Award, plan: Plan, *, origin: str, sequence: int, earlier_grants: int, notify: bool | None = None
-) -> Grant:
-    """The row and the message of one award."""
-    metadata_json = json_text.dumps(award.metadata)
-    message_id = award_id(award.user_id, award.badge_key, award.context, earlier_grants=earlier_grants)
-    return Grant(
-        user_id=award.user_id,
-        badge_key=award.badge_key,
-        context=award.context,
-        awarded_us=award.awarded_us,
-        source="auto",
-        origin=origin,
-        award_id=message_id,
-        sequence=sequence,
-        catalog_version=plan.version,
-        trigger_id=award.trigger_id,
-        trigger_type=award.trigger_type,
-        metadata_json=metadata_json,
-        message=award_message(
-            award,
-            plan.badges[award.badge_key],
-            metadata_json=metadata_json,
-            message_id=message_id,
-            origin=origin,
-            notify=origin != "backfill" if notify is None else notify,
-            sequence=sequence,
-            catalog_version=plan.version,
-        ),
-    )
+        refold.take(event)
+    return rebuilt, refold.changes(), count

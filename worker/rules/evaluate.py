@@ -16,7 +16,7 @@ from worker.rules.explain import Explanation, explain
 from worker.rules.operators.calendar import Calendar
 from worker.rules.phrases import short_instant
 from worker.rules.plan import Goal, Plan, Route, Subject, context_of, figures, mark_of, scope_name
-from worker.rules.state import Award, AwardKey, UserState, award_key
+from worker.rules.state import NEVER, Award, AwardKey, UserState, award_key
 
 __all__ = ["Asking", "Explanation", "apply", "begin_again", "explain", "fold", "replay"]
 
@@ -37,7 +37,7 @@ def apply(plan: Plan, state: UserState, event: Event, *, also: Collection[int] =
     route = plan.routes.get(event.type) or plan.route(event.type)
     state.newest = (event.occurred_us, event.source, event.id)
     calendar = plan.calendar if plan.zones is None else plan.zones.at(state, event)
-    due = _step(route, state, event, calendar)
+    due = step_folds(route, state, event, calendar)
     if also:
         due += also
     return _test(plan, state, event, calendar, due) if due else []
@@ -47,7 +47,7 @@ def fold(plan: Plan, state: UserState, event: Event) -> None:
     """Bring the memory past an event whose awards were given when it was first applied; nothing is tested."""
     state.newest = (event.occurred_us, event.source, event.id)
     calendar = plan.calendar if plan.zones is None else plan.zones.at(state, event)
-    _step(plan.routes.get(event.type) or plan.route(event.type), state, event, calendar)
+    step_folds(plan.routes.get(event.type) or plan.route(event.type), state, event, calendar)
 
 
 def replay(
@@ -99,19 +99,21 @@ def begin_again(
     """The memory before a history, of a user who holds these awards; and the goals to test also.
 
     What is held is not given again, so those who ask for it are tested where it was given: at the events that are named
-    in `earned`.
+    in `earned`. What is withheld (`NEVER`) is not given either, and helps nobody who asks for it.
     """
     state = UserState(user_id, held=dict(held))
     given: dict[int, list[Given]] = defaultdict(list)
     for (key, context), awarded_us in held.items():
+        if awarded_us == NEVER:
+            continue
         if key in plan.marked:
-            _mark(state, key, awarded_us)
+            mark(state, key, awarded_us)
         if key in plan.asked:
             given[awarded_us].append((key, context, earned.get((key, context))))
     return state, Asking(plan, given)
 
 
-def _step(route: Route, state: UserState, event: Event, calendar: Calendar) -> list[int]:
+def step_folds(route: Route, state: UserState, event: Event, calendar: Calendar) -> list[int]:
     """Step the folds the event matches; the numbers of the goals to test, repeats among them."""
     due = list(route.watchers)
     scopes = state.scopes
@@ -164,17 +166,17 @@ def _test(plan: Plan, state: UserState, event: Event, calendar: Calendar, due: l
         state.evaluations += 1
         if not goal.holds(subject, scope, context):
             continue
-        awards.append(_award(goal, subject, scope, context, event))
+        awards.append(award_of(goal, subject, scope, context, event))
         state.held[award_key(badge.key, context)] = event.occurred_us
         if goal.mark is not None:
-            _mark(state, badge.key, event.occurred_us)
+            mark(state, badge.key, event.occurred_us)
         for number in goal.dependents:
             if number not in waiting:
                 insort(waiting, number, key=int.__neg__)
     return awards
 
 
-def _award(goal: Goal, subject: Subject, scope: str, context: str, event: Event) -> Award:
+def award_of(goal: Goal, subject: Subject, scope: str, context: str, event: Event) -> Award:
     metadata = figures(goal.shows, subject, scope)
     if goal.badge.ever:
         metadata["awarded_at"] = short_instant(event.occurred_us)
@@ -191,7 +193,7 @@ def _award(goal: Goal, subject: Subject, scope: str, context: str, event: Event)
     )
 
 
-def _mark(state: UserState, badge_key: str, awarded_us: int) -> None:
+def mark(state: UserState, badge_key: str, awarded_us: int) -> None:
     """Note the first award of a badge with contexts at the user's level, for badges that ask for it in any context."""
     states = state.scopes.setdefault("", {})
     mark = mark_of(badge_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ AwardKey = tuple[str, str]
 OrderKey = tuple[int, str, str]
 
 
+#: Stands among the awards held for one that is withheld: it counts as given, and as held at no instant (decisions 18).
+NEVER: Final = 1 << 62
+
 #: The scopes changed of most users: their own.
 OWN_SCOPE: Final = frozenset({""})
 
@@ -29,12 +33,14 @@ class UserState(msgspec.Struct, array_like=True, gc=False):
 
     `scopes` maps a scope ("" for the user, `field=value` for one value of a `per` field) to fold id to state; a scope
     that was loaded but is empty is an empty dict. `held` maps (badge_key, context) to `awarded_at` in microseconds for
-    the contexts loaded, its keys best made by `award_key`. `newest` is the order key of the newest applied event.
+    the contexts loaded, its keys best made by `award_key`, and what is withheld there to `NEVER`. `newest` is the order
+    key of the newest applied event.
     `dirty` names the scopes changed since, as `touch` notes them; it is replaced when they are written.
     `built_version` is the catalog version whose folds this state holds (a plan's `basis`); None for a user without a
     row yet.
     `evaluations` counts the badges tested since the state was made; it is stored nowhere.
     `unsaved` counts the events applied since the state was last written; `weight` is for who keeps states in memory.
+    `fixed` are those of the awards held that a person gave: automatic work leaves them alone.
     """
 
     user_id: str
@@ -47,6 +53,7 @@ class UserState(msgspec.Struct, array_like=True, gc=False):
     dirty: AbstractSet[str] = frozenset()
     unsaved: int = 0
     weight: int = 0
+    fixed: AbstractSet[AwardKey] = frozenset()
 
     def touch(self, scope: str) -> None:
         """Note a scope as changed. Users of whom nothing but their own scope has changed share one set."""
@@ -63,7 +70,10 @@ class UserState(msgspec.Struct, array_like=True, gc=False):
 
 # Not a dataclass: building a frozen one costs as much as finding out that the badge is earned.
 class Award(msgspec.Struct, frozen=True):
-    """A badge earned at one event. `metadata` says why; `context` is "" where the badge has no `per`."""
+    """A badge earned at one event. `metadata` says why; `context` is "" where the badge has no `per`.
+
+    `by_hand`: a person gave it. `held_back`: the badge's breaker keeps it for an operator to look at.
+    """
 
     user_id: str
     badge_key: str
@@ -73,6 +83,40 @@ class Award(msgspec.Struct, frozen=True):
     trigger_type: str
     trigger_source: str
     metadata: Mapping[str, Any]
+    by_hand: bool = False
+    held_back: bool = False
+
+
+class Withdrawal(msgspec.Struct, frozen=True):
+    """A badge taken back at one event, for a reason; `by_hand` by a person, who may take what is not held."""
+
+    user_id: str
+    badge_key: str
+    context: str
+    at_us: int
+    trigger_id: str
+    trigger_type: str
+    trigger_source: str
+    reason: str
+    by_hand: bool = False
+
+
+#: What an event does to a user's awards.
+Change = Award | Withdrawal
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """All that is stored of a user's awards, by badge and context.
+
+    `held` gives the instant and the earning event's id (None: no event's), `by_hand` those of them that a person gave.
+    `withheld` gives the state, held, dropped or revoked. `first` is how what was once taken back was first given.
+    """
+
+    held: Mapping[AwardKey, tuple[int, str | None]] = field(default_factory=dict)
+    by_hand: AbstractSet[AwardKey] = frozenset()
+    withheld: Mapping[AwardKey, str] = field(default_factory=dict)
+    first: Mapping[AwardKey, tuple[int, str | None]] = field(default_factory=dict)
 
 
 def award_key(badge_key: str, context: str = "") -> AwardKey:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from worker.events import Event
-from worker.exchange import LiveFigures, Standing, UserJob
+from worker.exchange import Grant, LiveFigures, Standing, UserJob
 from worker.rules.state import UserState, award_key
 from worker.store.blobs import unpack_state
 from worker.store.memory_tables import Locks, Tables
@@ -221,15 +221,18 @@ class MemoryRepairs:
                 standing.held[award_key(*key)] = (grant.awarded_us, grant.trigger_id)
                 if grant.source == "auto":
                     standing.earned.add(award_key(*key))
-        for grant in self._tables.awards_log:
-            key = award_key(grant.badge_key, grant.context)
-            if grant.user_id not in found or key in found[grant.user_id].held:
+        for entry in self._tables.awards_log:
+            key = award_key(entry.badge_key, entry.context)
+            if entry.user_id not in found or key in found[entry.user_id].held:
                 continue
-            standing = found[grant.user_id]
-            if (grant.user_id, *key) in self._tables.revoked:
+            standing = found[entry.user_id]
+            if (entry.user_id, *key) in {*self._tables.revoked, *self._tables.withheld}:
                 standing.withheld.add(key)
             else:
-                standing.lost[key], standing.numbers[key] = (grant.awarded_us, grant.trigger_id), grant.sequence
+                standing.lost[key], standing.numbers[key] = (entry.awarded_us, entry.trigger_id), entry.sequence
+        for user_id, *kept in self._tables.withheld:
+            if user_id in found:
+                found[user_id].withheld.add(award_key(*kept))
         return found
 
     async def logs_of(self, users: Sequence[str]) -> AsyncIterator[list[Event]]:
@@ -243,7 +246,8 @@ class MemoryRepairs:
 
     async def restore(self, awards: Collection[tuple[str, int]]) -> None:
         """Put awards back as the log of awards has them."""
-        logged = {(grant.user_id, grant.sequence): grant for grant in self._tables.awards_log}
+        given = (entry for entry in self._tables.awards_log if isinstance(entry, Grant))
+        logged = {(grant.user_id, grant.sequence): grant for grant in given}
         for key in awards:
             grant = logged[key]
             held = self._tables.user_badges.setdefault(grant.user_id, {})

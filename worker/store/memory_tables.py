@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from worker.errors import TransientError
 from worker.events import Event
-from worker.exchange import DeadLetter, Grant, Message
+from worker.exchange import DeadLetter, Grant, Message, Revocation, Withheld
 from worker.rules.state import OrderKey
 
 _LOCK_SECONDS: Final = 10.0
@@ -102,8 +102,11 @@ class Tables:
     users: dict[str, UserRow] = field(default_factory=dict)
     scopes: dict[tuple[str, str], bytes] = field(default_factory=dict)
     user_badges: dict[str, dict[tuple[str, str], Grant]] = field(default_factory=dict)
-    awards_log: list[Grant] = field(default_factory=list)
+    awards_log: list[Grant | Revocation] = field(default_factory=list)
     revoked: list[tuple[str, str, str]] = field(default_factory=list)
+    withheld: dict[tuple[str, str, str], tuple[Withheld, float]] = field(default_factory=dict)
+    tallies: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
+    usual: dict[str, float] = field(default_factory=dict)
     outbox: dict[int, OutboxEntry] = field(default_factory=dict)
     leases: dict[str, LeaseRow] = field(default_factory=dict)
     dead_letters: dict[tuple[str, int, int, int], tuple[int, DeadLetter, float]] = field(default_factory=dict)

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from worker.errors import Fenced, PoisonBatch, TransientError
+from worker.errors import Fenced, TransientError
 from worker.events import Event, json_text
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
-from worker.rules.state import UserState
-from worker.store.blobs import outbox_rows, pack_state, storable, unpack_messages, unpack_state
+from worker.rules.state import NEVER, UserState
+from worker.store.blobs import outbox_rows, pack_state, unpack_messages, unpack_state
 from worker.store.memory_repairs import MemoryRepairs
-from worker.store.memory_tables import BuildRow, Holder, Locks, OutboxEntry, Tables, UserRow
+from worker.store.memory_tables import BuildRow, Locks, OutboxEntry, Tables, UserRow
+from worker.store.memory_withheld import MemoryWithheld, check_text
 from worker.store.removal import screened, user_hash
 
 
-class MemoryTransaction(Holder, MemoryRepairs):
+class MemoryTransaction(MemoryWithheld, MemoryRepairs):
     """One open transaction.
 
     What its locks protect changes in place and is put back by `undo`; what others could see waits for `commit`.
     """
 
     def __init__(self, tables: Tables, locks: Locks, *, now: float, next_id: Callable[[], int]) -> None:
-        super().__init__()
-        self._tables = tables
+        super().__init__(tables, now=now)
         self._locks = locks
-        self._now = now
         self._next_id = next_id
-        self._failed = False
         self._erased: dict[bytes, int] = {}
         self._home: UUID | None = None
-        self._locked: set[str] = set()
         self._new_events: dict[str, dict[tuple[str, str], Event]] = {}
         self._rows: dict[int, OutboxEntry] = {}
         self._letters: list[DeadLetter] = []
-        self._undo: list[Callable[[], object]] = []
 
     def commit(self) -> None:
         """Make everything visible; like PostgreSQL, a transaction with a refused statement in it is undone instead."""
@@ -71,7 +66,7 @@ class MemoryTransaction(Holder, MemoryRepairs):
                 row, next_offset=step.to_offset, last_offset=step.last_offset, last_sha=step.last_sha, attempts=0
             )
             self._set(self._tables.partitions, key, moved)
-            self._home = claim.token
+            self._home, self._partition = claim.token, key
 
     async def catalog_version(self) -> int:
         """The head version, under the shared lock."""
@@ -152,6 +147,11 @@ class MemoryTransaction(Holder, MemoryRepairs):
                 for key, grant in self._tables.user_badges.get(user_id, {}).items():
                     if key[1] == context:
                         state.held[key] = grant.awarded_us
+                        if grant.source == "manual":
+                            state.fixed = {*state.fixed, key}
+                for of, badge_key, of_context in self._tables.withheld:
+                    if (of, of_context) == (user_id, context):
+                        state.held[badge_key, context] = NEVER
 
     async def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """The user's events in order."""
@@ -160,13 +160,6 @@ class MemoryTransaction(Holder, MemoryRepairs):
             log = sorted(self._logged(user_id).values(), key=lambda event: event.order)
         for event in log:
             yield event
-
-    async def held_by(self, user_id: str) -> dict[tuple[str, str], tuple[int, str | None]]:
-        """All awards of the user."""
-        with self._statement():
-            self._must_hold(user_id)
-            grants = self._tables.user_badges.get(user_id, {})
-            return {key: (grant.awarded_us, grant.trigger_id) for key, grant in grants.items()}
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""
@@ -193,14 +186,8 @@ class MemoryTransaction(Holder, MemoryRepairs):
         """Store awards, their log entries and their messages; a second one is refused."""
         with self._statement():
             for grant in grants:
-                for text in (grant.user_id, grant.badge_key, grant.context, grant.trigger_id, grant.metadata_json):
-                    _check_text(text)
-                held = self._tables.user_badges.setdefault(grant.user_id, {})
-                if (grant.badge_key, grant.context) in held:
-                    raise PoisonBatch("an award is there already (user_badges_pkey)")
-                self._set(held, (grant.badge_key, grant.context), grant)
-                self._tables.awards_log.append(grant)
-                self._undo.append(self._tables.awards_log.pop)
+                self._hold(grant)
+                self._write(grant)
         keyed = [(grant.user_id, Message(key=grant.user_id.encode(), value=grant.message)) for grant in grants]
         await self.publish(topic, keyed)
 
@@ -290,36 +277,8 @@ class MemoryTransaction(Holder, MemoryRepairs):
                 if number in kept:
                     self._set(self._tables.dead_letters, place, (number, kept[number], at))
 
-    @contextmanager
-    def _statement(self) -> Iterator[None]:
-        """After a refused statement the transaction takes no other."""
-        if self._failed:
-            raise TransientError("the transaction is refused: a statement in it had failed")
-        try:
-            yield
-        except (PoisonBatch, TransientError):
-            self._failed = True
-            raise
-
-    def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
-        if key in table:
-            old = table[key]
-            self._undo.append(lambda: table.__setitem__(key, old))
-        else:
-            self._undo.append(lambda: table.pop(key))
-        table[key] = value
-
-    def _remove(self, table: dict[Any, Any], key: Any) -> None:
-        if key in table:
-            old = table.pop(key)
-            self._undo.append(lambda: table.__setitem__(key, old))
-
     def _logged(self, user_id: str) -> dict[tuple[str, str], Event]:
         return {**self._tables.events.get(user_id, {}), **self._new_events.get(user_id, {})}
-
-    def _must_hold(self, user_id: str) -> None:
-        if user_id not in self._locked:
-            raise RuntimeError("a user's state was touched without `lock`")
 
 
 def _place_of(letter: DeadLetter) -> tuple[str, int, int, int]:
@@ -333,7 +292,7 @@ def _same_content(one: Event, other: Event) -> bool:
 
 def _check_event(event: Event) -> None:
     for text in (event.user_id, event.source, event.id, event.type, event.payload_json):
-        _check_text(text)
+        check_text(text)
     if "\\u" in event.payload_json:
         _check_value(event.payload)
 
@@ -341,14 +300,9 @@ def _check_event(event: Event) -> None:
 def _check_value(value: Any) -> None:
     match value:
         case str():
-            _check_text(value)
+            check_text(value)
         case dict():
             _check_value([*value, *value.values()])
         case list() | tuple():
             for child in value:
                 _check_value(child)
-
-
-def _check_text(text: str) -> None:
-    if storable(text) != text:
-        raise PoisonBatch("a text holds what PostgreSQL cannot store")

@@ -54,6 +54,7 @@ WITHOUT: Final = frozenset(
     {
         *(
             "api_tokens",
+            "award_tallies",
             "badge_definitions",
             "badges",
             "catalog_builds",

@@ -14,6 +14,7 @@ from worker.store.jobs import JobTables
 from worker.store.outbox import OutboxTable
 from worker.store.pool import SCHEMA, Pool
 from worker.store.profiles import ProfileTables
+from worker.store.quarantine import QuarantineTable
 from worker.store.remember import WritePath
 from worker.store.requests import RequestTables
 from worker.store.tenures import TenureTables
@@ -32,6 +33,7 @@ class PostgresStore(
     UserJobTable,
     AdminTables,
     RequestTables,
+    QuarantineTable,
 ):
     """Answers `pipeline.protocols.Store` and `outbox.OutboxStore` for one consumer group.
 

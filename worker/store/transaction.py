@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from worker.errors import Fenced, TransientError
 from worker.events import Event
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
-from worker.rules.state import UserState, award_key
+from worker.rules.state import NEVER, UserState, award_key
 from worker.store.blobs import (
     STATEMENT_BYTES,
     chunks,
@@ -28,32 +28,18 @@ from worker.store.remember import FEW, WritePath, remember
 from worker.store.removal import screened, user_hash
 from worker.store.repairs import RepairStatements, state_of_row
 from worker.store.session import Session
+from worker.store.withheld import AWARD_COLUMNS, WithheldAwards
 
 _LOG_PAGE: Final = 500
 _LAST_DATE_US: Final = 253_402_300_799_999_999
 RAW_LIMIT: Final = 64 * 1024
 
-_AWARD_COLUMNS: Final = (
-    "user_id",
-    "sequence",
-    "badge_key",
-    "context",
-    "awarded_at",
-    "source",
-    "origin",
-    "award_id",
-    "catalog_version",
-    "trigger_id",
-    "trigger_type",
-    "metadata",
-)
 
-
-class PostgresTransaction(RepairStatements):
+class PostgresTransaction(WithheldAwards, RepairStatements):
     """One open transaction; see `pipeline.protocols.Transaction` for what each method promises."""
 
     def __init__(self, session: Session, *, group_id: str, path_of: Callable[[str, int], WritePath]) -> None:
-        self._session = session
+        super().__init__(session)
         self._group_id = group_id
         self._path_of = path_of
         self._path = WritePath()
@@ -62,7 +48,6 @@ class PostgresTransaction(RepairStatements):
         self._screening = True
         self._erased: dict[bytes, int] = {}
         self._revoking = True
-        self._locked: set[str] = set()
 
     async def fence(self, claim: Claim, step: Step) -> None:
         """Move the partition; raises Fenced where token or offset do not match."""
@@ -80,6 +65,7 @@ class PostgresTransaction(RepairStatements):
         if found["moved"] != 1:
             raise Fenced(f"partition {claim.partition} of {claim.topic} is not at {step.from_offset} for this owner")
         self._path = self._path_of(claim.topic, claim.partition)
+        self._partition = (claim.topic, claim.partition)
         self._home = claim.token
         self._version, self._screening = found["version"] or 0, found["screening"]
         self._revoking = found["revoking"]
@@ -161,10 +147,13 @@ class PostgresTransaction(RepairStatements):
                 states[user_id].scopes[scope] = unpack_state(blob)
         contexts = {(user_id, scope.partition("=")[2]) for user_id, scope in wants}
         if contexts:
-            for user_id, badge_key, context, at in await self._session.rows(
+            for user_id, badge_key, context, at, by_hand in await self._session.rows(
                 "load_held", *zip(*sorted(contexts), strict=True)
             ):
-                states[user_id].held[award_key(badge_key, context)] = at
+                state, key = states[user_id], award_key(badge_key, context)
+                state.held[key] = NEVER if at is None else at
+                if by_hand:
+                    state.fixed = {*state.fixed, key}
         roots = [user_id for user_id, scope in wants if not scope]
         if roots:
             for user_id, sequence in await self._session.rows("last_sequences", roots):
@@ -181,12 +170,6 @@ class PostgresTransaction(RepairStatements):
             if len(page) < _LOG_PAGE:
                 return
             after = (page[-1]["occurred_at"], page[-1]["source"], page[-1]["id"])
-
-    async def held_by(self, user_id: str) -> dict[tuple[str, str], tuple[int, str | None]]:
-        """All awards of the user."""
-        self._must_hold(user_id)
-        rows = await self._session.rows("held_by", user_id)
-        return {(key, context): (at, event_id) for key, context, at, event_id in rows}
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""
@@ -220,8 +203,8 @@ class PostgresTransaction(RepairStatements):
                 shards, blobs = zip(*outbox_rows(keyed), strict=True)
                 await self._session.execute("grant_few", *zip(*rows, strict=True), shards, topic, blobs)
             return
-        await self._session.copy("user_badges", _AWARD_COLUMNS, rows)
-        await self._session.copy("badge_awards_log", _AWARD_COLUMNS, rows)
+        await self._session.copy("user_badges", AWARD_COLUMNS, rows)
+        await self._session.copy("badge_awards_log", AWARD_COLUMNS, rows)
         await self.publish(topic, keyed)
 
     async def publish(self, topic: str, keyed: Sequence[tuple[str, Message]]) -> None:
@@ -313,10 +296,6 @@ class PostgresTransaction(RepairStatements):
                 for number, one in kept.items()
             ]
             await self._session.execute("letters_kept", *zip(*rows, strict=True))
-
-    def _must_hold(self, user_id: str) -> None:
-        if user_id not in self._locked:
-            raise RuntimeError("a user's state was touched without `lock`")
 
 
 def instant_of(timestamp_ms: int) -> int | None:

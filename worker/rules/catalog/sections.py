@@ -92,9 +92,9 @@ _BREAKER = Either(
     Record(
         "A breaker",
         {
-            "factor": Key(Whole(1, 1_000_000), "how many times the usual number of awards trips it"),
+            "factor": Key(Whole(1, 1_000_000), "how many times the awards of a usual day trip it"),
             "window": Key(_DURATION, "the length of time over which awards are counted"),
-            "limit": Key(Whole(1, 1_000_000_000), "how many awards in the window trip it at least"),
+            "limit": Key(Whole(1, 1_000_000_000), "how many awards in the window trip it while nothing is usual yet"),
         },
     ),
     lambda value: not isinstance(value, dict),
@@ -124,7 +124,10 @@ DISPLAY = {
         Choice(("draft", "active", "hidden", "locked", "deprecated")),
         "draft: not evaluated; hidden: shown to holders only; locked: shown, not given; deprecated: holders keep it",
     ),
-    "revocable": Key(Choice(("never", "manual", "auto")), "whether it may be taken back; never by default"),
+    "revocable": Key(
+        Choice(("never", "manual", "auto")),
+        "auto: it is taken back once what it takes no longer holds; else only people take it back",
+    ),
     "animation": Key(
         Record("An animation", {"kind": need(Text("confetti", 100), "confetti, webm, …")}, open=True),
         "what is shown when it is earned",

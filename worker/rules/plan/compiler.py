@@ -6,7 +6,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -34,6 +34,8 @@ from worker.rules.plan.zones import Zones, zone_rule
 
 #: Badges of these statuses are tested (decisions 25).
 EVALUATED = frozenset({"active", "hidden"})
+#: What `revocable` says of a badge that is taken back once its criterion no longer holds.
+AUTO: Final = "auto"
 
 Touches = frozenset[str | None]
 
@@ -78,6 +80,7 @@ class _Compiler:
         self.touches: dict[str, Touches] = {}
         self.one_field: dict[str | None, Touches] = {}
         self.watchers: dict[str, list[int]] = defaultdict(list)
+        self.falls: dict[str, list[int]] = defaultdict(list)
         self.asked: dict[str, list[int]] = defaultdict(list)
         self.marked: set[str] = set()
         self.catch_up = _catching_up(catalog)
@@ -104,6 +107,9 @@ class _Compiler:
             counts=Counter(trigger for badge in chosen for trigger in badge.triggers),
             asked={key: tuple(numbers) for key, numbers in self.asked.items()},
             marked=frozenset(self.marked),
+            falling=frozenset(badge.key for badge in chosen if badge.revocable == AUTO),
+            falls={name: self._falling_at(name) for name in self.falls},
+            falls_anywhere=tuple(self.falls.get("*", ())),
             exact=self.exact,
             conditions=asked_conditions(self.catalog, chosen),
             contexts=any(route.alike is None for route in (*routes.values(), other, uncounted)),
@@ -144,7 +150,11 @@ class _Compiler:
         watched = self._is_watched(badge, found)
         rungs = thresholds(badge.formula) if watched else None
         self._keep(kept, rungs)
-        if not watched or drift(badge.formula) & UP:
+        moves = drift(badge.formula)
+        if badge.revocable == AUTO:
+            for name in {*badge.triggers, *(name for test in found for name in test.fold.match.types or ("*",))}:
+                self.falls[name].append(number)
+        if not watched or moves & UP or (moves and badge.revocable == AUTO):
             for trigger in badge.triggers:
                 self.watchers[trigger].append(number)
         elif rungs is not None:
@@ -156,6 +166,11 @@ class _Compiler:
         if watched:
             for login in self.catch_up & (self.catch_up if "*" in badge.triggers else badge.triggers):
                 self.watchers[login].append(number)
+
+    def _falling_at(self, name: str) -> tuple[int, ...]:
+        """The goals of badges that may be taken back at events of a type."""
+        stars = self.falls.get("*", ()) if name != "*" and counted(name) else ()
+        return tuple(sorted({*self.falls.get(name, ()), *stars}))
 
     def _touched(self, per: str | None, found: Sequence[Test]) -> Touches:
         """The `per` fields of a badge and its folds: one object for all badges that have the same."""
@@ -253,12 +268,13 @@ class _Compiler:
         shared = self._ways(everything)
         stars = self.watchers.get("*", [])
         routes = {}
-        other, uncounted = _route([shared], stars, reach), _route([self._ways(())], (), reach)
-        named = {*own, *self.watchers} - {"*"}
+        falls = self.falls.get("*", ())
+        other, uncounted = _route([shared], stars, reach, falls), _route([self._ways(())], (), reach)
+        named = {*own, *self.watchers, *self.falls} - {"*"}
         for name in sorted(named):
             ways = [self._ways(own[name]), *([shared] if counted(name) else ())]
             watchers = {*self.watchers.get(name, ()), *(stars if counted(name) else ())}
-            routes[name] = _route(ways, watchers, reach)
+            routes[name] = _route(ways, watchers, reach, self._falling_at(name))
         for name in self.catalog.dictionary.types:
             routes.setdefault(name, other if counted(name) else uncounted)
         return routes, other, uncounted
@@ -355,9 +371,11 @@ class _Ways:
     touches_user: bool
 
 
-def _route(ways: Sequence[_Ways], watchers: Collection[int], reach: Sequence[Touches]) -> Route:
+def _route(
+    ways: Sequence[_Ways], watchers: Collection[int], reach: Sequence[Touches], falls: Collection[int] = ()
+) -> Route:
     own: Touches = frozenset({None} if any(way.touches_user for way in ways) else ())
-    touches = _union(set(own), (reach[number] for number in watchers))
+    touches = _union(set(own), (reach[number] for number in (*watchers, *falls)))
     dispatches = tuple(way.gates for way in ways if way.gates.size)
     contexts = tuple(way.contexts for way in ways if way.contexts.size)
     alike = all(dispatch.alike for dispatch in dispatches)

@@ -198,7 +198,9 @@ class Plan:
     also above a threshold. `sources` finds what a test of one of the goals looks at. `asked` are the goals that ask
     whether a badge is held, for each badge asked for, tested or not; `marked` those asked for in other contexts.
     `conditions` are to be asked, by event type, before an event is applied (None: there are none). `contexts` is
-    whether any event may touch a scope other than the user's own.
+    whether any event may touch a scope other than the user's own. `falling` are the badges that are taken back once
+    they no longer hold, `falls` their goals by the type of event that may make them, `falls_anywhere` those that any
+    counted event of another type may make.
     """
 
     catalog: Catalog
@@ -217,6 +219,9 @@ class Plan:
     exact: bool = False
     conditions: Mapping[str, tuple[Condition, ...]] | None = None
     contexts: bool = True
+    falling: frozenset[str] = frozenset()
+    falls: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    falls_anywhere: tuple[int, ...] = ()
 
     @property
     def version(self) -> int:
@@ -238,6 +243,13 @@ class Plan:
         if route is not None:
             return route
         return self.other if counted(event_type) else self.uncounted
+
+    def falling_at(self, event_type: str) -> tuple[int, ...]:
+        """The goals of badges that an event of this type may take back."""
+        found = self.falls.get(event_type)
+        if found is None:
+            return self.falls_anywhere if self.falls_anywhere and counted(event_type) else ()
+        return found
 
     def scopes(self, event: Event) -> tuple[str, ...]:
         """The scopes that applying this event may read or write.
