@@ -116,6 +116,10 @@ SELECT user_id FROM (
 ORDER BY user_id
 LIMIT $2;
 
+-- name: users_built
+-- The next users with a row after one, and the version each is built for.
+SELECT user_id, built_version FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2;
+
 -- name: users_with_events
 -- Of some users those who have an event of one of these types, or were ever given one of these badges.
 SELECT w.user_id FROM unnest($1::text[]) AS w (user_id)

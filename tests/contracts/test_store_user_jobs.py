@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tests.contracts.samples import AnyStore, claim, event, grant, identity, load, remember, step
+from collections.abc import AsyncIterator
+
+from tests.contracts.samples import NOON, AnyStore, claim, event, grant, identity, load, remember, step
+from worker.events import Event
 from worker.exchange import UserJob
+from worker.pipeline.repair_protocols import RepairTransaction
 
 
 async def job_of(store: AnyStore, number: int) -> UserJob:
@@ -119,6 +123,10 @@ async def test_who_is_looked_at(store: AnyStore) -> None:
         assert await transaction.with_events(everybody, ["edit.made"], []) == ["d"]
         assert await transaction.with_events(everybody, ["edit.made"], ["given"]) == ["c", "d"]
         assert set(await transaction.look_at(["a", "b"])) == {"a"}
+        assert await transaction.users_built("a", 9) == [("c", 1), ("e", 1)]
+        held = await transaction.held_of(["a", "c"], ["given"])
+        assert held.get("c") == {("given", ""): NOON}
+        assert not (await transaction.held_of(["a", "c"], ["other"])).get("c")
     assert [await store.knows_user(user_id) for user_id in ("a", "b", "x")] == [True, True, False]
 
 
@@ -130,10 +138,12 @@ async def test_logs_of_several_users(store: AnyStore) -> None:
         found = [one async for page in _pages(transaction, ["a", "c", "d"]) for one in page]
     assert [(one.user_id, one.id) for one in found] == [(u, f"e{n}") for u in "acd" for n in (2, 1, 0)]
     assert sorted(found, key=identity)[0].payload == {"score": 10}
+    async with store.transaction() as transaction:
+        assert [one async for page in _pages(transaction, ["a", "d"], "edit.made") for one in page] == []
 
 
-async def _pages(transaction, users):  # type: ignore[no-untyped-def]
-    async for page in transaction.logs_of(users):
+async def _pages(transaction: RepairTransaction, users: list[str], *types: str) -> AsyncIterator[list[Event]]:
+    async for page in transaction.logs_of(users, types or None):
         yield page
 
 

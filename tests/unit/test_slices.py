@@ -11,7 +11,8 @@ import pytest
 
 from worker.events import Record
 from worker.exchange import UserJob
-from worker.pipeline.batch import Applier
+from worker.pipeline import slices as module
+from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.facts import Limits
 from worker.pipeline.slices import Slices
 from worker.rules.catalog.document import Source
@@ -195,3 +196,97 @@ async def test_a_sweep_puts_right_what_was_damaged(
     await rig.put(("ann", "edit.made", 50))
     assert ("editor", "") in rig.held("ann")
     assert (await rig.run()).changes == {}
+
+
+def forget(rig: Rig, user_id: str, key: str, context: str = "") -> None:
+    """As if an award had never been given."""
+    del rig.held(user_id)[key, context]
+    rig.tables.awards_log[:] = [
+        one for one in rig.tables.awards_log if (one.user_id, one.badge_key, one.context) != (user_id, key, context)
+    ]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"badges": ["nice", "editor"]}, {"badges": ["nice"], "notify": True}])
+async def test_a_backfill_gives_what_was_never_given(rig: Rig, parameters: dict[str, Any]) -> None:
+    """Of the badges asked for: granted at its instant, told only where asked; what was lost comes back unpublished."""
+    instants = {key: grant.awarded_us for key, grant in rig.held("ann").items()}
+    said = len(rig.messages())
+    forget(rig, "ann", "nice", "p1")
+    del rig.held("bob")["editor", ""]
+    miscount(rig)
+    job = await rig.run("backfill", **parameters)
+    editor = {"editor": 1} if parameters.get("badges") != ["nice"] else {}
+    missing = {"award_missing": 1} if editor else {}
+    assert job.changes == {"award_never_given": 1, "badges": {"nice": 1, **editor}, **missing}
+    assert {key: grant.awarded_us for key, grant in rig.held("ann").items()} == instants
+    (message,) = rig.messages()[said:]
+    assert (message["badge_key"], message["origin"], message["notify"]) == (
+        "nice",
+        "backfill",
+        parameters.get("notify", False),
+    )
+    assert (("editor", "") in rig.held("bob")) == bool(editor)
+    again = await rig.run("backfill", **parameters)
+    assert (again.changes, again.users_done) == ({}, 3)
+
+
+async def test_slices_end_where_they_are_full(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few users, few events, few who need something: wherever a slice ends, nobody is passed over or counted twice."""
+    for user_id in ("ann", "bob"):
+        forget(rig, user_id, "commentator_2")
+    for name, value in (("SLICE_EVENTS", 1), ("SLICE_LOCKS", 1)):
+        monkeypatch.setattr(module, name, value)
+    job = await rig.run("backfill")
+    assert (job.users_done, job.changes["award_never_given"]) == (3, 2)
+    for user_id in ("ann", "bob"):
+        forget(rig, user_id, "commentator_2")
+    job = await rig.run("sweep")
+    assert (job.users_done, job.changes["award_never_given"]) == (3, 2)
+
+
+async def test_a_share_of_users_is_swept_and_the_next_goes_on(rig: Rig) -> None:
+    """After so many sweeps of a share everybody was looked at, in order; then it begins again."""
+    seen = []
+    for _ in range(3):
+        number = await rig.store.create_user_job("sweep", {"share": 2}, after=await rig.store.last_sweep())
+        slices = rig.slices()
+        slices.limit = 1
+        while (facts := await slices.slice(number)) is not None and not facts.done:
+            pass
+        job = await rig.store.user_job(number)
+        assert job is not None
+        seen.append((job.state, job.users_done, job.after))
+    assert seen == [("done", 2, "bob"), ("done", 1, ""), ("done", 2, "bob")]
+
+
+async def test_users_behind_the_catalog_are_built_whole(rig: Rig) -> None:
+    """Who the build has not come to yet is built here, with all that was earned; that is no difference."""
+    text = CATALOG.replace("levels: [2, 4]", "levels: [2, 3, 4]")
+    rig.applier.use(plan_of(await rig.apply_catalog(), text=text))
+    job = await rig.run("backfill", badges=["editor"])
+    assert job.changes == {"badges": {"commentator_3": 1}}
+    assert ("commentator_3", "") in rig.held("ann")
+    assert {row.built_version for row in rig.tables.users.values()} == {2}
+
+
+async def test_a_moved_head_is_told(rig: Rig) -> None:
+    """A driver whose plan is not the head's does nothing and learns the head."""
+    await rig.apply_catalog()
+    number = await rig.store.create_user_job("sweep", {})
+    with pytest.raises(CatalogMoved) as moved:
+        await rig.slices().slice(number)
+    assert moved.value.head == 2
+
+
+async def test_what_retention_cut_is_left_as_it_is(rig: Rig) -> None:
+    """Where old events of a type were removed, memory that reads it stays, and nobody is given a badge by the rest."""
+    rig.tables.retention_floors["comment.posted"] = 1
+    for event in list(rig.tables.events["ann"].values())[:15]:
+        if event.type == "comment.posted":
+            del rig.tables.events["ann"][event.source, event.id]
+    forget(rig, "ann", "commentator_4")
+    del rig.held("bob")["editor", ""]
+    state = rig.tables.users["ann"].state
+    job = await rig.run()
+    assert job.changes == {"award_missing": 1, "badges": {"editor": 1}}
+    assert rig.tables.users["ann"].state == state

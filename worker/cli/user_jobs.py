@@ -136,7 +136,10 @@ def _run(kind: str, *, preview: bool, rate: int | None, format: Format, **what: 
             else:
                 await _do(store, settings, asked, rate, format)
 
-    asyncio.run(run())
+    from worker.cli.worker import loop_factory
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run())
 
 
 async def _say_what_is_sealed(store: PostgresStore, asked: Asked) -> None:

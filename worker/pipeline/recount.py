@@ -118,10 +118,11 @@ class Recount:
         self._compare(finding)
         scope, standing = self.scope, self.standing
         finding.restore = sorted(key for key in standing.lost if scope.about(key[0]))
-        finding.kinds[AWARD_MISSING] = len(finding.restore)
+        if finding.restore:
+            finding.kinds[AWARD_MISSING] = len(finding.restore)
         # who is behind the catalog is built for it here, as the build would: with all that was earned
         finding.awards = [award for award in self._awards if self._is_due(award, everything=finding.whole)]
-        if not self.behind:
+        if finding.awards and not self.behind:
             finding.kinds[AWARD_NEVER_GIVEN] = len(finding.awards)
         if self._bare is not None:
             finding.kinds[AWARD_NOT_IN_LOG] = sum(key not in self._bare.held for key in self._doubted)
@@ -144,7 +145,8 @@ class Recount:
             finding.state.built_version = self.plan.basis
             finding.state.scopes.setdefault("", {})
             finding.state.touch("")
-            finding.kinds[FOLD_MISSING] += self.missing
+            if self.missing:
+                finding.kinds[FOLD_MISSING] += 1
             self._keep_closed(finding.state)
             return
         if self.scope.folds is None:

@@ -31,6 +31,12 @@ class RepairTransaction(Transaction, Protocol):
     async def users_page(self, after: str, limit: int) -> list[str]:
         """The next users after one, by id: those with a row and those whom only the log knows."""
 
+    async def users_built(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """The next users with a row after one, by id, each with the version it is built for (0: none)."""
+
+    async def held_of(self, users: Sequence[str], keys: Collection[str]) -> dict[str, dict[tuple[str, str], int]]:
+        """When each of these users was given what they hold of some badges."""
+
     async def with_events(self, users: Sequence[str], types: Collection[str], badges: Collection[str]) -> list[str]:
         """Of some users those who have an event of one of these types, or were ever given one of these badges."""
 
@@ -43,8 +49,11 @@ class RepairTransaction(Transaction, Protocol):
     async def standing_of(self, users: Sequence[str]) -> dict[str, Standing]:
         """The awards of each of these users."""
 
-    def logs_of(self, users: Sequence[str]) -> AsyncIterator[list[Event]]:
-        """The events of users (sorted), user by user and in order, in pages; nobody need be locked."""
+    def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
+        """The events of users (sorted), user by user and in order, in pages; nobody need be locked.
+
+        Only those of some types, where these are given.
+        """
 
     async def floors(self) -> dict[str, int]:
         """Types of which retention removed old events, and up to when (microseconds)."""

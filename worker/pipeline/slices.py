@@ -20,6 +20,7 @@ from worker.errors import OperatorError
 from worker.events import Event
 from worker.exchange import Standing, UserJob
 from worker.pipeline.batch import CatalogMoved
+from worker.pipeline.glance import Narrow, glance, narrow_of
 from worker.pipeline.protocols import Judge
 from worker.pipeline.recount import Finding, Recount
 from worker.pipeline.repair_protocols import RepairStore, RepairTransaction
@@ -29,10 +30,11 @@ from worker.pipeline.users import QUEUED, TURN_EVENTS
 from worker.rules.plan import Plan
 from worker.rules.state import Award, UserState
 
-#: Users looked at in a slice, which ends once it has read so many logged events: what is found there is locked to the
-#: end of the slice, so it is short.
-SLICE_USERS: Final = 200
-SLICE_EVENTS: Final = 2_000
+#: Users looked at in a slice, which ends once it has read so many logged events, or once so many users need something:
+#: these are locked to its end, and live batches that meet them wait.
+SLICE_USERS: Final = 1_000
+SLICE_EVENTS: Final = 8_000
+SLICE_LOCKS: Final = 100
 #: A driver is a job's until it was not heard of for so long, seconds.
 LEASE_SECONDS: Final = 30.0
 #: Badges of which a job says what it found; of the others it says how many awards they were together.
@@ -71,6 +73,7 @@ class Slices:
     #: Users who failed again and again: passed over.
     left_out: set[str] = field(default_factory=set)
     _scope: tuple[Plan, int, frozenset[str], Scope] | None = None
+    _narrow: tuple[Plan, frozenset[str] | None, Narrow] | None = None
 
     async def slice(self, job_id: int) -> SliceFacts | None:
         """The next users of a job; None where it has ended, or is somebody else's.
@@ -92,9 +95,12 @@ class Slices:
             if job is None:
                 return None
             facts = SliceFacts(job)
-            page, chosen = await self._page(transaction, plan, job)
             scope = await self._scope_of(transaction, plan, job)
-            last = await self._work(transaction, plan, scope, job, chosen, facts) if chosen else None
+            if job.kind == "backfill":
+                page, last = await self._glance(transaction, plan, scope, job, facts)
+            else:
+                page, chosen = await self._page(transaction, scope, job)
+                last = await self._work(transaction, plan, scope, job, chosen, facts) if chosen else None
             await self._move(transaction, job, page, last, facts)
         self.culprit = None
         return facts
@@ -102,12 +108,35 @@ class Slices:
     async def _scope_of(self, transaction: RepairTransaction, plan: Plan, job: UserJob) -> Scope:
         floors = frozenset(await transaction.floors())
         known = self._scope
-        if known is None or known[:3] != (plan, job.id, floors):
+        if known is None or known[0] is not plan or known[1:3] != (job.id, floors):
             self._scope = known = (plan, job.id, floors, scope_of_job(plan, job.kind, job.parameters, floors))
         return known[3]
 
+    async def _glance(
+        self, transaction: RepairTransaction, plan: Plan, scope: Scope, job: UserJob, facts: SliceFacts
+    ) -> tuple[Sequence[str], str | None]:
+        """The next users of a backfill, and the last one looked at, where the slice is full before the end of them.
+
+        Whom only the log knows has nothing to be given by it: that is for a sweep to put right.
+        """
+        if self._narrow is None or self._narrow[0] is not plan or self._narrow[1] != scope.badges:
+            self._narrow = (plan, scope.badges, await asyncio.to_thread(narrow_of, plan, scope.badges))
+        page = await transaction.users_built(job.after, self.limit)
+        users = [user_id for user_id, _ in page]
+        looked_at = [pair for pair in page if pair[0] not in self.left_out]
+        if not looked_at:
+            return users, None
+        self.culprit = looked_at[0][0] if len(looked_at) == 1 else None
+        seen = await glance(
+            transaction, self._narrow[2], looked_at, basis=plan.basis, events=SLICE_EVENTS, most=SLICE_LOCKS
+        )
+        facts.events += seen.events
+        facts.waiting += seen.waiting
+        await self._settle(transaction, plan, scope, job, seen.suspects, facts)
+        return users, seen.last if seen.users < len(looked_at) else None
+
     async def _page(
-        self, transaction: RepairTransaction, plan: Plan, job: UserJob
+        self, transaction: RepairTransaction, scope: Scope, job: UserJob
     ) -> tuple[Sequence[str], Sequence[str]]:
         """The next users, and those of them who may be concerned."""
         user = job.parameters.get("user")
@@ -117,7 +146,6 @@ class Slices:
             page = await transaction.users_page(job.after, self.limit)
         if not page:
             return page, page
-        scope = await self._scope_of(transaction, plan, job)
         chosen = page
         if scope.types is not None:
             named = scope.badges if scope.badges is not None and "trigger" not in job.parameters else ()
@@ -139,19 +167,36 @@ class Slices:
         """Look at users and put right what is to be; the last one looked at, where the slice is full before the end."""
         states = await transaction.look_at(users)
         found, full = await self._examine(transaction, plan, scope, users, states, facts)
+        suspects = [finding.user_id for finding in found if finding.needs_work]
+        if len(suspects) > SLICE_LOCKS:
+            del suspects[SLICE_LOCKS:]
+            full = suspects[-1]
+            found = [finding for finding in found if finding.user_id <= full]
         for finding in found:
             facts.events += finding.events
-            if not finding.needs_work:
+            if finding.kinds and not finding.needs_work:
                 facts.kinds.update(finding.kinds)
-        suspects = [finding.user_id for finding in found if finding.needs_work]
-        if suspects:
-            states = await transaction.lock(suspects, version=plan.basis)
-            found, _ = await self._examine(transaction, plan, scope, suspects, states, None)
-            for finding in found:
-                facts.kinds.update(finding.kinds)
-            self.culprit = suspects[0] if len(suspects) == 1 else None
-            await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
+        await self._settle(transaction, plan, scope, job, suspects, facts)
         return full
+
+    async def _settle(
+        self,
+        transaction: RepairTransaction,
+        plan: Plan,
+        scope: Scope,
+        job: UserJob,
+        suspects: Sequence[str],
+        facts: SliceFacts,
+    ) -> None:
+        """Lock those who seem to need something, look again at each as a whole, and put right what is so."""
+        if not suspects:
+            return
+        states = await transaction.lock(suspects, version=plan.basis)
+        found, _ = await self._examine(transaction, plan, scope, suspects, states, None)
+        for finding in found:
+            facts.kinds.update(finding.kinds)
+        self.culprit = suspects[0] if len(suspects) == 1 else None
+        await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
 
     async def _examine(
         self,
@@ -274,7 +319,7 @@ class Slices:
             job = await transaction.take_user_job(job_id, self.driver, seconds=LEASE_SECONDS)
             if job is None or not job.parameters.get("conditions"):
                 return
-            _, users = await self._page(transaction, plan, job)
+            _, users = await self._page(transaction, await self._scope_of(transaction, plan, job), job)
             events: list[Event] = []
             if users:
                 async for page in transaction.logs_of(users):

@@ -186,6 +186,19 @@ class MemoryRepairs:
         """The next users after one, by id."""
         return sorted(one for one in {*self._tables.users, *self._tables.events} if one > after)[:limit]
 
+    async def users_built(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """The next users with a row after one, by id, each with the version it is built for."""
+        rows = sorted(self._tables.users.items())
+        return [(user_id, row.built_version or 0) for user_id, row in rows if user_id > after][:limit]
+
+    async def held_of(self, users: Sequence[str], keys: Collection[str]) -> dict[str, dict[tuple[str, str], int]]:
+        """When each of these users was given what they hold of some badges."""
+        tables = {user_id: self._tables.user_badges.get(user_id, {}) for user_id in users}
+        return {
+            user_id: {award_key(*key): grant.awarded_us for key, grant in held.items() if key[0] in keys}
+            for user_id, held in tables.items()
+        }
+
     async def with_events(self, users: Sequence[str], types: Collection[str], badges: Collection[str]) -> list[str]:
         """Of some users those who have an event of one of these types, or were ever given one of these badges."""
         given = {grant.user_id for grant in self._tables.awards_log if grant.badge_key in badges}
@@ -235,10 +248,11 @@ class MemoryRepairs:
                 found[user_id].withheld.add(award_key(*kept))
         return found
 
-    async def logs_of(self, users: Sequence[str]) -> AsyncIterator[list[Event]]:
+    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
         """The logged events of users, user by user and in order."""
         for user_id in users:
-            yield sorted(self._logged(user_id).values(), key=lambda event: event.order)
+            log = sorted(self._logged(user_id).values(), key=lambda event: event.order)
+            yield [event for event in log if types is None or event.type in types]
 
     async def floors(self) -> dict[str, int]:
         """Types of which retention removed old events."""

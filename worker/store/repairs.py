@@ -52,6 +52,18 @@ class RepairStatements:
         """The next users after one, by id: those with a row and those whom only the log knows."""
         return [row["user_id"] for row in await self._session.rows("users_page", after, limit)]
 
+    async def users_built(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """The next users with a row after one, by id, each with the version it is built for."""
+        found = await self._session.rows("users_built", after, limit)
+        return [(user_id, version or 0) for user_id, version in found]
+
+    async def held_of(self, users: Sequence[str], keys: Collection[str]) -> dict[str, dict[tuple[str, str], int]]:
+        """When each of these users was given what they hold of some badges."""
+        held: dict[str, dict[tuple[str, str], int]] = {}
+        for user_id, key, context, at in await self._session.rows("held_among", users, list(keys)):
+            held.setdefault(user_id, {})[award_key(key, context)] = at
+        return held
+
     async def with_events(self, users: Sequence[str], types: Collection[str], badges: Collection[str]) -> list[str]:
         """Of some users those who have an event of one of these types, or were ever given one of these badges."""
         found = await self._session.rows("users_with_events", users, list(types), list(badges))
@@ -85,12 +97,12 @@ class RepairStatements:
                     standing.earned.add(key)
         return found
 
-    async def logs_of(self, users: Sequence[str]) -> AsyncIterator[list[Event]]:
+    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
         """The logged events of users (sorted), user by user and in order, in pages; nobody need be locked."""
-        wanted = frozenset(users)
+        wanted, kinds = frozenset(users), None if types is None else list(types)
         after: tuple[Any, ...] = (users[0], *BEFORE_ALL)
         while True:
-            rows = await self._session.rows("events_among", *after, users[-1], None, _LOG_PAGE)
+            rows = await self._session.rows("events_among", *after, users[-1], kinds, _LOG_PAGE)
             yield [logged_event(*row) for row in rows if row[0] in wanted]
             if len(rows) < _LOG_PAGE:
                 return
