@@ -136,7 +136,7 @@ def _run(kind: str, *, preview: bool, rate: int | None, format: Format, **what: 
             else:
                 await _do(store, settings, asked, rate, format)
 
-    from worker.cli.worker import loop_factory
+    from worker.cli.processes import loop_factory
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run())
