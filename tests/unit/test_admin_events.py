@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.serving import NOON, FakeOutlet, FakePlans, FakeStore, client, served
+from worker.admin.intake import Taken, take
 from worker.admin.roles import Role
 from worker.errors import TransientError
 from worker.events import Dictionary, Event, Record, decode, format_instant
@@ -174,6 +175,50 @@ def test_topics_by_pattern_name_none() -> None:
     answer = Rig(event_topics="^events").post(COMMENT)
     assert answer.status_code == 503
     assert "BADGES_EVENT_TOPICS" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"event_type": "comment.posted", "user_id": "u1"},
+        {"type": "QuestionScored", "user_id": 7, "data": {"score": 1}, "timestamp": "2026-03-01T12:00:00Z", "id": "a"},
+        {"type": "comment.posted", "event_type": "comment.posted", "user_id": "u1", "id": "a"},
+        {"type": "comment.posted", "user_id": "u1", "payload": {"id": 1, "timestamp": "x"}, "more": 1},
+        {"type": "comment.posted", "user_id": "u1", "metadata": {"x": "\u0000"}},
+        {"type": "comment.posted", "user_id": True},
+        {"type": "comment.posted", "user_id": "u1", "occurred_at": ""},
+        {"type": "comment.posted", "user_id": "u1", "payload": None},
+        {"type": "comment.posted", "user_id": "u1", "source": "s" * 201},
+        {"type": "comment.posted", "user_id": "u1", "source": None},
+        {"type": None, "user_id": "u1"},
+        {"type": "question.scored", "user_id": "u1", "payload": {"score": 10**50}},
+    ],
+)
+def test_the_quick_way_decides_nothing_alone(body: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event read the quick way is what the slow way makes of it, and what is refused is refused alike."""
+    text, types = json.dumps(body).encode(), plan().catalog.dictionary
+
+    def taken() -> Any:
+        return take(text, types, now_us=NOON, max_future_us=DAY, key="k")
+
+    quick = taken()
+    monkeypatch.setattr("worker.admin.intake._quickly", lambda *_: None)
+    slow = taken()
+    assert type(quick) is type(slow)
+    if isinstance(quick, Taken):
+        assert json.loads(quick.message().value or b"") == json.loads(slow.message().value or b"")
+        assert (quick.message().key, quick.dated) == (slow.message().key, slow.dated)
+    else:
+        assert quick == slow
+
+
+def test_an_event_that_is_too_large_once_completed(rig: Rig) -> None:
+    """An event that has room for its own text alone is refused here, not by the worker that would bury it."""
+    room = 262_144 - len(json.dumps(COMMENT | {"payload": {"x": ""}}))
+    answer = rig.post(COMMENT | {"payload": {"x": "x" * room}})
+    assert (answer.status_code, answer.json()["error"]["code"]) in [(413, "too_large")]
+    assert rig.post(COMMENT | {"payload": {"x": "x" * (room - 200)}}).status_code == 200
+    assert len(rig.outlet.sent[0][1].value or b"") <= 262_144
 
 
 # ---------------------------------------------------------------- again

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
-from uuid import uuid4
+from secrets import token_hex
+from typing import Final, TypeAlias
 
 import msgspec
 
 from worker.admin.problems import Problem
 from worker.events import Dictionary, Event, Record, Rejected, decode, format_instant
+from worker.events.json_text import FAST_ERRORS, MAX_BYTES
 from worker.exchange import Message
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -20,8 +21,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 _NO_ID: Final = "kafka::1:00000:00000000000000000000"
 #: Where the instant would stand in each spelling, and the name it is given there.
 _INSTANTS: Final = {"/occurred_at": b"occurred_at", "/time": b"time"}
-#: A body without any of these texts has no instant; most that have none are read once this way.
-_INSTANT_NAMES: Final = (b"occurred_at", b"timestamp", b"time", b"specversion")
+#: An id, an instant and the names of all fields add less than this to a body.
+_COMPLETION: Final = 2_000
 _STATUS: Final = {"not_json": 400, "too_large": 413}
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
@@ -31,13 +32,16 @@ class _Envelope(msgspec.Struct, gc=False):
 
     id: str
     type: str
-    user_id: str
+    user_id: str | int
     occurred_at: str
     payload: msgspec.Raw
     source: str
 
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+_EMPTY: Final = msgspec.Raw(b"{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,10 @@ def take(
 
     One without an id gets `key`, or a random one.
     """
+    quick = None if headers else _quickly(body, dictionary, now_us, max_future_us, key)
+    if quick is not None:
+        return quick
     dated = True
-    if not headers and body.startswith(b"{") and not any(name in body for name in _INSTANT_NAMES):
-        undated = _with_instant(body, b"occurred_at", format_instant(now_us))
-        found = _decoded(undated, headers, dictionary, now_us, max_future_us)
-        if not isinstance(found, Rejected):
-            return Taken(_identified(found, key), dated=False)
     found = _decoded(body, headers, dictionary, now_us, max_future_us)
     if type(found) is Rejected and found.code == "missing_field":
         completed = _dated(body, headers, found.path, format_instant(now_us))
@@ -90,11 +92,60 @@ def take(
             found = _decoded(*completed, dictionary, now_us, max_future_us)
     if isinstance(found, Rejected):
         return found
-    return Taken(_identified(found, key), dated)
+    taken = Taken(_identified(found, key), dated)
+    if len(body) > MAX_BYTES - _COMPLETION and len(taken.message().value or b"") > MAX_BYTES:
+        return Rejected("too_large", f"with its id and instant the event has more than {MAX_BYTES:,} bytes")
+    return taken
+
+
+_ABSENT: Final = msgspec.UNSET
+_Text: TypeAlias = str | msgspec.UnsetType
+_Json: TypeAlias = msgspec.Raw | msgspec.UnsetType
+
+
+class _Sent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An event in the native spelling or that of the older systems."""
+
+    user_id: str | int
+    type: _Text = _ABSENT
+    event_type: _Text = _ABSENT
+    occurred_at: _Text = _ABSENT
+    timestamp: _Text = _ABSENT
+    id: _Text = _ABSENT
+    source: str = ""
+    payload: _Json = _ABSENT
+    data: _Json = _ABSENT
+    metadata: _Json = _ABSENT
+
+
+_read_sent: Final = msgspec.json.Decoder(_Sent).decode
+
+
+def _quickly(body: bytes, dictionary: Dictionary, now_us: int, max_future_us: int, key: str | None) -> Taken | None:
+    """An event without surprises, by way of the envelope that decoders read quickest; None for all the rest."""
+    try:
+        sent = _read_sent(body)
+    except FAST_ERRORS:
+        return None
+    kinds = [text for text in (sent.type, sent.event_type) if text is not _ABSENT]
+    instants = [text for text in (sent.occurred_at, sent.timestamp) if text is not _ABSENT]
+    payloads = [text for text in (sent.payload, sent.data, sent.metadata) if text is not _ABSENT]
+    if len(kinds) != 1 or len(instants) > 1 or len(payloads) > 1:
+        return None
+    envelope = _Envelope(
+        (key or token_hex(16)) if sent.id is _ABSENT else sent.id,
+        kinds[0],
+        sent.user_id,
+        instants[0] if instants else format_instant(now_us),
+        payloads[0] if payloads else _EMPTY,
+        sent.source,
+    )
+    found = _decoded(_encode(envelope), (), dictionary, now_us, max_future_us)
+    return None if isinstance(found, Rejected) else Taken(found, dated=bool(instants))
 
 
 def _identified(event: Event, key: str | None) -> Event:
-    return msgspec.structs.replace(event, id=key or uuid4().hex) if event.id == _NO_ID else event
+    return msgspec.structs.replace(event, id=key or token_hex(16)) if event.id == _NO_ID else event
 
 
 def _decoded(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -35,9 +37,11 @@ class Publishing(Protocol):
         """Disconnect."""
 
 
-class _Waiting(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Waiting:
     posts: Sequence[Post]
     stored: asyncio.Future[None]
+    since: float
 
 
 class Outlet:
@@ -60,29 +64,36 @@ class Outlet:
             raise TransientError(self._away)
         if self._waiting + len(posts) > _MOST_WAITING:
             raise TransientError("Too many events wait for Kafka.")
-        asked = _Waiting(posts, asyncio.get_running_loop().create_future())
+        asked = _Waiting(posts, asyncio.get_running_loop().create_future(), monotonic())
         self._queue.append(asked)
         self._waiting += len(posts)
         self._wake.set()
         try:
-            await asyncio.wait({asked.stored}, timeout=self._wait_seconds)
-            if not asked.stored.done() and self._take_back(asked):
-                raise TransientError(f"Kafka took no events within {self._wait_seconds:g} s; these were not sent.")
             await asked.stored
-        finally:
+        except asyncio.CancelledError:
             self._take_back(asked)
+            raise
 
-    def _take_back(self, asked: _Waiting) -> bool:
-        """Whether the events were still in the queue, from which they are gone now."""
-        try:
+    def _take_back(self, asked: _Waiting) -> None:
+        """Take events out of the queue where they still are in it."""
+        with suppress(ValueError):
             self._queue.remove(asked)
-        except ValueError:
-            return False
-        self._waiting -= len(asked.posts)
-        return True
+            self._waiting -= len(asked.posts)
+
+    async def _watch(self) -> None:
+        """Take back what has waited for too long: one look for all costs less than a timer for each."""
+        while True:
+            await asyncio.sleep(self._wait_seconds / 20)
+            oldest = monotonic() - self._wait_seconds
+            while self._queue and self._queue[0].since < oldest:
+                asked = self._queue.popleft()
+                self._waiting -= len(asked.posts)
+                told = f"Kafka took no events within {self._wait_seconds:g} s; these were not sent."
+                _settle([asked], TransientError(told))
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
+        watching = asyncio.create_task(self._watch(), name="outlet watch")
         try:
             while True:
                 if self._publisher is None and not await self._connected():
@@ -94,6 +105,7 @@ class Outlet:
                 while self._queue and self._publisher is not None:
                     await self._send_together(self._publisher)
         finally:
+            watching.cancel()
             if self._publisher is not None:
                 await self._publisher.close()
 
