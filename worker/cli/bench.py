@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="Also 100,000 badges, 100,000 events a user, a million users.")
 @click.option(
     "--scenario",
-    type=click.Choice(["ladder", "community", "operators", "backfill", "api"]),
+    type=click.Choice(["ladder", "community", "operators", "backfill", "api", "jobs"]),
     default="ladder",
     show_default=True,
     help="Zipf-like users and a ladder, a real community's events, each operator by itself (without services), a "
-    "backfill, alone and beside live events, or the HTTP API.",
+    "backfill, alone and beside live events, the HTTP API, or scheduled jobs among a million users.",
 )
 @click.option("--profile", is_flag=True, help="Also say where time goes, by function and by statement.")
 @click.option("--events", type=click.IntRange(1_000, 20_000_000), help="Events of the scenario.")
@@ -47,10 +47,10 @@ def bench(
     """
     if quick and full:
         raise click.UsageError("--quick and --full do not go together.")
-    if scenario in {"operators", "api"}:
+    if scenario in {"operators", "api", "jobs"}:
         if full or profile or events is not None or only:
             raise click.UsageError(f"--scenario {scenario} goes with --quick and --json only.")
-        (_operators if scenario == "operators" else _api)(json_=json_, quick=quick)
+        {"operators": _operators, "api": _api, "jobs": _jobs}[scenario](json_=json_, quick=quick)
         return
     if scenario == "backfill":
         if full or profile or only:
@@ -106,6 +106,15 @@ def _api(*, json_: bool, quick: bool) -> None:
     from worker.config import load_settings
 
     _report(run(load_settings(), QUICK if quick else NORMAL, said=notice), api_lines, json_=json_)
+
+
+def _jobs(*, json_: bool, quick: bool) -> None:
+    """What scheduled jobs cost the database."""
+    from worker.bench.jobs import NORMAL, QUICK, run
+    from worker.cli.bench_table import jobs_lines
+    from worker.config import load_settings
+
+    _report(run(load_settings(), QUICK if quick else NORMAL, said=notice), jobs_lines, json_=json_)
 
 
 def _report(

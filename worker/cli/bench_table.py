@@ -62,6 +62,21 @@ def backfill_lines(figures: Figures) -> Iterator[str]:
     yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}. Nothing of it was left behind."
 
 
+def jobs_lines(figures: Figures) -> Iterator[str]:
+    """The report of `--scenario jobs`."""
+    served, held, bounds = figures["anniversaries"], figures["holders"], figures["bounds"]
+    yield (
+        f"anniversaries: {served['due']:,} of {served['users']:,} users found and sent in {served['seconds']:.3f} s "
+        f"(at most {bounds['anniversaries']:g} s), {served['seconds_without']:.3f} s where no day begins"
+    )
+    yield (
+        f"holders: {held['awards_per_day']:,.0f} awards of a day beside {held['awards']:,} counted in "
+        f"{held['seconds_per_day']:.3f} s (at most {bounds['holders']:g} s), as a count of everything gives"
+    )
+    machine = figures["machine"]
+    yield f"{machine['cpus']} cores of {machine['cpu']}; {span(figures['seconds'])}. Nothing of it was left behind."
+
+
 #: The parts of `--scenario api`: what each is, and of what it counts so many in a second.
 _PARTS = {
     "read": ("a user's badges", "requests"),
