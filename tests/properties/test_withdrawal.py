@@ -23,8 +23,8 @@ from worker.pipeline import users
 from worker.pipeline.batch import Applier
 from worker.pipeline.cache import Cache
 from worker.pipeline.users import fold_again
+from worker.rules import ir
 from worker.rules.catalog.load import catalog_from_document
-from worker.rules.ir import tests
 from worker.rules.plan import Plan, compile_plan
 from worker.store.memory import MemoryStore
 
@@ -58,7 +58,10 @@ def looks(document: dict[str, Any]) -> dict[str, set[str]]:
     """The event types that each badge's memories are of, and its triggers: where it may fall."""
     badges = catalog_from_document(document, 0).badges
     return {
-        badge.key: {*badge.triggers, *(name for test in tests(badge.formula) for name in test.fold.match.types or "*")}
+        badge.key: {
+            *badge.triggers,
+            *(name for test in ir.tests(badge.formula) for name in test.fold.match.types or "*"),
+        }
         for badge in badges
     }
 

@@ -27,11 +27,10 @@ async def grant(
 
     `notify` says whether users are to be told, where that is not for the origin to say.
     """
-    awards = [pair for pair in granted if _is_plain(pair[0])]
-    if len(awards) < len(granted):
+    if [1 for one, _ in granted if type(one) is not Award or one.by_hand or one.held_back]:
         await _settle(transaction, plan, states, granted, topic=topic, notify=notify)
         return
-    earlier = await transaction.grant_counts([_place(award) for award, _ in granted])
+    earlier = await transaction.grant_counts([(one.user_id, one.badge_key, one.context) for one, _ in granted])
     grants: list[Grant] = []
     for (award, origin), count in zip(granted, earlier, strict=True):
         assert isinstance(award, Award)  # noqa: S101 (all are plain)
@@ -41,10 +40,6 @@ async def grant(
             make_grant(award, plan, origin=origin, sequence=state.award_sequence, earlier_grants=count, notify=notify)
         )
     await transaction.grant(grants, topic=topic)
-
-
-def _is_plain(change: Change) -> bool:
-    return type(change) is Award and not change.by_hand and not change.held_back
 
 
 def _place(change: Change) -> Place:
