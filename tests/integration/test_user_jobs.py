@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -229,3 +230,69 @@ def forget(dsn: str, badge_key: str) -> None:
             await connection.close()
 
     in_thread(work)
+
+
+def test_the_scheduler_sweeps_everybody_by_name(community: str, run: Run) -> None:
+    """`schedule --once sweep` restores what was lost and says so in its summary; again it finds nothing."""
+    before = everything(community)
+    damage(community, 20, 0, 5)
+    status, out, err = run("schedule", "--once", "sweep", "--format", "json")
+    assert (status, err) == (0, "")
+    (told,) = json.loads(out)
+    assert (told["job"], told["outcome"], told["users"], told["awards"]) == ("sweep", "done", 1702, 20)
+    assert told["note"] == "fold_missing 5, award_missing 20"
+    assert everything(community) == before
+    assert "note" not in json.loads(run("schedule", "--once", "sweep", "--format", "json")[1])[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("recompute", "--user", "nobody"), 1, "No event of nobody was ever logged; nothing was changed."),
+        (("recompute", "--badge", "comentator_10"), 1, "did you mean commentator_10?"),
+        (("backfill", "--badge", "nothing_like_it"), 1, "The catalog has no badge nothing_like_it"),
+        (("recompute", "--trigger", "coment.posted"), 1, "did you mean comment.posted?"),
+        (("recompute", "--user", "u5", "--conditions"), 1, "No badge of the catalog asks a condition in JavaScript."),
+        (("recompute", "--user", "u5", "--badge", "teacher"), 2, "Name one of --user, --badge and --trigger."),
+        (("recompute",), 2, "Name one of --user, --badge and --trigger."),
+        (("backfill",), 2, "Name badges with --badge, or take --all."),
+        (("backfill", "--all", "--badge", "teacher"), 2, "--all or --badge, not both."),
+        (("backfill", "--all", "--rate", "fast"), 2, "fast is neither a number of events a second nor off."),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_changed(
+    community: str, run: Run, arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    """An unknown user, badge or type, and wrong usage, each in one sentence; no job is written down."""
+    jobs = asks(community, "SELECT count(*) FROM user_jobs")
+    found, out, err = run(*arguments)
+    assert (found, out) == (status, "")
+    assert words in err
+    assert asks(community, "SELECT count(*) FROM user_jobs") == jobs
+
+
+def test_a_job_left_by_the_dead_is_gone_on_with(community: str, run: Run) -> None:
+    """What asks the same as an unfinished job goes on where that one was, and says so; for programs as data."""
+    asks(
+        community,
+        """INSERT INTO user_jobs (kind, parameters, state, after, users_done, users_total, driver, leased_until)
+        VALUES ('recompute', '{"badges": ["teacher"]}', 'running', 'u5', 1400, 1702, 'dead', now() - interval '1 s')
+        RETURNING id""",
+    )
+    status, out, err = run("recompute", "--badge", "teacher", "--format", "json")
+    job = json.loads(out)
+    assert (status, job["state"], job["after"] > "u5") == (0, "done", True)
+    assert 1400 < job["users_done"] <= 1702 + 1400
+    assert "was left at 82.3 %; it goes on from there." in err
+
+
+def test_a_cut_log_is_told(community: str, run: Run) -> None:
+    """Where retention removed events, it is said which, and which badges are left as they are."""
+    asks(community, "INSERT INTO retention_floors VALUES ('comment.posted', '2012-01-01T00:00:00Z')")
+    try:
+        status, _, err = run("recompute", "--badge", "commentator_10")
+    finally:
+        asks(community, "DELETE FROM retention_floors")
+    assert status == 0
+    assert "warning: retention removed comment.posted before 2012-01-01" in err
+    assert "commentator_10: nobody is given them here, and their memories stay as they are." in err
