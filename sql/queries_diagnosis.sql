@@ -26,18 +26,21 @@ LIMIT $2;
 
 -- name: withheld_of
 -- The awards of a user that are held back, dropped or taken away for good.
-SELECT badge_key, context, state, awarded_at, origin, reason, withheld_at
-FROM withheld_awards
-WHERE user_id = $1
-ORDER BY withheld_at DESC, badge_key, context
+SELECT w.badge_key, w.context, w.state, w.awarded_at, w.origin, w.reason, w.withheld_at,
+       e.payload ->> 'actor' AS actor
+FROM withheld_awards w
+LEFT JOIN events e ON e.user_id = w.user_id AND e.source = 'badges' AND e.id = w.trigger_id AND e.type = 'grant.revoked'
+WHERE w.user_id = $1
+ORDER BY w.withheld_at DESC, w.badge_key, w.context
 LIMIT $2;
 
 -- name: revocations_of
 -- What was taken back from a user, newest first.
-SELECT badge_key, context, source, origin, sequence, reason, logged_at
-FROM badge_awards_log
-WHERE user_id = $1 AND kind = 'revoked'
-ORDER BY sequence DESC
+SELECT l.badge_key, l.context, l.source, l.origin, l.sequence, l.reason, l.logged_at, e.payload ->> 'actor' AS actor
+FROM badge_awards_log l
+LEFT JOIN events e ON e.user_id = l.user_id AND e.source = 'badges' AND e.id = l.trigger_id AND e.type = 'grant.revoked'
+WHERE l.user_id = $1 AND l.kind = 'revoked'
+ORDER BY l.sequence DESC
 LIMIT $2;
 
 -- name: letters_of

@@ -205,6 +205,13 @@ SPIKES_NOW = [
         red_above=10,
     ),
     Panel(
+        "Held back",
+        "Awards that a breaker held and that wait for a person: badges quarantine list.",
+        [("max(badges_quarantined{})", "")],
+        stat=True,
+        red_above=1,
+    ),
+    Panel(
         "Failed runs",
         "Runs of scheduled jobs that failed in the last 24 hours.",
         [('sum(increase(badges_job_runs_total{outcome="failed"}[24h]))', "")],
@@ -243,6 +250,16 @@ SPIKES = [
         "Awards by origin",
         "live, late (an event came late), backfill (a new catalog), cron, manual.",
         [("sum by (origin) (increase(badges_awards_total{}[1h]))", "{{origin}}")],
+    ),
+    Panel(
+        "Held back by breakers",
+        "Awards that were earned while more of the badge came than is usual.",
+        [("sum by (badge) (increase(badges_awards_held_back_total{}[1h]))", "{{badge}}")],
+    ),
+    Panel(
+        "Taken back",
+        "Awards taken back, by hand or as what they stand for fell.",
+        [("sum by (badge, origin) (increase(badges_revocations_total{}[1h]))", "{{badge}} {{origin}}")],
     ),
     Panel(
         "Scheduled jobs: since the last good run",

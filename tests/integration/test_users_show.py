@@ -154,6 +154,9 @@ def test_silent_triggers_are_named_before_the_criterion(show: Show, settled: str
         found = json.loads(show("u9299", "--badge", "teacher", "--format", "json"))["blocker"]
         assert (found["code"], found["sentence"]) == ("silent", "No answer.scored for 9 days; before that 120 a day.")
         found = json.loads(show("u9299", "--badge", "editor", "--format", "json"))["blocker"]
-        assert (found["code"], found["sentence"]) == ("never_seen", "post.edited was never seen.")
+        assert (found["code"], found["sentence"]) == (
+            "never_seen",
+            "post.edited was never seen: check the spelling.",
+        )
     finally:
         asyncio.run(execute(settled, "DELETE FROM badges.log_readers; DELETE FROM badges.event_days"))

@@ -15,7 +15,7 @@ from worker.store.diagnosis import LetterRow, RevocationRow, WithheldRow
 
 FLOW = {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 2}}}
 LETTER = LetterRow("badges.events", 3, 7, "payload_invalid", "", "", NOON, "new", b'{"type": "comment.posted"}')
-NEVER = Silence("comment.posted", None)
+NEVER = Silence("comment.posted", never=True, sentence="comment.posted was never seen: check the spelling")
 
 
 def badge(**changes: Any) -> Badge:
@@ -49,7 +49,7 @@ def withheld(state: str) -> WithheldRow:
 #: In the order in which they are looked for.
 IN_THE_WAY: list[tuple[str, dict[str, Any], str]] = [
     ("not_active", {"badge": badge(status="locked")}, "Talker is locked: it is shown, and gives no new awards."),
-    ("never_seen", {"silences": (NEVER,)}, "comment.posted was never seen."),
+    ("never_seen", {"silences": (NEVER,)}, "comment.posted was never seen: check the spelling."),
     (
         "building",
         {"building": Fraction(62, 100)},
@@ -58,8 +58,8 @@ IN_THE_WAY: list[tuple[str, dict[str, Any], str]] = [
     ("held", {"withheld": withheld("held")}, "Earned, and held since 2024-03-01 12:00:00Z: checked twice."),
     (
         "revoked",
-        {"revocation": RevocationRow("b0", "", "manual", "manual", 4, "a bot (anna)", NOON)},
-        "Revoked by hand on 2024-03-01 12:00:00Z: a bot (anna).",
+        {"revocation": RevocationRow("b0", "", "manual", "manual", 4, "a bot", NOON, "anna")},
+        "Revoked by anna on 2024-03-01 12:00:00Z: a bot.",
     ),
     (
         "dead_letters",
@@ -101,7 +101,7 @@ def test_a_criterion_met_between_two_occasions_waits_for_the_next() -> None:
 
 def test_a_trigger_that_went_silent() -> None:
     """Silence is told with its length and what was usual."""
-    silence = Silence("comment.posted", NOON, seconds=9.5 * 86_400, usual_per_day=120.4)
+    silence = Silence("comment.posted", never=False, sentence="no comment.posted for 9 days; before that 120 a day")
     found = first_blocker(circumstances(silences=(silence,)))
     assert (found.code, found.sentence) == ("silent", "No comment.posted for 9 days; before that 120 a day.")
 

@@ -69,3 +69,14 @@ def test_the_closest_moment_is_the_last_of_the_nearest_occasions() -> None:
         search.take(HISTORY, at_us=NOON + 60 * DAY)
         best = search.closest["b1"]
         assert (best.event_id, fraction_of(best.explanation)) == expected
+
+
+def test_what_fell_by_itself_is_not_missing() -> None:
+    """A badge that is taken back as its figure falls is earned by the log no more, and nothing is missing."""
+    gauge = {"flow": {"snapshot": {"owned": {"$gte": 1}}}, "key": "owner", "revocable": "auto"}
+    found = catalog(gauge, metrics={"owned": {"count": "comment.posted", "less": "order.paid"}})
+    events = [event("comment.posted", 0), event("order.paid", 1)]
+    for taken, missing in ((events[:1], ["owner"]), (events, [])):
+        one = Standing(exact_plan(found), "u", {}, at_us=NOON + 9 * DAY)
+        one.take(taken)
+        assert [award.badge_key for award in one.missing] == missing

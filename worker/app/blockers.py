@@ -26,12 +26,11 @@ _STATUS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """An event type that badges wait for: when the last event came (None: never), how many came a day before."""
+    """An event type that badges wait for and that does not come: never, or no more; and how one says that."""
 
     event_type: str
-    last_us: int | None
-    seconds: float | None = None
-    usual_per_day: float | None = None
+    never: bool
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +98,10 @@ def _silent(found: Circumstances) -> Blocker | None:
     if not quiet or not found.badge.triggers <= quiet.keys():
         return None
     triggers = [quiet[name] for name in sorted(found.badge.triggers)]
-    never = [one for one in triggers if one.last_us is None]
-    names = " and ".join(one.event_type for one in (never or triggers))
-    if len(never) == len(triggers):
-        verb = "were" if len(never) > 1 else "was"
-        remedy = "check the spelling of the type, and that its app sends it"
-        return Blocker("never_seen", f"{names} {verb} never seen.", remedy, {"types": sorted(quiet)})
-    (last,) = sorted((one for one in triggers if one.last_us is not None), key=lambda one: -(one.last_us or 0))[:1]
-    usual = "" if last.usual_per_day is None else f"; before that {last.usual_per_day:,.0f} a day"
-    days = int((last.seconds or 0) // 86_400)
-    since = f"for {plural(days, 'day')}" if days else f"since {moment(last.last_us or 0)}"
-    sentence = f"No {last.event_type} {since}{usual}."
+    sentence = "; ".join(one.sentence for one in triggers)
+    sentence = f"No{sentence[2:]}." if sentence.startswith("no ") else f"{sentence}."
+    if all(one.never for one in triggers):
+        return Blocker("never_seen", sentence, "look at the app that should send it", {"types": sorted(quiet)})
     return Blocker("silent", sentence, "look at the app that sends it", {"types": sorted(quiet)})
 
 
@@ -147,15 +139,15 @@ def _revoked(found: Circumstances) -> Blocker | None:
     """What was taken away by hand stays away; what was withdrawn by itself comes back by itself."""
     row, logged = found.withheld, found.revocation
     if row is not None and row.state == "revoked":
-        when, reason = row.withheld_us, row.reason
+        when, reason, actor = row.withheld_us, row.reason, row.actor
     elif logged is not None and logged.source == "manual":
-        when, reason = logged.logged_us, logged.reason
+        when, reason, actor = logged.logged_us, logged.reason, logged.actor
     else:
         return None
     why = f": {reason}" if reason else ""
     remedy = f"badges grants add {found.user_id} --badge {found.badge_key} --note … gives it again"
-    detail = {"at": short_instant(when), "reason": reason}
-    return Blocker("revoked", f"Revoked by hand on {moment(when)}{why}.", remedy, detail)
+    detail = {"at": short_instant(when), "reason": reason, "actor": actor}
+    return Blocker("revoked", f"Revoked by {actor or 'hand'} on {moment(when)}{why}.", remedy, detail)
 
 
 def _letters(found: Circumstances) -> Blocker | None:

@@ -60,7 +60,7 @@ class People:
         self._badges = {badge.key: badge for badge in catalog.badges}
         self._table = DiagnosisTable(store.pool)
         self._log = HistoryTable(store.pool)
-        self._silences: Silences = silences or partial(silent_types, store)
+        self._silences: Silences = silences or partial(silent_types, store, catalog)
         self._plans: dict[frozenset[str] | None, Plan] = {}
 
     async def overview(self, user_id: str, *, at_us: int, closest: int = 0) -> Overview:
@@ -71,7 +71,7 @@ class People:
         """
         record = await self._record(user_id)
         given = _given(record)
-        standing = await self._played(await self._whole(given), user_id, given, at_us)
+        standing = await self._played(await self._whole(given), user_id, record, at_us)
         progress = await asyncio.to_thread(standing.progress)
         faded = [one.badge.key for one in progress if not one.holds and fades(one.badge)][:closest]
         search = await self._search(standing, given, faded) if faded else {}
@@ -117,7 +117,7 @@ class People:
         as_of = at_us if at_us is not None else now_us if award is None else award.awarded_us
         given = _given(record)
         plan = await self._plan(frozenset({badge_key}))
-        standing = await self._played(plan, user_id, given, as_of, context)
+        standing = await self._played(plan, user_id, record, as_of, context)
         wanted = context if context is not None or award is None else award.context
         chosen, explanation = await asyncio.to_thread(standing.explained, badge, wanted)
         if award is not None:
@@ -150,9 +150,9 @@ class People:
         return record
 
     async def _played(
-        self, plan: Plan, user_id: str, given: Mapping[AwardKey, Given], at_us: int, context: str | None = None
+        self, plan: Plan, user_id: str, record: Record, at_us: int, context: str | None = None
     ) -> Standing:
-        standing = Standing(plan, user_id, given, at_us=at_us, context=context)
+        standing = Standing(plan, user_id, _given(record), at_us=at_us, context=context, known=record.holdings)
         async for page in self._log.pages(user_id):
             await asyncio.to_thread(standing.take, page)
         return standing

@@ -25,6 +25,12 @@ class Held:
     sentence: str | None
 
     @property
+    def note(self) -> str | None:
+        """What was written beside it: by who gave it by hand, or by what restored it."""
+        said = row.metadata.get("note") if (row := self.row).source == "manual" else None
+        return said if isinstance(said, str) else row.reason
+
+    @property
     def outdated(self) -> bool:
         """Whether the badge takes something else by now than when it was given."""
         known = self.badge is not None and self.row.definition is not None
@@ -47,7 +53,8 @@ class Held:
             "definition": row.definition,
             "definition_changed": self.outdated,
             "trigger": None if row.trigger_id is None else {"id": row.trigger_id, "type": row.trigger_type},
-            "note": row.reason,
+            "note": self.note,
+            "actor": row.metadata.get("actor") if row.source == "manual" else None,
             "metadata": row.metadata,
             "sentence": self.sentence,
         }
@@ -201,6 +208,7 @@ def withheld_json(row: WithheldRow) -> dict[str, Any]:
         "awarded_at": short_instant(row.awarded_us),
         "origin": row.origin,
         "note": row.reason,
+        "actor": row.actor,
         "withheld_at": short_instant(row.withheld_us),
     }
 

@@ -191,7 +191,7 @@ def _answer(why: Why) -> Iterator[str]:
     yield headed(why.badge, why.badge_key, why.context, earned=why.earned, user_id=why.user_id, at_us=why.at_us)
     if why.award is not None:
         row = why.award.row
-        note = f": {row.reason}" if row.reason else ""
+        note = f": {why.award.note}" if why.award.note else ""
         yield f"Held since {moment(row.awarded_us)}, {row.source}, origin {row.origin}{note}."
         if why.award.outdated:
             version = row.catalog_version

@@ -12,12 +12,13 @@ from typing import Any, Final
 from worker.events.types import Event
 from worker.rules.bests import Bests
 from worker.rules.catalog.definitions import Badge, Catalog
+from worker.rules.changes import Refold
 from worker.rules.evaluate import Explanation, apply, begin_again, explain
 from worker.rules.ir import counted
 from worker.rules.plan import EVALUATED, Plan, compile_plan, context_of
 from worker.rules.plan.timing import DOWN, drift
 from worker.rules.rehearse import contexts_of
-from worker.rules.state import Award, AwardKey, UserState
+from worker.rules.state import Award, AwardKey, Holdings, UserState
 
 #: The closest moment is looked for among so many of a user's newest occasions at most.
 MOST_OCCASIONS: Final = 10_000
@@ -66,14 +67,22 @@ class Closest:
 class Standing:
     """Plays one user's log, in order, by a plan that keeps all an explanation shows (`exact`).
 
-    Awards that the user holds count as held from when they were given; what else the log earns is `missing`. Events
-    after `at_us` are passed over. In memory is the state of one user, however long the log.
+    Awards that the user holds count as held from when they were given; what else the log comes to is `missing`, by the
+    rules by which users are folded again. Events after `at_us` are passed over. In memory is the state of one user,
+    however long the log.
     """
 
     def __init__(
-        self, plan: Plan, user_id: str, held: Mapping[AwardKey, Given], *, at_us: int, context: str | None = None
+        self,
+        plan: Plan,
+        user_id: str,
+        held: Mapping[AwardKey, Given],
+        *,
+        at_us: int,
+        context: str | None = None,
+        known: Holdings | None = None,
     ) -> None:
-        """`context` is the one that is asked about, where it is one."""
+        """`context` is the one that is asked about, where it is one; `known` what is stored beside what is held."""
         self.plan = plan
         self._bests = Bests((goal.badge for goal in plan.goals), context=context)
         self.user_id = user_id
@@ -82,19 +91,32 @@ class Standing:
         self.first_us: int | None = None
         self.last_us: int | None = None
         self.types: Counter[str] = Counter()
-        self.missing: list[Award] = []
         self.reasons: dict[AwardKey, Explanation] = {}
         self._held = held
         self._due: dict[tuple[int, str | None], list[AwardKey]] = {}
         for key, given in held.items():
             if key[0] in plan.numbers:
                 self._due.setdefault((given.awarded_us, given.trigger_id), []).append(key)
-        self.state, self._asking = begin_again(
-            plan,
-            user_id,
-            {key: given.awarded_us for key, given in held.items()},
-            {key: given.trigger_id for key, given in held.items()},
-        )
+        stored = Holdings({key: (given.awarded_us, given.trigger_id) for key, given in held.items()})
+        self._refold = Refold(plan, user_id, stored if known is None else known)
+        self._missing: list[Award] | None = None
+
+    @property
+    def state(self) -> UserState:
+        """The memory of the events taken."""
+        return self._refold.state
+
+    @property
+    def missing(self) -> list[Award]:
+        """What the log comes to and the user does not hold, nor is withheld; to be asked once all events are taken."""
+        if self._missing is None:
+            changes = self._refold.changes()
+            self._missing = [
+                change
+                for change in changes
+                if isinstance(change, Award) and self.plan.badges[change.badge_key].status in EVALUATED
+            ]
+        return self._missing
 
     def take(self, events: Iterable[Event]) -> None:
         """The next events of the user."""
@@ -107,9 +129,7 @@ class Standing:
             self.last_us = event.occurred_us
             self.types[event.type] += 1
             self._bests.take(event)
-            for award in apply(plan, state, event, also=self._asking.at(event)):
-                if plan.badges[award.badge_key].status in EVALUATED:
-                    self.missing.append(award)
+            self._refold.take(event)
             for key in self._due.pop((event.occurred_us, event.id), ()):
                 self.reasons[key] = explain(plan, key[0], state, now_us=event.occurred_us, context=key[1])
 

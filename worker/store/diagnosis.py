@@ -11,7 +11,9 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from worker.rules.state import Holdings
 from worker.store.session import Database
+from worker.store.withheld import read_holdings
 
 #: So many awards of a user are read at most, and so many of what was withheld or taken back.
 MOST_AWARDS: Final = 100_000
@@ -50,7 +52,7 @@ class AwardRow:
 
 @dataclass(frozen=True, slots=True)
 class WithheldRow:
-    """An award that is not given: `state` is held, dropped or revoked."""
+    """An award that is not given: `state` is held, dropped or revoked; `actor` who revoked it."""
 
     badge_key: str
     context: str
@@ -59,11 +61,12 @@ class WithheldRow:
     origin: str
     reason: str | None
     withheld_us: int
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RevocationRow:
-    """An award that was taken back."""
+    """An award that was taken back; `actor` is who did it by hand."""
 
     badge_key: str
     context: str
@@ -72,6 +75,7 @@ class RevocationRow:
     sequence: int
     reason: str | None
     logged_us: int
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class Record:
     withheld: tuple[WithheldRow, ...]
     revocations: tuple[RevocationRow, ...]
     letters: tuple[LetterRow, ...]
+    holdings: Holdings
 
 
 class DiagnosisTable(Database):
@@ -116,6 +121,7 @@ class DiagnosisTable(Database):
             awards = await session.rows("awards_of", user_id, MOST_AWARDS)
             withheld = await session.rows("withheld_of", user_id, _MOST_WITHHELD)
             revocations = await session.rows("revocations_of", user_id, _MOST_WITHHELD)
+            holdings = read_holdings(await session.rows("holdings_of", user_id))
             letters = await session.rows("letters_of", user_id, user_id.encode(), MOST_LETTERS)
         return Record(
             known=known or bool(letters),
@@ -125,6 +131,7 @@ class DiagnosisTable(Database):
             withheld=tuple(WithheldRow(*row) for row in withheld),
             revocations=tuple(RevocationRow(*row) for row in revocations),
             letters=tuple(LetterRow(*row) for row in letters),
+            holdings=holdings,
         )
 
     async def given(self, user_id: str) -> set[tuple[str, str]]:

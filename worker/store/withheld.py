@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+import asyncpg
 from msgspec.structs import astuple
 
 from worker.exchange import Grant, Revocation, Withheld
@@ -41,21 +42,7 @@ class WithheldAwards:
     async def holdings_of(self, user_id: str) -> Holdings:
         """All that is stored of a user's awards."""
         self._must_hold(user_id)
-        held: dict[AwardKey, tuple[int, str | None]] = {}
-        first: dict[AwardKey, tuple[int, str | None]] = {}
-        withheld: dict[AwardKey, str] = {}
-        by_hand: set[AwardKey] = set()
-        for badge_key, context, at, event_id, kind in await self._session.rows("holdings_of", user_id):
-            key = award_key(badge_key, context)
-            if kind == "first":
-                first[key] = (at, event_id)
-            elif kind in ("", "by_hand"):
-                held[key] = (at, event_id)
-                if kind:
-                    by_hand.add(key)
-            else:
-                withheld[key] = kind
-        return Holdings(held, frozenset(by_hand), withheld, first)
+        return read_holdings(await self._session.rows("holdings_of", user_id))
 
     async def hold(self, grants: Sequence[Grant]) -> None:
         """Store awards, by COPY; the key refuses a second one."""
@@ -126,3 +113,22 @@ class WithheldAwards:
     def _must_hold(self, user_id: str) -> None:
         if user_id not in self._locked:
             raise RuntimeError("a user's state was touched without `lock`")
+
+
+def read_holdings(rows: Iterable[asyncpg.Record]) -> Holdings:
+    """The rows of `holdings_of`, put in order."""
+    held: dict[AwardKey, tuple[int, str | None]] = {}
+    first: dict[AwardKey, tuple[int, str | None]] = {}
+    withheld: dict[AwardKey, str] = {}
+    by_hand: set[AwardKey] = set()
+    for badge_key, context, at, event_id, kind in rows:
+        key = award_key(badge_key, context)
+        if kind == "first":
+            first[key] = (at, event_id)
+        elif kind in ("", "by_hand"):
+            held[key] = (at, event_id)
+            if kind:
+                by_hand.add(key)
+        else:
+            withheld[key] = kind
+    return Holdings(held, frozenset(by_hand), withheld, first)
