@@ -54,7 +54,7 @@ def lasting(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, **entries, "milestones": []}
 
 
-def looks(document: dict[str, Any]) -> dict[str, set[str]]:
+def looks(document: dict[str, Any]) -> dict[str, frozenset[str]]:
     """The event types that each badge's memories are of, and its triggers: where it may fall."""
     badges = catalog_from_document(document, 0).badges
     return {
