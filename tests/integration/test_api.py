@@ -224,6 +224,11 @@ async def test_profiles_change_with_what_is_held(served: Served) -> None:
     (item,) = await served.until_badges("u1", 1)
     assert (item["source"], item["origin"]) == ("auto", "live")
     assert (await served.http.get("/api/v1/users/u1/badges", headers=tag)).status_code == 200
+    grant = {"user_id": "u5", "badge_key": "other", "note": "was there"}
+    answer = await served.http.post("/api/v1/admin/grants", json=grant)
+    assert answer.status_code == 202, answer.text
+    (given,) = await served.until_badges("u5", 1)
+    assert (given["source"], given["origin"]) == ("manual", "manual")
     placed = await served.http.patch("/api/v1/users/u1/badges/other", json={"sort_override": 5})
     assert placed.json()["awards"] == 1
     assert [one["sort_override"] for one in await served.badges("u1")] == [5]

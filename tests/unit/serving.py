@@ -10,13 +10,12 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from tests.unit.serving_catalog import FakeAwards, FakeCatalogs, FakePeople, FakeProfiles, Unasked
+from tests.unit.serving_catalog import FakeAwards, FakeCatalogs, FakePeople, FakeProfiles, FakeRehearsals, Unasked
 from worker.admin.app import build
 from worker.admin.applied import Applied
 from worker.admin.credentials import PREFIX, digest
 from worker.admin.roles import Role
 from worker.admin.services import Services
-from worker.app.rehearsal import Rehearsals
 from worker.config import Settings, load_settings
 from worker.errors import BadgesError
 from worker.exchange import Message
@@ -146,7 +145,7 @@ def fakes(
             "profiles": FakeProfiles(),
             "awards": FakeAwards(),
             "people": FakePeople(),
-            "rehearsal": Rehearsals(Unasked(), load_settings()),
+            "rehearsal": FakeRehearsals(Unasked(), load_settings()),
             **parts,
         },
         now=now or Clock(),

@@ -12,6 +12,7 @@ from worker.admin.awards import Position
 from worker.admin.catalog_view import Change, Refused, View
 from worker.app.catalog_desk import read_edit
 from worker.app.feed import News
+from worker.app.rehearsal import Rehearsals
 from worker.events import json_text
 from worker.rules.catalog.edits import Edit, Nameless
 from worker.rules.catalog.load import catalog_from_document
@@ -225,12 +226,17 @@ class FakePeople:
 
 
 class Unasked:
-    """A store without users: every log is empty."""
+    """A store without users: no log is long."""
 
     pool: Any = None
 
     async def rows(self, name: str, *arguments: Any) -> list[dict[str, Any]]:
-        return [{"longer": False}] if name == "log_exceeds" else []
+        assert name == "log_exceeds"
+        return [{"longer": False}]
 
-    async def history(self, user_id: str) -> list[Any]:
+
+class FakeRehearsals(Rehearsals):
+    """Rehearsals on users of whom nothing is logged."""
+
+    async def _history(self, user_id: str) -> list[Any]:
         return []

@@ -39,6 +39,7 @@ _REFUSALS: Final = {
     "401": "No token, or one that is not known",
     "403": "The token's role does not cover this",
     "404": "There is no such thing",
+    "409": "It is taken, it is in use, or somebody was faster",
     "413": "The body is too large",
     "415": "The body is of a type that is not taken",
     "422": "A value is not as it must be",

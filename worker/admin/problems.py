@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from worker.admin.answers import as_json
 from worker.errors import AuthorError, BadgesError, PoisonBatch, TransientError
@@ -113,6 +114,8 @@ def shape_problems(app: FastAPI) -> None:
 
     async def shaped(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        if problem.status_code == 405:
+            problem.headers = {"Allow": ", ".join(_methods(request))}
         page = getattr(request.app.state, "page_problem", None)
         if page is not None and (shown := page(request, problem)) is not None:
             return shown  # type: ignore[no-any-return]
@@ -120,6 +123,15 @@ def shape_problems(app: FastAPI) -> None:
 
     for kind in (StarletteHTTPException, RequestValidationError, BadgesError, Exception):
         app.add_exception_handler(kind, shaped)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the address of a request takes, by whichever of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 def _of_http(error: StarletteHTTPException) -> Problem:

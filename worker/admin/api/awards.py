@@ -32,6 +32,14 @@ _LIST: Final = "awards"
 MOST_LISTENERS: Final = 200
 #: A line that says nothing, so that nobody on the way takes the silence for the end; seconds.
 _HEARTBEAT_SECONDS: Final = 15.0
+_TOLD: Final = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["award", "reset"]},
+        "data": {"type": "string", "description": "JSON of the award, as the list has it"},
+        "id": {"type": "string", "description": "Where to go on, for `Last-Event-ID`"},
+    },
+}
 _RESET: Final = b"event: reset\ndata: {}\n"
 _SNAPSHOT: Final = re.compile(r"[0-9]{1,19}:[0-9]{1,19}:(?:[0-9]{1,19}(?:,[0-9]{1,19})*)?")
 
@@ -104,7 +112,7 @@ async def listed(
     responses={
         200: {
             "description": "Server-sent events: `award`, with the award as data",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _TOLD}},
         }
     },
 )

@@ -23,6 +23,7 @@ LONGEST_USER: Final = 200
 UserId = Annotated[str, Path(min_length=1, max_length=LONGEST_USER, description="The user's id, as events name it")]
 
 _MOST_TOP: Final = 1_000
+_LONGEST_TAG: Final = 100
 
 
 class UserBadge(BaseModel):
@@ -66,6 +67,38 @@ class Placed(BaseModel):
     awards: int
 
 
+#: Read by hand: as arguments they would take longer than the page itself.
+_PARAMETERS: Final = {
+    "parameters": [
+        {
+            "name": "user_id",
+            "in": "path",
+            "required": True,
+            "description": "The user's id, as events name it",
+            "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_USER},
+        },
+        {
+            "name": "top",
+            "in": "query",
+            "description": "Only the first so many",
+            "schema": {"type": "integer", "minimum": 1, "maximum": _MOST_TOP},
+        },
+        {
+            "name": "lang",
+            "in": "query",
+            "description": "In this language, not Accept-Language",
+            "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_TAG},
+        },
+        {
+            "name": "metadata",
+            "in": "query",
+            "description": "How `metadata` is written",
+            "schema": {"type": "string", "enum": ["base64", "object"], "default": "base64"},
+        },
+    ]
+}
+
+
 @router.get(
     "/{user_id:path}/badges",
     summary="A user's badges",
@@ -73,21 +106,23 @@ class Placed(BaseModel):
         200: {"model": list[UserBadge], "headers": {"ETag": {"schema": {"type": "string"}}}},
         304: {"description": "As it was: the page of this ETag still holds"},
     },
+    openapi_extra=_PARAMETERS,
 )
 @least(Role.READER)
-async def badges(
-    request: Request,
-    user_id: UserId,
-    top: Annotated[int | None, Query(ge=1, le=_MOST_TOP, description="Only the first so many")] = None,
-    lang: Annotated[str | None, Query(max_length=100, description="In this language, not Accept-Language")] = None,
-    metadata: Annotated[Literal["base64", "object"], Query(description="How `metadata` is written")] = "base64",
-) -> Response:
+async def badges(request: Request) -> Response:
     """What a user holds, one item for each award: by `sort_override`, else `sort_score`, then newest first.
 
     A user nobody knows has `[]`. Send `If-None-Match` with the `ETag` of the answer before: 304 where nothing changed.
     """
+    user_id, top, lang, as_object = request.path_params["user_id"], None, None, False
     check_user(user_id)
-    return await profile(request, services_of(request), user_id, top=top, lang=lang, as_object=metadata == "object")
+    if request.scope["query_string"]:
+        query = request.query_params
+        top, lang = _top(query.get("top")), query.get("lang")
+        as_object = _choice(query.get("metadata", "base64")) == "object"
+        if lang is not None and not 0 < len(lang) <= _LONGEST_TAG:
+            raise _unfit("lang", f"A language tag of 1 to {_LONGEST_TAG} characters must stand here.")
+    return await profile(request, services_of(request), user_id, top=top, lang=lang, as_object=as_object)
 
 
 @router.patch("/{user_id:path}/badges/{key}", summary="Place a badge on a profile", responses={200: {"model": Placed}})
@@ -131,6 +166,24 @@ def check_user(user_id: str) -> None:
     if not 0 < len(user_id) <= LONGEST_USER or "\0" in user_id or any("\ud800" <= one <= "\udfff" for one in user_id):
         message = "A user's id has 1 to 200 characters, and no NUL among them."
         raise Problem(422, message, details=[{"path": "{user_id}", "message": message}])
+
+
+def _top(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MOST_TOP:
+        return int(text)
+    raise _unfit("top", f"A whole number from 1 to {_MOST_TOP:,} must stand here.")
+
+
+def _choice(text: str) -> str:
+    if text in ("base64", "object"):
+        return text
+    raise _unfit("metadata", "base64 or object must stand here.")
+
+
+def _unfit(name: str, message: str) -> Problem:
+    return Problem(422, message, details=[{"path": f"?{name}", "message": message}])
 
 
 async def _pages(request: Request, services: Services, version: int) -> ProfilePages:
