@@ -16,8 +16,9 @@ from worker.app.blockers import Circumstances, Silence, first_blocker, letters_t
 from worker.app.person import Held, Overview, Step, Why
 from worker.app.silent_types import silent_types
 from worker.errors import OperatorError
-from worker.rules.catalog.definitions import Catalog
+from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.catalog.nearest import nearest
+from worker.rules.evaluate import Explanation
 from worker.rules.plan import EVALUATED, Plan
 from worker.rules.standing import (
     Closest,
@@ -124,20 +125,7 @@ class People:
             explanation = standing.reasons.get((badge_key, chosen), explanation) if at_us is None else explanation
             held = Held(award, badge, explanation.sentence)
             return Why(user_id, badge_key, badge, chosen, as_of, held, None, explanation, None)
-        missing = any(key == badge_key and context in (None, one) for key, one in await self._missing(standing))
-        found = Circumstances(
-            user_id=user_id,
-            badge_key=badge_key,
-            badge=badge,
-            explanation=explanation,
-            missing=missing,
-            building=await self._building(record),
-            queued=record.queued,
-            withheld=_first(record.withheld, badge_key, context),
-            revocation=_first(record.revocations, badge_key, context),
-            letters=letters_that_matter(record.letters, badge.triggers, self.catalog.dictionary),
-            silences=await self._silences(badge.triggers),
-        )
+        found = await self._circumstances(record, standing, badge, explanation, context)
         near = (await self._search(standing, given, [badge_key], context)).get(badge_key) if closest else None
         return Why(user_id, badge_key, badge, chosen, as_of, None, first_blocker(found), explanation, near)
 
@@ -156,6 +144,25 @@ class People:
         async for page in self._log.pages(user_id):
             await asyncio.to_thread(standing.take, page)
         return standing
+
+    async def _circumstances(
+        self, record: Record, standing: Standing, badge: Badge, explanation: Explanation, context: str | None
+    ) -> Circumstances:
+        """All that may be in the way of a badge that the user does not hold."""
+        missing = await self._missing(standing)
+        return Circumstances(
+            user_id=standing.user_id,
+            badge_key=badge.key,
+            badge=badge,
+            explanation=explanation,
+            missing=any(key == badge.key and context in (None, one) for key, one in missing),
+            building=await self._building(record),
+            queued=record.queued,
+            withheld=_first(record.withheld, badge.key, context),
+            revocation=_first(record.revocations, badge.key, context),
+            letters=letters_that_matter(record.letters, badge.triggers, self.catalog.dictionary),
+            silences=await self._silences(badge.triggers),
+        )
 
     async def _search(
         self, standing: Standing, given: Mapping[AwardKey, Given], keys: Collection[str], context: str | None = None
