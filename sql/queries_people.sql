@@ -163,3 +163,11 @@ SELECT (to_jsonb(u) - 'user_id' - 'state' - 'home')::text AS row FROM users u WH
 -- name: export_letter
 -- One dead letter without its bytes, as JSON.
 SELECT (to_jsonb(d) - 'raw' - 'key')::text AS row FROM dead_letters d WHERE number = $1;
+
+-- name: erase_sealed
+-- Remove a user's sealed memory.
+DELETE FROM sealed_states WHERE user_id = $1;
+
+-- name: export_sealed
+-- A user's sealed memory.
+SELECT scope, state FROM sealed_states WHERE user_id = $1 ORDER BY scope;

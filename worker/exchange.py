@@ -161,6 +161,18 @@ class BuildPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """The memory of a user at a cut of the log: by scope and fold, of those folds whose events were removed.
+
+    It stands after the event of the key `newest` (instant, source, id). `types` are those of which events went.
+    """
+
+    newest: tuple[int, str, str]
+    types: frozenset[str]
+    scopes: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """What became of the events handed in: indexes of the new ones, and of those whose id is logged with other content.
 

@@ -14,6 +14,7 @@ from time import monotonic, time
 import structlog
 
 from worker.app.catalog import head_plan
+from worker.app.retention import Cuts
 from worker.app.schedule_gauges import Gauges
 from worker.app.sending import Sender
 from worker.app.services import check_surroundings, open_store, until_schema
@@ -132,7 +133,8 @@ class Scheduler:
 
     def parts(self, store: PostgresStore, sender: Sender, plan: Plan) -> Parts:
         """What jobs are made of here."""
-        return Parts(store, sender.send, plan, Sweeps(store, self.settings, plan, self.metrics))
+        sweeps = Sweeps(store, self.settings, plan, self.metrics)
+        return Parts(store, sender.send, plan, sweeps, Cuts(store, plan))
 
     async def _pause(self) -> None:
         try:

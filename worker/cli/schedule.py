@@ -28,7 +28,7 @@ _COLUMNS: list[Column | str] = [
 
 
 @click.command()
-@click.option("--once", metavar="JOB", help="Run one job and end: anniversaries, arrivals, holders, schedules, sweep.")
+@click.option("--once", metavar="JOB", help="One of anniversaries, arrivals, holders, retention, schedules, sweep.")
 @click.option("--at", metavar="TIME", help="With --once: as of this instant (RFC 3339) instead of now.")
 @format_option()
 def schedule(once: str | None, at: str | None, format: Format) -> None:

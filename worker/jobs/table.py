@@ -11,8 +11,10 @@ from worker.jobs.arrivals import ArrivalCounts, Arrivals
 from worker.jobs.base import Job
 from worker.jobs.cron_events import Send
 from worker.jobs.holders import HolderCounts, Holders
+from worker.jobs.retention import Cutting, Retention
 from worker.jobs.schedules import Schedules, Users
 from worker.jobs.sweep import Sweep, Sweeping
+from worker.rules.operators.calendar import Calendar
 from worker.rules.plan import Plan
 
 #: Every job by the name that `--once` takes, with what it does.
@@ -20,6 +22,7 @@ NAMES: Final = {
     "anniversaries": "sends `cron.anniversary` where a local day has begun on which users joined",
     "arrivals": "counts what arrived, by event type and day, and active users",
     "holders": "counts the holders of each badge, and what is usual of it",
+    "retention": "removes events older than the catalog's `retention` keeps them, and dead letters of 30 days",
     "schedules": "sends the catalog's `schedules` to every user",
     "sweep": "holds a share of all users against their logs and puts right what differs; with `--once` all users",
 }
@@ -31,12 +34,14 @@ class Tables(Users, Tenures, ArrivalCounts, HolderCounts, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What jobs are made of: the store, the way to the control topic, the plan of the catalog that rules, the sweep."""
+    """What jobs are made of: the store, the way to the control topic, the plan of the catalog that rules, the sweep,
+    what removes events."""
 
     store: Tables
     send: Send
     plan: Plan
     sweeping: Sweeping | None = None
+    cutting: Cutting | None = None
 
 
 def jobs_of(parts: Parts) -> Sequence[Job]:
@@ -46,6 +51,7 @@ def jobs_of(parts: Parts) -> Sequence[Job]:
         Anniversaries(parts.store, parts.send, catalog),
         Arrivals(parts.store, catalog),
         Holders(parts.store),
+        *(() if parts.cutting is None else (Retention(parts.cutting, catalog.options, Calendar(catalog.timezone)),)),
         Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),
         *(() if parts.sweeping is None else (Sweep(parts.sweeping),)),
     )

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from worker.events import Event, Record
-from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Revocation, Step, Withheld
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Revocation, Seal, Step, Withheld
 from worker.rules.catalog.definitions import Condition
 from worker.rules.state import Holdings, UserState
 
@@ -59,6 +59,9 @@ class Transaction(Protocol):
 
     def log_of(self, user_id: str) -> AsyncIterator[Event]:
         """All logged events of a locked user, in order (occurred_at, source, id), streamed."""
+
+    async def sealed(self, user_id: str) -> Seal | None:
+        """The memory in which a locked user's removed events live on; None where nothing was removed."""
 
     async def holdings_of(self, user_id: str) -> Holdings:
         """All that is stored of a locked user's awards."""

@@ -44,16 +44,14 @@ def scope_of_job(plan: Plan, kind: str, parameters: Mapping[str, Any], floors: C
     """The scope of a job: `badges`, `trigger` or `user` of its parameters; a backfill compares no memory."""
     chosen, types = _chosen(plan, parameters)
     goals = [goal for goal in plan.goals if chosen is None or goal.badge.key in chosen]
-    read = {goal.badge.key: _read_by(goal) for goal in plan.goals} if floors else {}
-    sealed = {key for key, names in read.items() if _ALL in names or not names.isdisjoint(floors)}
     known = _folds(plan, plan.goals)
     return Scope(
         badges=chosen,
         folds=None if kind == "backfill" else (known if chosen is None else _folds(plan, goals)),
         known=known,
         types=types,
-        sealed=frozenset(sealed),
-        closed=_closed(plan, floors) if floors else frozenset(),
+        sealed=sealed_badges(plan, floors) if floors else frozenset(),
+        closed=closed_folds(plan, floors) if floors else frozenset(),
     )
 
 
@@ -98,7 +96,13 @@ def _folds(plan: Plan, goals: Collection[Goal]) -> frozenset[str]:
     return frozenset(found | marks | zones)
 
 
-def _closed(plan: Plan, floors: Collection[str]) -> frozenset[str]:
+def sealed_badges(plan: Plan, floors: Collection[str]) -> frozenset[str]:
+    """Badges that read types of which retention removed events."""
+    read = {goal.badge.key: _read_by(goal) for goal in plan.goals}
+    return frozenset(key for key, names in read.items() if _ALL in names or not names.isdisjoint(floors))
+
+
+def closed_folds(plan: Plan, floors: Collection[str]) -> frozenset[str]:
     """Memories of which the log no longer shows the whole."""
     found = set()
     for goal in plan.goals:

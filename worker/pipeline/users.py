@@ -21,6 +21,7 @@ from worker.pipeline.breaker import Breaker
 from worker.pipeline.cache import Cache
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Transaction
+from worker.pipeline.sealed import sight_of
 from worker.pipeline.settle import grant, origin_of
 from worker.rules import evaluate
 from worker.rules.changes import BY_HAND, REVOKED, Hold, Refold, live, scopes_by_hand
@@ -289,16 +290,22 @@ async def fold_again(
 
     What is held stays held and is not given again, but for what falls by itself or was revoked by hand.
     """
-    refold = Refold(plan, state.user_id, await transaction.holdings_of(state.user_id), hold=hold)
+    sight = await sight_of(transaction, plan, state.user_id)
+    kept = frozenset() if sight is None else sight.badges
+    refold = Refold(plan, state.user_id, await transaction.holdings_of(state.user_id), hold=hold, kept=kept)
     rebuilt = refold.state
     rebuilt.award_sequence, rebuilt.built_version = state.award_sequence, plan.basis
     count = 0
     async for event in transaction.log_of(state.user_id):
         count += 1
+        if sight is not None:
+            sight.before(rebuilt, event)
         if plan.zones is not None:
             # Where another zone leaves nothing to remember, what was remembered is still written there.
             for scope in plan.scopes(event):
                 if rebuilt.scopes.setdefault(scope, {}) == {}:
                     rebuilt.touch(scope)
         refold.take(event)
+    if sight is not None:
+        sight.end(rebuilt)
     return rebuilt, refold.changes(), count

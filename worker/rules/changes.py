@@ -205,16 +205,21 @@ class Refold:
     """A user's log taken from the beginning, event by event, in order; `changes` says what it asks of what is stored.
 
     What is held stays held, but for what falls or was revoked; what is withheld stays withheld, but for what was given
-    by hand since. `state` is the memory; once `changes` was asked, with the awards as they are to be.
+    by hand since. `state` is the memory; once `changes` was asked, with the awards as they are to be. Badges in `kept`
+    do not fall by themselves: the log no longer shows all that earned them.
     """
 
-    def __init__(self, plan: Plan, user_id: str, known: Holdings, *, hold: Hold | None = None) -> None:
+    def __init__(
+        self, plan: Plan, user_id: str, known: Holdings, *, hold: Hold | None = None, kept: Collection[str] = ()
+    ) -> None:
         self._plan = plan
         self._known = known
+        self._kept = kept
         self._hold = None if hold is None else lambda key, event: key not in plan.falling and hold(key, event)
         seeds, earned = self._seeds()
         self.state, self._asking = begin_again(plan, user_id, seeds, earned)
-        self.state.fixed = known.by_hand if plan.falling else frozenset()
+        if plan.falling:
+            self.state.fixed = known.by_hand | {key for key in known.held if key[0] in kept}
         self._whole = bool(plan.falling or hold is not None)
         self._given: dict[AwardKey, Award] = {}
         self._fell: dict[AwardKey, Withdrawal] = {}
@@ -234,7 +239,7 @@ class Refold:
         return seeds, {key: event_id for key, (_, event_id) in found.items()}
 
     def _may_fall(self, key: AwardKey) -> bool:
-        return key[0] in self._plan.falling and key not in self._known.by_hand
+        return key[0] in self._plan.falling and key not in self._known.by_hand and key[0] not in self._kept
 
     def take(self, event: Event) -> None:
         """The next event."""

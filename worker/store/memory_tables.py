@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from worker.errors import TransientError
 from worker.events import Event
-from worker.exchange import DeadLetter, Grant, Message, Revocation, Withheld
+from worker.exchange import DeadLetter, Grant, Message, Revocation, Seal, Withheld
 from worker.rules.state import OrderKey
 
 _LOCK_SECONDS: Final = 10.0
@@ -110,6 +110,7 @@ class Tables:
     outbox: dict[int, OutboxEntry] = field(default_factory=dict)
     leases: dict[str, LeaseRow] = field(default_factory=dict)
     dead_letters: dict[tuple[str, int, int, int], tuple[int, DeadLetter, float]] = field(default_factory=dict)
+    sealed: dict[str, Seal] = field(default_factory=dict)
     replayed: set[int] = field(default_factory=set)
     catalogs: list[CatalogRow] = field(default_factory=list)
     builds: dict[int, BuildRow] = field(default_factory=dict)

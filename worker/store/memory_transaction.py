@@ -10,7 +10,7 @@ from uuid import UUID
 
 from worker.errors import Fenced, TransientError
 from worker.events import Event, json_text
-from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Seal, Step
 from worker.rules.state import NEVER, UserState
 from worker.store.blobs import outbox_rows, pack_state, unpack_messages, unpack_state
 from worker.store.memory_repairs import MemoryRepairs
@@ -160,6 +160,23 @@ class MemoryTransaction(MemoryWithheld, MemoryRepairs):
             log = sorted(self._logged(user_id).values(), key=lambda event: event.order)
         for event in log:
             yield event
+
+    async def sealed(self, user_id: str) -> Seal | None:
+        """The memory in which the user's removed events live on."""
+        with self._statement():
+            self._must_hold(user_id)
+            return self._tables.sealed.get(user_id)
+
+    async def cut(self, user_id: str, seal: Seal, floors: Mapping[str, int]) -> int:
+        """Keep the memory of a locked user at a cut, and remove the events below the floors; how many."""
+        with self._statement():
+            self._must_hold(user_id)
+            self._set(self._tables.sealed, user_id, seal)
+            events = self._tables.events.get(user_id, {})
+            gone = [key for key, event in events.items() if event.occurred_us < floors.get(event.type, 0)]
+            for key in gone:
+                self._remove(events, key)
+            return len(gone)
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""

@@ -40,6 +40,7 @@ HOLDINGS: Final[Mapping[str, Holding]] = {
     "badge_awards_log": Holding("erase_awards_log", "export_awards_log"),
     "withheld_awards": Holding("erase_withheld", "export_withheld"),
     "user_scopes": Holding("erase_scopes", "export_memory"),
+    "sealed_states": Holding("erase_sealed", "export_sealed"),
     "recompute_queue": Holding("erase_queued", "export_queued"),
     "user_activity": Holding("erase_activity", "export_activity"),
     "user_tenures": Holding("erase_tenures", "export_tenures"),
@@ -76,7 +77,15 @@ WITHOUT: Final = frozenset(
 )
 #: Removed by one statement that takes the user's id and nothing else.
 _BY_ID: Final = (
-    *("events", "user_badges", "badge_awards_log", "withheld_awards", "user_scopes", "recompute_queue"),
+    *(
+        "events",
+        "user_badges",
+        "badge_awards_log",
+        "withheld_awards",
+        "user_scopes",
+        "sealed_states",
+        "recompute_queue",
+    ),
     *("user_activity", "user_tenures"),
 )
 
@@ -158,7 +167,7 @@ class PeopleTable(Database):
             case "events":
                 async for text in self._events(user_id):
                     yield text
-            case "user_scopes":
+            case "user_scopes" | "sealed_states":
                 for kept in await self.rows(query, user_id):
                     yield dumps({"scope": kept["scope"], "memory": unpack_state(kept["state"])})
             case "dead_letters":

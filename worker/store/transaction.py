@@ -11,7 +11,7 @@ from msgspec.structs import astuple
 
 from worker.errors import Fenced, TransientError
 from worker.events import Event
-from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Step
+from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Seal, Step
 from worker.rules.state import NEVER, UserState, award_key
 from worker.store.blobs import (
     STATEMENT_BYTES,
@@ -170,6 +170,25 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
             if len(page) < _LOG_PAGE:
                 return
             after = (page[-1]["occurred_at"], page[-1]["source"], page[-1]["id"])
+
+    async def sealed(self, user_id: str) -> Seal | None:
+        """The memory in which the user's removed events live on."""
+        self._must_hold(user_id)
+        rows = await self._session.rows("sealed_state", user_id)
+        if not rows:
+            return None
+        newest = (rows[0]["newest_at"], rows[0]["newest_source"], rows[0]["newest_id"])
+        return Seal(newest, frozenset(rows[0]["types"]), {row["scope"]: unpack_state(row["state"]) for row in rows})
+
+    async def cut(self, user_id: str, seal: Seal, floors: Mapping[str, int]) -> int:
+        """Keep the memory of a locked user at a cut, and remove the events below the floors; how many."""
+        self._must_hold(user_id)
+        scopes = {"": {}, **seal.scopes}
+        await self._session.execute("unseal", user_id)
+        packed = [pack_state(state) for state in scopes.values()]
+        await self._session.execute("seal", user_id, list(scopes), packed, *seal.newest, sorted(seal.types))
+        await self._session.rows("allow_removal")
+        return await self._session.execute("cut_events", user_id, list(floors), list(floors.values()))
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
         """How often each (user, badge, context) was granted and taken back."""
