@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from tests.rig.kafka import KafkaService
 from tests.rig.postgres import execute
 from tests.rig.waiting import until
-from worker.app import apply_catalog, open_store
+from worker.app import Worker, apply_catalog, open_store
 from worker.app.schedule import Scheduler, now_us, run_once
 from worker.config import Settings, load_settings
 from worker.errors import OperatorError
@@ -225,3 +225,52 @@ def test_the_command(settings: Settings) -> None:
     wrong = badges("--once", "nonsense")
     assert wrong.returncode == 2
     assert "schedules" in wrong.stderr
+
+
+async def test_an_anniversary_becomes_an_award(
+    kafka: KafkaService, settings: Settings, store: PostgresStore, fresh_topic: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Who joined on this day years ago is found in the log, is sent the event, and is given the tenure, once."""
+    topics = {name: fresh_topic(name) for name in ("event_topics", "award_topic", "dead_letter_topic")}
+    for name in topics.values():
+        await kafka.create_topic(name, 1)
+    path = tmp_path / "catalog.yaml"
+    path.write_text(CATALOG + "tenures: [{key: member, since: user.registered, years: [1], label: M, description: D}]")
+    await apply_catalog(store, path, applied_by="test")
+    midnight = now_us() // DAY * DAY
+    async with store.work() as session:
+        await session.connection.execute(
+            "INSERT INTO events (user_id, id, type, occurred_at, payload, received_at)"
+            " SELECT user_id, 'e', 'user.registered', $1::timestamptz - interval '4 years', '{}',"
+            " now() - interval '1 hour'"
+            " FROM users WHERE user_id <> 'u2'",
+            midnight + HOUR,
+        )
+    worker = Worker(
+        load_settings(
+            database_url=settings.dsn,
+            kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
+            control_topic=settings.control_topic,
+            group_id=topics["event_topics"],
+            session_timeout_ms=6000,
+            metrics_port=0,
+            allow_insecure="fsync",
+            **topics,
+        )
+    )
+    working = asyncio.create_task(worker.run())
+    try:
+        for _ in range(2):
+            (told,) = await run_once(settings, "anniversaries")
+            assert told.figures.events == 2
+        await until(
+            lambda: worker.metrics.events.labels("cron.anniversary", "duplicate")._value.get() == 2, "both runs"
+        )
+    finally:
+        worker.stop()
+        await working
+    async with store.work() as session:
+        rows = await session.connection.fetch(
+            "SELECT user_id, badge_key, awarded_at, origin FROM user_badges ORDER BY 1"
+        )
+    assert [tuple(row) for row in rows] == [(user, "member_1y", midnight, "cron") for user in ("u1", "ü3")]
