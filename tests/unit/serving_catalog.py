@@ -13,6 +13,7 @@ from worker.admin.catalog_view import Change, Refused, View
 from worker.app.catalog_desk import read_edit
 from worker.app.feed import News
 from worker.app.rehearsal import Rehearsals
+from worker.errors import OperatorError
 from worker.events import json_text
 from worker.rules.catalog.edits import Edit, Nameless
 from worker.rules.catalog.load import catalog_from_document
@@ -220,6 +221,11 @@ class FakePeople:
 
     async def progress(self, view: View, user_id: str, *, at_us: int) -> Sequence[Mapping[str, Any]]:
         return [{"badge_key": "first", "at": at_us}] if user_id == "u1" else []
+
+    async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str) -> int:
+        if trigger == "no.such":
+            raise OperatorError("There is no event type no.such.")
+        return 41
 
     async def why(self, view: View, user_id: str, badge_key: str, **asked: Any) -> Mapping[str, Any] | None:
         return {"badge_key": badge_key, **asked} if user_id == "u1" and view.badge(badge_key) else None

@@ -356,6 +356,21 @@ def test_acts_that_cannot_be(act: str) -> None:
     assert store.changes == []
 
 
+def test_everybody_is_looked_at_by_a_job() -> None:
+    """Without a user, badges or a trigger make a job over everybody; one of the three must be named."""
+    store, outlet = FakeStore(), FakeOutlet()
+    support = asking(Role.SUPPORT, store=store, outlet=outlet)
+    for body in ({"badges": ["First"]}, {"trigger": "simple_event"}):
+        answer = support.post("/api/v1/admin/recompute", json=body)
+        assert (answer.status_code, answer.json()["job_id"]) == (202, 41)
+    assert [change[1:3] for change in store.changes] == [("recompute.requested", "job 41")] * 2
+    assert outlet.sent == []
+    assert refusal(support.post("/api/v1/admin/recompute", json={})) == (422, [""])
+    both = {"user_id": "u1", "trigger": "simple_event"}
+    assert refusal(support.post("/api/v1/admin/recompute", json=both)) == (422, ["/trigger"])
+    assert refusal(support.post("/api/v1/admin/recompute", json={"trigger": "no.such"}))[0] == 409
+
+
 def test_a_log_row_may_be_of_any_badge() -> None:
     """A row of a badge that no catalog knows is shown by its key."""
     row = replace(logged(1), badge_key="unheard_of")

@@ -18,6 +18,7 @@ from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, Services, Set
 from worker.config import Settings
 from worker.control import MOST_BADGES, NOTE_CHARACTERS, ControlEvent, grant_added, grant_revoked, recompute_requested
+from worker.errors import OperatorError
 from worker.events import parse_instant
 from worker.exchange import Message
 
@@ -63,12 +64,13 @@ class Revocation(BaseModel):
 
 
 class Recompute(BaseModel):
-    """A user to be looked at again from the log."""
+    """One user to be looked at again from the log; without one, everybody, for some badges or those of a trigger."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": "u1"}})
 
-    user_id: str = _USER
-    badges: list[str] = Field([], max_length=MOST_BADGES, description="Which badges it is asked for; all are looked at")
+    user_id: str | None = Field(None, min_length=1, max_length=200)
+    badges: list[str] = Field([], max_length=MOST_BADGES, description="Which badges it is asked for")
+    trigger: str | None = Field(None, min_length=1, max_length=200, description="The badges that look at this type")
     note: str = Field("", max_length=NOTE_CHARACTERS)
 
 
@@ -76,8 +78,9 @@ class Sent(BaseModel):
     """The act is on its way: the worker does it when it comes to it, within a second as a rule."""
 
     success: bool
-    event_id: str
+    event_id: str | None
     message: str
+    job_id: int | None = Field(None, description="The job that looks at all users")
 
 
 @router.post("/grants", status_code=202, summary="Give a badge by hand", responses={202: {"model": Sent}})
@@ -126,15 +129,23 @@ async def revoke(
     return _sent(number, f"{known.key} is being taken from {body.user_id}")
 
 
-@router.post("/recompute", status_code=202, summary="Look at a user again", responses={202: {"model": Sent}})
+@router.post("/recompute", status_code=202, summary="Look at users again", responses={202: {"model": Sent}})
 @least(Role.SUPPORT)
 async def recompute(
     body: Recompute, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Fold a user again from the log; what was earned and is missing is given, what was given stays."""
-    check_user(body.user_id)
+    """Fold users again from the log; what was earned and is missing is given, what was given stays.
+
+    Everybody is looked at by a job that a worker does, slice by slice; the same one asked for again is one job.
+    """
     view = await services.catalog.view()
     keys = [found_badge(view, ref).key for ref in body.badges]
+    if body.user_id is None:
+        return await _everybody(services, actor, keys, body)
+    if body.trigger is not None:
+        message = "A trigger goes with everybody: leave it or user_id out."
+        raise Problem(422, message, details=[{"path": "/trigger", "message": message}])
+    check_user(body.user_id)
     number = _id("recompute", actor, idempotency_key)
     event = recompute_requested(
         body.user_id, actor=actor.name, id=number, at_us=services.now(), note=body.note, badges=keys
@@ -142,6 +153,20 @@ async def recompute(
     await _send(services, settings, event)
     await _noted(services, actor, "recompute.requested", body.user_id, ",".join(sorted(keys)), "", body.note)
     return _sent(number, f"{body.user_id} is being looked at again")
+
+
+async def _everybody(services: Services, actor: Actor, keys: list[str], body: Recompute) -> Response:
+    if not keys and body.trigger is None:
+        message = "Say for whom: a user_id, badges, or a trigger."
+        raise Problem(422, message, details=[{"path": "", "message": message}])
+    try:
+        number = await services.people.recompute(keys, body.trigger, by=actor.name)
+    except OperatorError as error:
+        raise Problem(409, " ".join(filter(None, [error.message, error.help]))) from None
+    after = {"badges": keys, "trigger": body.trigger}
+    await services.store.audit(actor.name, "recompute.requested", f"job {number}", after=after, note=body.note)
+    said = {"success": True, "event_id": None, "message": f"Job {number} looks at everybody again", "job_id": number}
+    return json_answer(said, 202)
 
 
 async def _checked(services: Services, user_id: str, ref: str) -> Known:
