@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -12,18 +13,27 @@ from fastapi import FastAPI
 from tests.unit.serving import NOON, Clock, FakeStore, fakes
 from worker.admin.app import build
 from worker.app.comparing import Difference
+from worker.app.job_asks import JobAsk
 from worker.app.proposals import Proposal
+from worker.app.user_jobs import Asked
 from worker.config import load_settings
+from worker.control import ControlEvent
 from worker.errors import OperatorError
-from worker.events import json_text
+from worker.events import Event, json_text
+from worker.exchange import UserJob, Withheld
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, load_catalog, read
 from worker.rules.compare import compare, may_gain
+from worker.rules.plan import compile_plan
 from worker.rules.preview import Preview
+from worker.store.admin import Change, TokenRow
+from worker.store.arrivals import TypeDays
 from worker.store.catalog import HeadMoved, StoredCatalog, VersionRow
 from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.jobs import JobRun
 from worker.store.panel import AwardEntry, BadgeCount, BuildStand, GroupStand, HeldAward, HeldBack, UserEntry, UserRow
+from worker.store.quarantine import Quarantined
 
 #: Text that must stay text wherever it is shown.
 HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>{{7*7}}"
@@ -130,6 +140,56 @@ class FakeReads:
     async def outbox_figures(self) -> tuple[int, float]:
         return (0, 0.0) if self.empty else (5, 90.0)
 
+    async def user_jobs(self, **given: Any) -> Sequence[Any]:
+        return self._some(self._job("running"), self._job("done"))
+
+    async def user_job(self, job_id: int) -> Any | None:
+        return None if self.empty or job_id > 9 else self._job("running" if job_id == 1 else "cancelled")
+
+    async def cancel_user_job(self, job_id: int, *, note: str = "") -> bool:
+        self.asked.append(("cancel", {"id": job_id, "note": note}))
+        return job_id == 1
+
+    async def resume_user_job(self, job_id: int) -> bool:
+        return job_id != 1
+
+    async def job_runs(self, **given: Any) -> Sequence[Any]:
+        return self._some(JobRun("holders", NOON, "done", self.text, 1, {"users": 3}, self.text, NOON, NOON))
+
+    async def trigger_days(self, types: Sequence[str]) -> Mapping[str, Any]:
+        day = date(2026, 3, 1)
+        return {} if self.empty else {"comment.posted": TypeDays("comment.posted", NOON, day, 31, day, {day: 29})}
+
+    async def arrivals_counted(self) -> int | None:
+        return None if self.empty else NOON
+
+    async def tokens(self) -> Sequence[Any]:
+        return self._some(TokenRow(1, self.text, "reader", NOON, self.text, None, None))
+
+    async def create_token(self, name: str, role: str, sha256: bytes, *, actor: str) -> int:
+        if name == "taken":
+            raise OperatorError("There is a token named taken already.", help="take another name")
+        self.asked.append(("token", {"name": name, "role": role, "sha256": sha256, "actor": actor}))
+        return 2
+
+    async def revoke_token(self, which: str, *, actor: str) -> Any | None:
+        return None if which != "1" else TokenRow(1, "old", "reader", NOON, "x", None, None)
+
+    async def changes(self, **given: Any) -> Sequence[Any]:
+        return self._some(Change(1, NOON, self.text, self.text, self.text, self.text, self.text, self.text))
+
+    async def quarantined(self, **given: Any) -> Sequence[Any]:
+        award = Withheld(
+            self.text, "nice_question", self.text, "held", NOON, "auto", "live", 3, "e1", self.text, "{}", self.text
+        )
+        return self._some(Quarantined(award, NOON))
+
+    def _job(self, state: str) -> UserJob:
+        return UserJob(
+            1, "backfill", {"badges": [self.text], "notify": True}, state, "", 3, 10, 20, 2, {"gained": 2},
+            self.text, NOON, NOON, NOON, None, self.text,
+        )  # fmt: skip
+
     def _letter(self) -> BuriedLetter:
         raw = self.text.encode()
         return BuriedLetter(
@@ -147,6 +207,7 @@ class FakeDesk:
     group_id: str = "badges"
     managed_by_file: bool = False
     none: bool = False
+    sent: list[ControlEvent] = field(default_factory=list)
     slow: bool = False
     overtaken: bool = False
     proposals: dict[str, Any] = field(default_factory=dict)
@@ -225,6 +286,35 @@ class FakeDesk:
             raise HeadMoved(2)
         self.applied.append((proposal.found.new.document, actor, note))
         return 4
+
+    async def ask_job(self, kind: str, *, user: str, badge: str, trigger: str, notify: bool) -> Any:
+        if user == "nobody":
+            raise OperatorError("No event of nobody was ever logged; nothing was changed.", help="ids are exact")
+        plan = compile_plan(catalog_of(document(self.text)))
+        made = JobAsk("j0", Asked(plan, kind, {"user": user, "badges": [self.text]}, 1))
+        if not self.slow:
+            made.preview = Preview(plan.catalog, {"nice_question"})
+            made.preview.gains["nice_question"].awards = 3
+            made.preview.gains["nice_question"].samples.append((NOON, self.text))
+        self.proposals[made.id] = made
+        return made
+
+    def asked_job(self, ask_id: str) -> Any | None:
+        return self.proposals.get(ask_id)
+
+    async def start_job(self, made: Any, *, actor: str) -> int:
+        self.applied.append((made.asked.kind, actor, ""))
+        return 1
+
+    async def history(self, user_id: str) -> Sequence[Event]:
+        return []
+
+    async def send(self, events: Sequence[ControlEvent]) -> None:
+        self.sent += events
+
+    async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
+        self.applied.append(((verb, badge, users), actor, note))
+        return 3
 
     def _document(self) -> dict[str, Any]:
         return document(self.text)

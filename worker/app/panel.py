@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
 from worker.admin.services import Plans
 from worker.app.comparing import readable
+from worker.app.control import send_control
+from worker.app.job_asks import JobAsk, JobAsks
 from worker.app.people import People, UnknownUser
 from worker.app.proposals import Proposal, Proposals
+from worker.app.quarantine import settle_quarantine
 from worker.config import Settings
-from worker.errors import TransientError
+from worker.control import ControlEvent
+from worker.errors import OperatorError, TransientError
+from worker.events import Event
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, read
+from worker.store.histories import HistoryTable
 from worker.store.panel import BadgeCount, PanelTables
 from worker.store.postgres import PostgresStore
 
@@ -46,6 +52,8 @@ class PanelDesk:
         self._store = store
         self._plans = plans
         self._proposals = Proposals(store)
+        self._asks = JobAsks(store)
+        self._settings = settings
         self._people: People | None = None
         self._versions: dict[int, Catalog] = {}
         self._texts: dict[int, Mapping[str, Any]] = {}
@@ -143,6 +151,45 @@ class PanelDesk:
         version = await self._proposals.apply(proposal, actor=actor, note=note)
         await self._plans.refresh()
         return version
+
+    async def ask_job(self, kind: str, *, user: str, badge: str, trigger: str, notify: bool) -> JobAsk:
+        """Check a job over users and begin its preview. Raises OperatorError for what nobody knows."""
+        return await self._asks.ask(kind, user=user, badge=badge, trigger=trigger, notify=notify)
+
+    def asked_job(self, ask_id: str) -> JobAsk | None:
+        """A job that is looked at; None where it is forgotten."""
+        return self._asks.asked(ask_id)
+
+    async def start_job(self, made: JobAsk, *, actor: str) -> int:
+        """Leave a job to the workers; its number."""
+        return await self._asks.start(made, actor=actor)
+
+    async def history(self, user_id: str) -> Sequence[Event]:
+        """A user's logged events, in order."""
+        return await HistoryTable(self._store.pool).history(user_id)
+
+    async def send(self, events: Sequence[ControlEvent]) -> None:
+        """Publish events on the control topic. Raises OperatorError where Kafka cannot be reached."""
+        await send_control(self._settings, events)
+
+    async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
+        """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were."""
+        plan = await self._plans.refresh()
+        if plan is None:
+            raise OperatorError("No catalog rules yet.", help="apply one")
+        done = 0
+        async for count in settle_quarantine(
+            self._store,
+            plan,
+            "release" if verb == "release" else "drop",
+            badge_key=badge,
+            topic=self._settings.award_topic,
+            actor=actor,
+            note=note,
+            users=users,
+        ):
+            done += count
+        return done
 
     async def _asked(self) -> People | None:
         catalog = await self.catalog()

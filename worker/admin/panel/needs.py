@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from worker.control import ControlEvent
+from worker.events import Event
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.load import Reading
 
@@ -81,6 +83,53 @@ class Reads(Protocol):
     async def outbox_figures(self) -> tuple[int, float]:
         """How many messages wait to be published, and for how many seconds the oldest does."""
 
+    async def quarantined(
+        self, *, badge_key: str | None = None, after: tuple[str, str, str] = ("", "", ""), limit: int = 50
+    ) -> Sequence[Any]:
+        """Awards that are held back, in order of (badge, user, context)."""
+
+    async def user_jobs(
+        self, *, kind: str | None = None, state: str | None = None, before: int | None = None, limit: int = 50
+    ) -> Sequence[Any]:
+        """Jobs over users, newest first."""
+
+    async def user_job(self, job_id: int) -> Any | None:
+        """One of them."""
+
+    async def cancel_user_job(self, job_id: int, *, note: str = "") -> bool:
+        """End one before its time; False where it had ended."""
+
+    async def resume_user_job(self, job_id: int) -> bool:
+        """Let a cancelled or failed one go on; False where it is neither."""
+
+    async def job_runs(self, *, job: str | None = None, limit: int = 50) -> Sequence[Any]:
+        """What the clock ran, newest first."""
+
+    async def trigger_days(self, types: Sequence[str]) -> Mapping[str, Any]:
+        """When events of these types arrived; types of which none ever did are left out."""
+
+    async def arrivals_counted(self) -> int | None:
+        """Up to when arrivals are counted; None while that begins."""
+
+    async def tokens(self) -> Sequence[Any]:
+        """All tokens."""
+
+    async def create_token(self, name: str, role: str, sha256: bytes, *, actor: str) -> int:
+        """Store a token by its hash. Raises OperatorError where a live one has the name."""
+
+    async def revoke_token(self, which: str, *, actor: str) -> Any | None:
+        """End a token; None where there is no live one."""
+
+    async def changes(
+        self,
+        *,
+        before: int | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[Any]:
+        """The log of changes, newest first."""
+
 
 class Desk(Protocol):
     """What pages do beyond reading tables: the catalog that rules and its versions, users, changes."""
@@ -130,3 +179,21 @@ class Desk(Protocol):
 
     async def apply(self, proposal: Any, *, actor: str, note: str) -> int:
         """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""
+
+    async def ask_job(self, kind: str, *, user: str, badge: str, trigger: str, notify: bool) -> Any:
+        """Check a job over users and begin its preview. Raises OperatorError for what nobody knows."""
+
+    def asked_job(self, ask_id: str) -> Any | None:
+        """A job that is looked at; None where it is forgotten."""
+
+    async def start_job(self, made: Any, *, actor: str) -> int:
+        """Leave a job to the workers; its number."""
+
+    async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
+        """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were."""
+
+    async def history(self, user_id: str) -> Sequence[Event]:
+        """A user's logged events, in order."""
+
+    async def send(self, events: Sequence[ControlEvent]) -> None:
+        """Publish events on the control topic. Raises OperatorError where Kafka cannot be reached."""

@@ -1,12 +1,17 @@
-"""Diagnostics: where to try things without changing any."""
+"""Diagnostics: a dry run for one user, and a simulator that plays events; neither writes anything."""
 
 from __future__ import annotations
 
+import asyncio
+
+from fastapi import Request
 from starlette.responses import Response
 
-from worker.admin.panel.frame import ROOT
-from worker.admin.panel.page import Opened
-from worker.admin.roles import Role, least
+from worker.admin.panel import playing
+from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.page import Opened, Page
+from worker.admin.panel.pages.users import moment
+from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
@@ -17,3 +22,92 @@ router = guarded_router(prefix=ROOT, include_in_schema=False)
 async def diagnostics(page: Opened) -> Response:
     """What there is to try."""
     return await page.show("diagnostics.html", title="Diagnostics", section="Diagnostics")
+
+
+@router.get("/diagnostics/dry-run")
+@least(Role.SUPPORT)
+async def dry_run(
+    request: Request, page: Opened, user: str = "", badge: str = "", at: str = "", event: str = "", context: str = ""
+) -> Response:
+    """Would this user earn it at this moment, perhaps after one event more? A link keeps the question."""
+    given = {"user": user.strip()[:200], "badge": badge, "at": at, "event": event[:20_000], "context": context[:200]}
+    wrong: list[Wrong] = []
+    answers = []
+    if given["user"] and page.catalog is not None:
+        at_us = _at(request, page, at, wrong)
+        events = list(await page.desk.history(given["user"]))
+        more, faults = playing.read_lines(given["event"], page.catalog, user_id=given["user"])
+        wrong += [Wrong(one, "f-event") for one in faults]
+        keys = [badge] if badge in page.badges else list(page.badges)
+        if not wrong:
+            answers = await asyncio.to_thread(
+                playing.ask, page.catalog, given["user"], [*events, *more], keys, at_us=at_us, context=given["context"]
+            )
+            if not events and not more:
+                wrong.append(Wrong(f"No event of {given['user']} was ever logged.", "f-user", "Ids are exact."))
+    return await page.show(
+        "dry_run.html",
+        title="Dry run",
+        section="Diagnostics",
+        status=422 if wrong else 200,
+        faults=wrong,
+        given=given,
+        answers=answers,
+        keys=sorted(page.badges),
+    )
+
+
+@router.get("/diagnostics/simulator")
+@least(Role.SUPPORT)
+async def simulator(page: Opened, user: str = "") -> Response:
+    """The form."""
+    given = {"user": user[:200], "events": "", "set": "", "at": "", "log": "1"}
+    return await _simulator(page, given, [], None)
+
+
+@router.post("/diagnostics/simulator")
+@least(Role.SUPPORT, accepts=FORM)
+async def simulate(request: Request, page: Opened) -> Response:
+    """Play: the user's log, the events pasted, with metrics set, up to a moment."""
+    form = await request.form()
+    given = {name: str(form.get(name) or "")[:500_000] for name in ("user", "events", "set", "at", "log")}
+    wrong: list[Wrong] = []
+    if page.catalog is None:
+        return await _simulator(page, given, [Wrong("No catalog rules yet.")], None)
+    at_us = _at(request, page, given["at"], wrong)
+    events, faults = playing.read_lines(given["events"], page.catalog, user_id=given["user"].strip())
+    overrides, more = playing.read_overrides(given["set"], page.catalog)
+    wrong += [Wrong(one, "f-events") for one in faults] + [Wrong(one, "f-set") for one in more]
+    if given["log"] and given["user"].strip():
+        events = [*await page.desk.history(given["user"].strip()[:200]), *events]
+    if not events and not overrides and not wrong:
+        wrong.append(Wrong("There is nothing to play.", "f-events", "Paste events, or name a user and take their log."))
+    if wrong:
+        return await _simulator(page, given, wrong, None)
+    played = await asyncio.to_thread(
+        playing.play, page.catalog, events, overrides, until_us=at_us, user_id=given["user"].strip()
+    )
+    return await _simulator(page, given, [], played)
+
+
+async def _simulator(page: Page, given: dict[str, str], wrong: list[Wrong], played: playing.Played | None) -> Response:
+    return await page.show(
+        "simulator.html",
+        title="Simulator",
+        section="Diagnostics",
+        status=422 if wrong else 200,
+        faults=wrong,
+        given=given,
+        played=played,
+        metrics=sorted(page.catalog.metrics) if page.catalog is not None else [],
+    )
+
+
+def _at(request: Request, page: Page, text: str, wrong: list[Wrong]) -> int:
+    if not text.strip():
+        return page.desk.now()
+    try:
+        return moment(text, request)
+    except ValueError as error:
+        wrong.append(Wrong(f"{error}.", "f-at", "Write 2026-03-01T12:00:00Z."))
+        return page.desk.now()

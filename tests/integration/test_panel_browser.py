@@ -1,0 +1,257 @@
+"""The panel in a real browser on real services: what people do in it, and that everybody can use every page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.integration.panel_served import Served, served
+from tests.rig.kafka import KafkaService
+from tests.rig.postgres import PostgresService
+
+#: What CI keeps of a run.
+SHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+PAGES = (
+    "/",
+    "/catalog",
+    "/catalog/new?from=count",
+    "/catalog/coverage",
+    "/catalog/translations?lang=fr",
+    "/catalog/versions",
+    "/catalog/versions/0..1",
+    "/badges/nice_answer",
+    "/badges/nice_answer/edit",
+    "/badges/nice_answer/versions",
+    "/users",
+    "/users/u1",
+    "/users/u1/history",
+    "/users/u1/grant",
+    "/users/u2/why/nice_answer",
+    "/awards",
+    "/awards/holders",
+    "/awards/holders/nice_answer",
+    "/awards/quarantine",
+    "/jobs",
+    "/jobs/new",
+    "/dead-letters",
+    "/diagnostics",
+    "/diagnostics/dry-run?user=u1&badge=commentator_5",
+    "/diagnostics/simulator",
+    "/diagnostics/milestone?badge=nice_answer&lang=de",
+    "/settings",
+    "/settings/connections",
+    "/settings/tokens",
+    "/settings/audit",
+    "/login",
+    "/nothing-here",
+)
+
+
+def find_browser() -> str:
+    """A browser of this machine; without one the test is skipped, or fails where BADGES_TEST_REQUIRE names it."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None and "browser" in os.environ.get("BADGES_TEST_REQUIRE", "").replace(" ", "").split(","):
+        pytest.fail("BADGES_TEST_REQUIRE asks for a browser, and there is none on PATH")
+    if found is None:
+        pytest.skip(f"no browser on PATH ({', '.join(BROWSERS)})")
+    return found
+
+
+def event(user: str, kind: str, **payload: Any) -> dict[str, Any]:
+    """An event that happens now."""
+    at = datetime.now(UTC).isoformat()
+    return {"id": uuid.uuid4().hex, "type": kind, "user_id": user, "occurred_at": at, "payload": payload}
+
+
+@pytest.fixture(scope="module")
+def panel(kafka: KafkaService, postgres: PostgresService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Worker and panel with two users, some awards and a dead letter."""
+    find_browser()
+    stamp = uuid.uuid4().hex[:8]
+    names = {name: f"panel.{name}.{stamp}" for name in ("events", "awards", "dead", "control")}
+    folder = tmp_path_factory.mktemp("panel")
+    with postgres.database() as dsn, served(kafka, dsn, folder, names) as running:
+        running.produce(
+            *(event("u1", "comment.posted") for _ in range(3)),
+            event("u1", "answer.scored", post_id=7, score=12),
+            event("u2", "answer.scored", post_id=8, score=4),
+            {**event("u2", "comment.posted"), "type": "comment.pasted"},
+        )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_browser()
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, panel: Served) -> Iterator[Any]:
+    """A page of a reader in Berlin; what the console complains of fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Europe/Berlin")
+    context.set_default_timeout(15_000)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
+    yield opened
+    context.close()
+    assert [one for one in complaints if "status of 4" not in one] == []
+
+
+def shoot(page: Any, name: str) -> None:
+    """Keep what the page looks like."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
+
+
+def until_awarded(panel: Served, page: Any, count: int) -> None:
+    """Wait until so many awards are logged."""
+    for _ in range(200):
+        if panel.rows("SELECT count(*) AS n FROM badge_awards_log")[0]["n"] >= count:
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("the awards did not come")
+
+
+def test_an_author_makes_a_badge(panel: Served, page: Any) -> None:
+    """A faulty flow is marked at its place, mended, tried on all users, applied; its award appears without a reload."""
+    until_awarded(panel, page, 2)
+    page.goto(f"{panel.address}/catalog/new?from=score")
+    page.fill("#f-label", "Helpful")
+    page.fill("#f-flow", '{\n  "event": "answer.scored",\n  "criteria": {"scroe": {"$gte": 4}}\n}')
+    page.wait_for_selector("#lint .marks")
+    assert 'Write "score"' in page.inner_text("#lint")
+    shoot(page, "flow-with-a-fault")
+    page.click("#lint button[data-does=go-to]")
+    chosen = "el => el.value.slice(el.selectionStart, el.selectionEnd)"
+    assert page.eval_on_selector("#f-flow", chosen) == '"scroe"'
+    page.keyboard.type('"score"')
+    expect(page.locator("#lint")).to_contain_text("at least 4")
+    page.click("#edit button.main")
+    page.wait_for_selector("#population button.main")
+    assert "2 awards" in page.inner_text("#population button.main")
+    shoot(page, "preview-of-a-badge")
+    page.fill("#f-note", "for helpers")
+    page.click("#population button.main")
+    page.wait_for_url("**/catalog?said=*")
+    assert "Version 2 rules: 1 added." in page.inner_text(".note.ok")
+    page.goto(f"{panel.address}/awards")
+    expect(page.locator("#feed")).to_contain_text("Helpful", timeout=20_000)
+    panel.produce(event("u3", "answer.scored", post_id=9, score=5))
+    expect(page.locator("#feed")).to_contain_text("u3", timeout=10_000)
+    shoot(page, "feed")
+
+
+def test_why_not(panel: Served, page: Any) -> None:
+    """Another user's "why not" says what is missing."""
+    page.goto(f"{panel.address}/users/u2")
+    page.click("text=Why not Nice answer")
+    page.wait_for_selector("#why .tree")
+    assert "at least 10 needed" in page.inner_text("#why")
+
+
+def test_a_milestone_is_shown_and_nothing_granted(panel: Served, page: Any) -> None:
+    """Confetti falls over the badge in German; no award, no message comes of it."""
+    count = "SELECT (SELECT count(*) FROM badge_awards_log) + (SELECT count(*) FROM outbox) AS n"
+    before = panel.rows(count)
+    page.goto(f"{panel.address}/diagnostics/milestone?badge=nice_answer&lang=de&user=u2&kind=confetti")
+    page.wait_for_selector(".stage[data-shown=confetti] canvas")
+    assert "Gute Antwort" in page.inner_text(".stage")
+    shoot(page, "milestone-with-confetti")
+    assert panel.rows(count) == before
+    page.emulate_media(reduced_motion="reduce")
+    page.reload()
+    page.wait_for_selector(".stage [data-still]:not([hidden])")
+    assert page.query_selector(".stage canvas") is None
+
+
+def test_a_held_award_is_released(panel: Served, page: Any) -> None:
+    """What a breaker holds is released with a note, and is the user's then."""
+    panel.rows(
+        "INSERT INTO withheld_awards (user_id, badge_key, context, state, awarded_at, source, origin, catalog_version, "
+        "trigger_id, trigger_type, reason) VALUES ('u2', 'commentator_2', '', 'held', now(), 'auto', 'live', 1, 'e1', "
+        "'comment.posted', 'many at once') RETURNING 1"
+    )
+    page.goto(f"{panel.address}/awards/quarantine?badge=commentator_2")
+    shoot(page, "quarantine-with-an-award")
+    page.fill("#f-note", "looked at")
+    page.click("text=Release awards")
+    page.wait_for_url("**/awards/quarantine?*said=*")
+    assert "1 award released." in page.inner_text(".note.ok")
+    held = panel.rows("SELECT 1 FROM user_badges WHERE user_id = 'u2' AND badge_key = 'commentator_2'")
+    assert len(held) == 1
+
+
+def test_csv(panel: Served, page: Any) -> None:
+    """The history goes out as a file."""
+    page.goto(f"{panel.address}/users/u1/history")
+    with page.expect_download() as download:
+        page.click("text=CSV")
+    text = Path(download.value.path()).read_text()
+    assert text.startswith('"sequence","badge_key"')
+    assert "nice_answer" in text
+
+
+def test_keys(panel: Served, page: Any) -> None:
+    """Pages are reached by keys, and the list of keys can turn them off."""
+    page.goto(f"{panel.address}/")
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    page.wait_for_url("**/catalog")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "find"
+    page.keyboard.press("Tab")
+    page.goto(f"{panel.address}/login")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_every_page_is_usable(panel: Served, browser: Any, scheme: str, width: int) -> None:
+    """No page has a serious finding of axe, scrolls sideways, or complains; on a desk in light, on a phone in dark."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, timezone_id="UTC")
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    found, wide = [], []
+    for number, path in enumerate(PAGES):
+        page.goto(f"{panel.address}{path}")
+        if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 1:
+            wide.append(path)
+        if scheme == "dark" and number % 2:
+            continue  # axe takes a second a page; the colours of the dark theme are those of the other half
+        name = path.strip("/").replace("/", "-").replace("?", "-").replace("&", "-").replace("=", "-") or "home"
+        shoot(page, f"{name}-{scheme}")
+        for one in Axe().run(page).response["violations"]:
+            if one["impact"] in ("serious", "critical"):
+                found.append((path, one["id"], [node["html"][:160] for node in one["nodes"][:3]]))
+    context.close()
+    assert found == []
+    assert wide == []
+    assert [one for one in complaints if "status of 4" not in one] == []

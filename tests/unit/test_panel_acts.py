@@ -1,0 +1,161 @@
+"""What people do in the panel beside the catalog: by hand, jobs, quarantine, tokens, trying things out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.desk import HOSTILE, FakeDesk, catalog_of, document, panel
+from tests.unit.serving import FakeStore, client
+from tests.unit.test_panel import check_markup
+from worker.admin.credentials import digest
+from worker.admin.panel import playing
+from worker.admin.roles import Role
+
+
+def user(desk: FakeDesk, role: Role = Role.ADMIN, store: FakeStore | None = None) -> Any:
+    """A client with a role."""
+    return client(panel(desk, store), role)
+
+
+def test_grants_take_a_note() -> None:
+    """A grant without a note, of no badge, or without its context is refused at its field; a good one is sent once."""
+    desk, store = FakeDesk(), FakeStore()
+    support = user(desk, Role.SUPPORT, store)
+    for data, field in (
+        ({"badge": "asks"}, "f-note"),
+        ({"badge": "nope", "note": "x"}, "f-badge"),
+        ({"badge": "nice_question", "note": "x"}, "f-context"),
+    ):
+        got = support.post("/panel/users/u1/grant", data=data)
+        assert got.status_code == 422
+        assert f'href="#{field}"' in got.text
+        check_markup(got.text)
+    assert desk.sent == []
+    went = support.post("/panel/users/u 1/grant", data={"badge": "asks", "note": "by mail"})
+    assert went.status_code == 303
+    (event,) = desk.sent
+    body = json.loads(event.value)
+    assert (body["type"], body["user_id"]) == ("grant.added", "u 1")
+    assert body["payload"] == {"badge_key": "asks", "note": "by mail", "actor": "support token"}
+    support.post("/panel/users/u1/revoke", data={"badge": "asks", "note": "wrong"})
+    assert json.loads(desk.sent[1].value)["type"] == "grant.revoked"
+    assert [change[1] for change in store.changes] == ["award.granted", "award.revoked"]
+
+
+def test_jobs_are_looked_at_before_they_start() -> None:
+    """A job is asked for, previewed, and started by a button that says how much; one that cannot be is told."""
+    desk, store = FakeDesk(), FakeStore()
+    author = user(desk, Role.AUTHOR, store)
+    for data in ({"kind": "x"}, {"kind": "recompute"}, {"kind": "backfill", "user": "u1"}):
+        assert author.post("/panel/jobs/new", data=data).status_code == 422
+    unknown = author.post("/panel/jobs/new", data={"kind": "recompute", "user": "nobody"})
+    assert "No event of nobody" in unknown.text
+    went = author.post("/panel/jobs/new", data={"kind": "recompute", "user": "u1"})
+    assert went.headers["location"] == "/panel/jobs/asks/j0"
+    page = author.get("/panel/jobs/asks/j0").text
+    assert "Start recompute of 3 awards" in page
+    check_markup(page)
+    assert author.post("/panel/jobs/asks/j0").headers["location"].startswith("/panel/jobs/1?")
+    assert desk.applied == [("recompute", "author token", "")]
+    assert store.changes[0][1] == "recompute.started"
+
+
+def test_jobs_are_cancelled_and_go_on() -> None:
+    """Running ones are cancelled, ended ones go on; what had ended already is told."""
+    desk = FakeDesk()
+    author = user(desk, Role.AUTHOR)
+    assert "Cancel</button>" in author.get("/panel/jobs/1").text
+    assert "Go on</button>" in author.get("/panel/jobs/2").text
+    assert "Cancelled" in author.post("/panel/jobs/1/cancel").headers["location"]
+    assert "ended+already" in author.post("/panel/jobs/1/resume").headers["location"]
+    assert author.post("/panel/jobs/1/explode").status_code == 404
+    part = author.get("/panel/_/jobs/1", headers={"HX-Request": "true"})
+    assert part.status_code == 200
+    assert "Cancel</button>" not in user(desk, Role.READER).get("/panel/jobs/1").text
+
+
+def test_quarantine_is_settled() -> None:
+    """A release takes a note, a drop the badge's key too; some users or all; the audit log has each."""
+    desk, store = FakeDesk(), FakeStore()
+    support = user(desk, Role.SUPPORT, store)
+    base = {"badge": "nice_question", "which": "all"}
+    assert support.post("/panel/awards/quarantine", data={**base, "verb": "release"}).status_code == 422
+    assert support.post("/panel/awards/quarantine", data={**base, "verb": "drop", "note": "x"}).status_code == 422
+    chosen = {**base, "which": "chosen", "verb": "release", "note": "x"}
+    assert support.post("/panel/awards/quarantine", data=chosen).status_code == 422
+    assert desk.applied == []
+    assert support.post("/panel/awards/quarantine", data={**chosen, "user": ["u1", "u2"]}).status_code == 303
+    drop = {**base, "verb": "drop", "note": "x", "confirm": "nice_question"}
+    assert support.post("/panel/awards/quarantine", data=drop).status_code == 303
+    assert [one[0] for one in desk.applied] == [
+        ("release", "nice_question", ["u1", "u2"]),
+        ("drop", "nice_question", None),
+    ]
+    assert [change[1] for change in store.changes] == ["quarantine.released", "quarantine.dropped"]
+
+
+def test_a_token_is_shown_once() -> None:
+    """A new token's text is on the page that made it; only its hash is kept."""
+    desk = FakeDesk()
+    admin = user(desk)
+    got = admin.post("/panel/settings/tokens", data={"name": "ci", "role": "producer"})
+    text = got.text.partition('<code id="made">')[2].partition("</code>")[0]
+    assert text.startswith("bsk_")
+    kept = desk.reads.asked[-1][1]
+    assert (kept["name"], kept["role"], kept["sha256"]) == ("ci", "producer", digest(text))
+    assert text not in admin.get("/panel/settings/tokens").text
+    for data in ({"name": "", "role": "reader"}, {"name": "x", "role": "king"}, {"name": "taken", "role": "reader"}):
+        assert admin.post("/panel/settings/tokens", data=data).status_code == 422
+    assert admin.post("/panel/settings/tokens/1/revoke").status_code == 303
+
+
+def test_the_simulator_plays() -> None:
+    """Events that are pasted are played one by one, with metrics set; faults are told by line."""
+    desk = FakeDesk()
+    support = user(desk, Role.SUPPORT)
+    event = {"id": "e1", "type": "question.scored", "occurred_at": "2026-02-01T00:00:00Z"}
+    line = json.dumps({**event, "payload": {"score": 12, "post_id": 1}})
+    got = support.post("/panel/diagnostics/simulator", data={"user": "u1", "events": line, "set": "comments = 25"})
+    assert got.status_code == 200, got.text
+    check_markup(got.text)
+    assert got.text.count("data-played") == 1
+    assert "Nothing was written" in got.text
+    wrong = support.post("/panel/diagnostics/simulator", data={"events": "{\n" + HOSTILE, "set": "nope = 1", "at": "x"})
+    assert wrong.status_code == 422
+    assert "Line 1" in wrong.text
+    assert "has no metric" in wrong.text
+    assert "<script>alert" not in wrong.text
+    assert desk.sent == []
+
+
+def test_a_dry_run_answers() -> None:
+    """A question about a user and one event more is answered with the tree."""
+    support = user(FakeDesk(), Role.SUPPORT)
+    event = {"id": "e1", "type": "question.scored", "occurred_at": "2026-02-01T00:00:00Z", "payload": {"score": 12}}
+    event["payload"]["post_id"] = 7  # type: ignore[index]
+    asked = {"user": "u1", "badge": "nice_question", "event": json.dumps(event)}
+    got = support.get("/panel/diagnostics/dry-run", params=asked)
+    assert got.status_code == 200
+    assert "passed" in got.text
+    check_markup(got.text)
+    assert support.get("/panel/diagnostics/dry-run", params={"user": "u1", "at": "soon"}).status_code == 422
+
+
+@pytest.mark.parametrize("text", ["comments", "comments = x", "nope = 1", "comments = Infinity", "= 3"])
+def test_metrics_that_cannot_be_set(text: str) -> None:
+    """What is no metric or no value is told in a sentence."""
+    found, wrong = playing.read_overrides(text, catalog_of(document()))
+    assert found == {}
+    assert len(wrong) == 1
+
+
+def test_csv_of_the_audit_log() -> None:
+    """The log goes out as CSV in which nothing is a formula."""
+    desk = FakeDesk()
+    desk.reads.text = "=1+1"
+    got = user(desk, Role.SUPPORT).get("/panel/settings/audit.csv")
+    assert got.headers["content-type"].startswith("text/csv")
+    assert '"\'=1+1"' in got.text

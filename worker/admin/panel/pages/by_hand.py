@@ -1,0 +1,116 @@
+"""Grant and revoke by hand: with a note, confirmed, sent to the workers as an event; one line in the audit log."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+from fastapi import Form
+from starlette.responses import Response
+
+from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.page import Opened, Page, go, slug
+from worker.admin.roles import FORM, Role, least
+from worker.admin.routes import guarded_router
+from worker.admin.services import Asked
+from worker.control import NOTE_CHARACTERS, grant_added, grant_revoked
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+
+@router.get("/users/{user_id}/grant")
+@least(Role.SUPPORT)
+async def grant_form(page: Opened, user_id: str, badge: str = "", context: str = "") -> Response:
+    """The form of a grant."""
+    return await _form(page, "grant", user_id, badge, context)
+
+
+@router.get("/users/{user_id}/revoke")
+@least(Role.SUPPORT)
+async def revoke_form(page: Opened, user_id: str, badge: str = "", context: str = "") -> Response:
+    """The form of a revocation."""
+    return await _form(page, "revoke", user_id, badge, context)
+
+
+@router.post("/users/{user_id}/grant")
+@least(Role.SUPPORT, accepts=FORM)
+async def grant(
+    page: Opened,
+    services: Asked,
+    user_id: str,
+    badge: Annotated[str, Form()] = "",
+    context: Annotated[str, Form()] = "",
+    note: Annotated[str, Form()] = "",
+) -> Response:
+    """Send it."""
+    return await _send(page, services, "grant", user_id, badge, context, note)
+
+
+@router.post("/users/{user_id}/revoke")
+@least(Role.SUPPORT, accepts=FORM)
+async def revoke(
+    page: Opened,
+    services: Asked,
+    user_id: str,
+    badge: Annotated[str, Form()] = "",
+    context: Annotated[str, Form()] = "",
+    note: Annotated[str, Form()] = "",
+) -> Response:
+    """Send it."""
+    return await _send(page, services, "revoke", user_id, badge, context, note)
+
+
+async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str, context: str, note: str) -> Response:
+    wrong = []
+    found = page.badges.get(badge)
+    if found is None and act == "grant":
+        wrong.append(Wrong("This is no badge of the catalog.", "f-badge", "Choose one."))
+    if not note.strip():
+        wrong.append(Wrong("A note must say why.", "f-note", "It stands in the audit log and in the history."))
+    if len(note) > NOTE_CHARACTERS or len(context) > 200 or "\0" in note + context + user_id:
+        wrong.append(Wrong("The note or the context is too long.", "f-note", "Shorten it."))
+    if found is not None and found.per and not context.strip():
+        wrong.append(Wrong(f"{found.label or badge} is given once for each {found.per}.", "f-context", "Name which."))
+    if wrong:
+        return await _form(page, act, user_id, badge, context, note, wrong)
+    build = grant_added if act == "grant" else grant_revoked
+    event = build(
+        user_id[:200],
+        badge,
+        note=note.strip(),
+        actor=page.actor.name,
+        id=f"panel:{secrets.token_hex(12)}",
+        at_us=page.desk.now(),
+        context=context.strip(),
+    )
+    await page.desk.send([event])
+    await services.store.audit(
+        page.actor.name, f"award.{act}ed" if act == "grant" else "award.revoked", f"user {user_id}", note=note.strip(),
+        after={"badge": badge, "context": context.strip()},
+    )  # fmt: skip
+    done = "The grant" if act == "grant" else "The revocation"
+    return go(f"/users/{slug(user_id)}", f"{done} was sent; a worker applies it within a second.")
+
+
+async def _form(
+    page: Page,
+    act: str,
+    user_id: str,
+    badge: str,
+    context: str,
+    note: str = "",
+    wrong: list[Wrong] | None = None,
+) -> Response:
+    found = page.badges.get(badge)
+    return await page.show(
+        "by_hand.html",
+        title=f"{'Grant to' if act == 'grant' else 'Revoke from'} {user_id}",
+        section="Users",
+        status=422 if wrong else 200,
+        faults=wrong or (),
+        act=act,
+        user_id=user_id,
+        keys=sorted(page.badges),
+        badge=found,
+        given={"badge": badge, "context": context, "note": note},
+    )

@@ -1,0 +1,113 @@
+"""Holders: how rare each badge is, and how it has been given day by day, spikes marked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from worker.admin.panel.frame import ROOT
+from worker.admin.panel.page import PAGE, Opened
+from worker.admin.panel.pages.badge import no_badge
+from worker.admin.panel.phrasing import instant_text
+from worker.admin.roles import Role, least
+from worker.admin.routes import guarded_router
+from worker.events import json_text
+from worker.events.instants import DAY
+from worker.rules.catalog.definitions import Badge
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+#: A day counts as a spike above so many times the usual one, and so many awards at least.
+_FACTOR: Final = 4
+_LEAST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One badge: holders, awards of 28 days, the usual day, and which day was a spike (None: none was)."""
+
+    badge: Badge
+    users: int
+    days: tuple[int, ...]
+    usual: float
+    peak: int | None
+
+    @property
+    def spiking(self) -> bool:
+        """Whether today is the spike."""
+        return self.peak == len(self.days) - 1
+
+
+@router.get("/awards/holders")
+@least(Role.READER)
+async def holders(page: Opened, after: int = 0) -> Response:
+    """All badges, those with a spike first, then the most held."""
+    counts = await page.desk.counts()
+    lines = [] if counts is None else [_line(badge, counts.get(badge.key)) for badge in page.badges.values()]
+    lines.sort(key=lambda line: (not line.spiking, -line.users, line.badge.key))
+    start = max(0, after)
+    return await page.show(
+        "holders.html",
+        title="Holders",
+        section="Awards",
+        lines=lines[start : start + PAGE],
+        counted=counts is not None,
+        older=start + PAGE if len(lines) > start + PAGE else None,
+        newer=start > 0,
+    )
+
+
+@router.get("/awards/holders/{key}")
+@least(Role.READER)
+async def badge_holders(page: Opened, key: str) -> Response:
+    """One badge's days as a chart and as a table."""
+    badge = page.badges.get(key)
+    if badge is None:
+        return await no_badge(page, key)
+    counts = await page.desk.counts()
+    line = _line(badge, None if counts is None else counts.get(key))
+    today = page.desk.now() // DAY
+    first = today - len(line.days) + 1
+    shown = [((first + at) * DAY, count) for at, count in enumerate(line.days)]
+    chart = {
+        "x": [at // 1_000_000 for at, _ in shown],
+        "series": [
+            {"label": "awards a day", "y": list(line.days)},
+            {"label": "usual day", "y": [round(line.usual, 2)] * len(line.days), "color": "--muted", "thin": True},
+        ],
+    }
+    return await page.show(
+        "badge_holders.html",
+        title=badge.label or key,
+        section="Catalog",
+        badge=badge,
+        tab="holders",
+        line=line,
+        counted=counts is not None,
+        days=shown[::-1],
+        chart=_script(chart),
+        day_text=_day,
+    )
+
+
+def _day(us: int) -> str:
+    return instant_text(us)[:10]
+
+
+def _line(badge: Badge, count: Any | None) -> Line:
+    if count is None:
+        return Line(badge, 0, (), 0.0, None)
+    before = count.days[:-1]
+    usual = sum(before) / len(before) if before else 0.0
+    most = max(range(len(count.days)), key=lambda at: count.days[at])
+    others = [value for at, value in enumerate(count.days) if at != most]
+    mean = sum(others) / len(others) if others else 0.0
+    peak = most if count.days[most] >= max(_LEAST, _FACTOR * mean) and mean > 0 else None
+    return Line(badge, count.users, tuple(count.days), usual, peak)
+
+
+def _script(data: Any) -> str:
+    """JSON that can stand in an element of the page: nothing in it ends the element."""
+    return json_text.dumps(data).replace("<", "\\u003c")

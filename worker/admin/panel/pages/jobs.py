@@ -1,0 +1,186 @@
+"""Jobs: backfills, recomputes and sweeps with preview, progress and cancel; and what the clock ran."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Form, Request
+from starlette.responses import RedirectResponse, Response
+
+from worker.admin.panel.frame import ROOT, Wrong, is_fragment
+from worker.admin.panel.page import PAGE, Opened, Page, go
+from worker.admin.problems import Problem
+from worker.admin.roles import FORM, Role, least
+from worker.admin.routes import guarded_router
+from worker.admin.services import Asked
+from worker.errors import OperatorError
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+KINDS: Final = ("backfill", "recompute")
+LISTED: Final = ("backfill", "recompute", "sweep")
+STATES: Final = ("waiting", "running", "done", "cancelled", "failed")
+
+
+@router.get("/jobs")
+@least(Role.READER)
+async def jobs(page: Opened, kind: str = "", state: str = "", before: int | None = None) -> Response:
+    """The list, newest first, with what the clock ran last."""
+    found = await page.desk.reads.user_jobs(kind=kind or None, state=state or None, before=before, limit=PAGE + 1)
+    runs = await page.desk.reads.job_runs(limit=10)
+    return await page.show(
+        "jobs.html",
+        title="Jobs",
+        section="Jobs",
+        live=any(one.state in ("waiting", "running") for one in found),
+        jobs=found[:PAGE],
+        runs=runs,
+        given={"kind": kind, "state": state},
+        kinds=LISTED,
+        states=STATES,
+        older=found[PAGE - 1].id if len(found) > PAGE else None,
+        newer=before is not None,
+        filtered=bool(kind or state),
+    )
+
+
+@router.get("/jobs/new")
+@least(Role.AUTHOR)
+async def new(page: Opened, kind: str = "backfill", user: str = "", badge: str = "", trigger: str = "") -> Response:
+    """The form of a job."""
+    return await _form(page, {"kind": kind, "user": user, "badge": badge, "trigger": trigger})
+
+
+@router.post("/jobs/new")
+@least(Role.AUTHOR, accepts=FORM)
+async def ask(
+    page: Opened,
+    kind: Annotated[str, Form()] = "",
+    user: Annotated[str, Form()] = "",
+    badge: Annotated[str, Form()] = "",
+    trigger: Annotated[str, Form()] = "",
+    notify: Annotated[str, Form()] = "",
+) -> Response:
+    """Check what is asked for; its preview comes next."""
+    given = {"kind": kind, "user": user.strip()[:200], "badge": badge, "trigger": trigger}
+    wrong = []
+    if kind not in KINDS:
+        wrong.append(Wrong("This is no kind of job.", "f-kind", "Choose backfill or recompute."))
+    elif kind == "recompute" and not any((given["user"], badge, trigger)):
+        wrong.append(Wrong("A recompute is for a user, a badge or a trigger.", "f-user", "Name one of them."))
+    elif kind == "backfill" and (given["user"] or trigger):
+        wrong.append(Wrong("A backfill is for badges.", "f-badge", "For a user or a trigger, choose recompute."))
+    if not wrong:
+        try:
+            made = await page.desk.ask_job(kind, user=given["user"], badge=badge, trigger=trigger, notify=bool(notify))
+        except OperatorError as error:
+            wrong.append(Wrong(error.message, "f-user" if given["user"] else "f-badge", f"{error.help or ''}"))
+        else:
+            return go(f"/jobs/asks/{made.id}")
+    return await _form(page, given, wrong)
+
+
+@router.get("/jobs/asks/{ask_id}")
+@least(Role.AUTHOR)
+async def asked(page: Opened, ask_id: str) -> Response:
+    """What the job would do, and the button that starts it."""
+    made = page.desk.asked_job(ask_id)
+    if made is None:
+        return await _forgotten(page)
+    return await page.show("job_ask.html", title=f"Preview: {made.asked.kind}", section="Jobs", **_values(made))
+
+
+@router.get("/_/jobs/asks/{ask_id}")
+@least(Role.AUTHOR)
+async def asked_part(request: Request, page: Opened, ask_id: str) -> Response:
+    """How far the preview is."""
+    if not is_fragment(request):
+        return RedirectResponse(f"{ROOT}/jobs/asks/{ask_id}", 303)
+    made = page.desk.asked_job(ask_id)
+    if made is None:
+        raise Problem(404, "This preview was forgotten: ask again.")
+    return page.part("job_gains.html", **_values(made))
+
+
+@router.post("/jobs/asks/{ask_id}")
+@least(Role.AUTHOR, accepts=FORM)
+async def start(page: Opened, services: Asked, ask_id: str) -> Response:
+    """Leave it to the workers."""
+    made = page.desk.asked_job(ask_id)
+    if made is None:
+        return await _forgotten(page)
+    if made.preview is None:
+        raise Problem(409, "Start comes after the preview: it is not done yet.")
+    number = await page.desk.start_job(made, actor=page.actor.name)
+    await services.store.audit(
+        page.actor.name, f"{made.asked.kind}.started", f"job {number}", after=made.asked.parameters
+    )
+    return go(f"/jobs/{number}", f"Job {number} was asked for; the next free worker takes it.")
+
+
+@router.get("/jobs/{number}")
+@least(Role.READER)
+async def job(page: Opened, number: int) -> Response:
+    """One job."""
+    found = await page.desk.reads.user_job(number) if 0 < number < 2**63 else None
+    if found is None:
+        return await page.missing(f"There is no job {number}", "Old jobs are forgotten.", section="Jobs", link="/jobs")
+    return await page.show(
+        "job.html", title=f"Job {number}", section="Jobs", job=found, live=found.state in ("waiting", "running"),
+        now=page.desk.now(),
+    )  # fmt: skip
+
+
+@router.get("/_/jobs/{number}")
+@least(Role.READER)
+async def job_part(request: Request, page: Opened, number: int) -> Response:
+    """How far it is."""
+    if not is_fragment(request):
+        return RedirectResponse(f"{ROOT}/jobs/{number}", 303)
+    found = await page.desk.reads.user_job(number) if 0 < number < 2**63 else None
+    if found is None:
+        raise Problem(404, "There is no such job.")
+    return page.part("job_state.html", job=found, now=page.desk.now())
+
+
+@router.post("/jobs/{number}/{act}")
+@least(Role.AUTHOR, accepts=FORM)
+async def act(page: Opened, services: Asked, number: int, act: str) -> Response:
+    """Cancel a job, which keeps what is done, or let a cancelled one go on."""
+    if act not in ("cancel", "resume") or not 0 < number < 2**63:
+        raise Problem(404, "There is no such thing to do with a job.")
+    reads = page.desk.reads
+    if act == "cancel":
+        done = await reads.cancel_user_job(number, note=f"cancelled by {page.actor.name}")
+        said = "Cancelled; what was done stays."
+    else:
+        done = await reads.resume_user_job(number)
+        said = "It goes on where it stopped."
+    if done:
+        await services.store.audit(page.actor.name, f"job.{act}", f"job {number}")
+    return go(f"/jobs/{number}", said if done else "It had ended already; nothing was changed.")
+
+
+async def _form(page: Page, given: dict[str, str], wrong: list[Wrong] | None = None) -> Response:
+    return await page.show(
+        "job_new.html",
+        title="New job",
+        section="Jobs",
+        status=422 if wrong else 200,
+        faults=wrong or (),
+        given=given,
+        kinds=KINDS,
+        keys=sorted(page.badges),
+        triggers=sorted({name for one in page.badges.values() for name in one.triggers if name != "*"}),
+    )
+
+
+def _values(made: Any) -> dict[str, Any]:
+    gains = [] if made.preview is None else [gain for gain in made.preview.gains.values() if gain.awards]
+    return {"ask": made, "gains": gains, "awards": sum(gain.awards for gain in gains)}
+
+
+async def _forgotten(page: Page) -> Response:
+    return await page.missing(
+        "This preview was forgotten", "Nothing was changed; ask again.", section="Jobs", link="/jobs/new", act="New job"
+    )

@@ -1,0 +1,79 @@
+"""Quarantine: awards that a breaker holds back, to be looked at, released or dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response
+
+from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.page import PAGE, Opened, Page, go, slug
+from worker.admin.panel.phrasing import plural
+from worker.admin.roles import FORM, Role, least
+from worker.admin.routes import guarded_router
+from worker.admin.services import Asked
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+
+@router.get("/awards/quarantine")
+@least(Role.READER)
+async def quarantine(page: Opened, badge: str = "", after: str = "") -> Response:
+    """What is held, by badge and one by one."""
+    return await _list(page, badge, after)
+
+
+@router.post("/awards/quarantine")
+@least(Role.SUPPORT, accepts=FORM)
+async def settle(request: Request, page: Opened, services: Asked) -> Response:
+    """Release or drop awards of one badge: all of them, or those of the users that were chosen."""
+    form = await request.form()
+    badge, verb, note = (str(form.get(name) or "").strip()[:2000] for name in ("badge", "verb", "note"))
+    users = [str(one)[:200] for one in form.getlist("user")][:PAGE]
+    chosen = str(form.get("which") or "") == "chosen"
+    wrong = []
+    if verb not in ("release", "drop"):
+        wrong.append(Wrong("Choose what to do: release or drop."))
+    if not note:
+        wrong.append(Wrong("A note must say why.", "f-note", "It stands in the audit log and with each award."))
+    if chosen and not users:
+        wrong.append(Wrong("No award is chosen.", "f-which", "Choose some in the list, or all."))
+    if verb == "drop" and str(form.get("confirm") or "").strip() != badge:
+        wrong.append(Wrong("A drop is for good: type the badge's key.", "f-confirm", f"Write {badge}."))
+    if wrong:
+        return await _list(page, badge, "", wrong)
+    done = await page.desk.settle_held(
+        verb, badge=badge, users=users if chosen else None, actor=page.actor.name, note=note
+    )
+    await services.store.audit(
+        page.actor.name, f"quarantine.{'released' if verb == 'release' else 'dropped'}", f"badge {badge}", note=note,
+        after={"awards": done, "users": users if chosen else "all"},
+    )  # fmt: skip
+    word = "released" if verb == "release" else "dropped"
+    return go(f"/awards/quarantine?badge={slug(badge)}", f"{plural(done, 'award')} {word}.")
+
+
+async def _list(page: Page, badge: str, after: str, wrong: list[Wrong] | None = None) -> Response:
+    reads = page.desk.reads
+    counts = await reads.panel_held_back()
+    key = badge or (counts[0].badge_key if counts else "")
+    user, _, context = after[:500].replace("\0", "").partition("~")
+    found: list[Any] = []
+    if key:
+        start = (key, user, context) if user else ("", "", "")
+        found = list(await reads.quarantined(badge_key=key, after=start, limit=PAGE + 1))
+    last = found[PAGE - 1].award if len(found) > PAGE else None
+    return await page.show(
+        "quarantine.html",
+        title="Quarantine",
+        section="Awards",
+        status=422 if wrong else 200,
+        faults=wrong or (),
+        counts=counts,
+        key=key,
+        count=next((one.awards for one in counts if one.badge_key == key), 0),
+        held=found[:PAGE],
+        older=None if last is None else f"{last.user_id}~{last.context}",
+        newer=bool(after),
+    )

@@ -1,0 +1,126 @@
+"""Settings: tokens, the log of changes, and how the connections stand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Form
+from starlette.responses import Response
+
+from worker.admin.credentials import digest, new_token
+from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.page import PAGE, Opened, Page, go
+from worker.admin.panel.tables import csv_answer
+from worker.admin.roles import FORM, Role, least
+from worker.admin.routes import guarded_router
+from worker.errors import OperatorError
+from worker.events import format_instant
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+_MOST_ROWS: Final = 50_000
+
+
+@router.get("/settings")
+@least(Role.READER)
+async def settings(page: Opened) -> Response:
+    """What there is."""
+    return await page.show("settings.html", title="Settings", section="Settings")
+
+
+@router.get("/settings/connections")
+@least(Role.READER)
+async def connections(page: Opened) -> Response:
+    """Database, group of workers, outbox, build of the catalog."""
+    reads = page.desk.reads
+    waiting, oldest = await reads.outbox_figures()
+    return await page.show(
+        "connections.html",
+        title="Connections",
+        section="Settings",
+        group=await reads.panel_group(page.desk.group_id),
+        group_id=page.desk.group_id,
+        waiting=waiting,
+        oldest=oldest,
+        builds=await reads.panel_builds(),
+        topics=await reads.panel_topics(),
+    )
+
+
+@router.get("/settings/tokens")
+@least(Role.ADMIN)
+async def tokens(page: Opened) -> Response:
+    """The tokens."""
+    return await _tokens(page)
+
+
+@router.post("/settings/tokens")
+@least(Role.ADMIN, accepts=FORM)
+async def create(page: Opened, name: Annotated[str, Form()] = "", role: Annotated[str, Form()] = "") -> Response:
+    """Make a token; its text is shown once."""
+    given = name.strip()
+    if not 0 < len(given) <= 100 or not given.isprintable():
+        return await _tokens(page, wrong=Wrong("A token's name has 1 to 100 characters.", "f-name"))
+    if role not in set(Role):
+        return await _tokens(page, wrong=Wrong("This is no role.", "f-role", "Choose one of the list."))
+    text = new_token()
+    try:
+        await page.desk.reads.create_token(given, role, digest(text), actor=page.actor.name)
+    except OperatorError as error:
+        return await _tokens(page, wrong=Wrong(error.message, "f-name", f"{error.help or ''}"))
+    return await _tokens(page, made=text, name=given)
+
+
+@router.post("/settings/tokens/{number}/revoke")
+@least(Role.ADMIN, accepts=FORM)
+async def revoke(page: Opened, number: int) -> Response:
+    """End a token."""
+    found = await page.desk.reads.revoke_token(str(number), actor=page.actor.name)
+    said = f"The token {found.name} ends within seconds." if found is not None else "It was revoked already."
+    return go("/settings/tokens", said)
+
+
+@router.get("/settings/audit")
+@least(Role.SUPPORT)
+async def audit(page: Opened, actor: str = "", action: str = "", before: int | None = None) -> Response:
+    """Who changed what, newest first."""
+    found = await page.desk.reads.changes(
+        before=before, actor=actor[:200] or None, action=action[:200] or None, limit=PAGE + 1
+    )
+    return await page.show(
+        "audit.html",
+        title="Audit log",
+        section="Settings",
+        changes=found[:PAGE],
+        given={"actor": actor, "action": action},
+        older=found[PAGE - 1].id if len(found) > PAGE else None,
+        newer=before is not None,
+        filtered=bool(actor or action),
+    )
+
+
+@router.get("/settings/audit.csv")
+@least(Role.SUPPORT)
+async def audit_csv(page: Opened, actor: str = "", action: str = "") -> Response:
+    """The filtered log as CSV, in UTC."""
+    found = await page.desk.reads.changes(actor=actor[:200] or None, action=action[:200] or None, limit=_MOST_ROWS)
+    lines = (
+        (one.id, format_instant(one.at_us), one.actor, one.action, one.subject, one.before, one.after, one.note)
+        for one in found
+    )
+    names = ("id", "at", "actor", "action", "subject", "before", "after", "note")
+    return csv_answer("audit.csv", names, [["" if cell is None else cell for cell in line] for line in lines])
+
+
+async def _tokens(page: Page, *, made: str = "", name: str = "", wrong: Wrong | None = None) -> Response:
+    return await page.show(
+        "tokens.html",
+        title="Tokens",
+        section="Settings",
+        status=422 if wrong is not None else 200,
+        faults=() if wrong is None else (wrong,),
+        tokens=await page.desk.reads.tokens(),
+        roles=[role.value for role in Role],
+        made=made,
+        name=name,
+    )
