@@ -14,7 +14,9 @@ from worker.exchange import UserJob
 from worker.pipeline import slices as module
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.facts import Limits
+from worker.pipeline.sealed import cut_user
 from worker.pipeline.slices import Slices
+from worker.pipeline.users import QUEUED
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import Plan, compile_plan
@@ -290,3 +292,15 @@ async def test_what_retention_cut_is_left_as_it_is(rig: Rig) -> None:
     job = await rig.run()
     assert job.changes == {"award_missing": 1, "badges": {"editor": 1}}
     assert rig.tables.users["ann"].state == state
+
+
+async def test_who_was_cut_is_folded_again_from_the_seal(rig: Rig) -> None:
+    """A whole memory is not made of a log that was cut: such a user is left to the queue, which knows what was kept."""
+    floor = max(event.occurred_us for event in rig.tables.events["ann"].values()) + 1
+    async with rig.store.transaction() as transaction:
+        assert await cut_user(transaction, rig.plan, "ann", {"comment.posted": floor})
+    rig.tables.users["ann"] = replace(rig.tables.users["ann"], built_version=0)
+    job = await rig.run()
+    assert job.changes["waiting"] == 1
+    assert "ann" in rig.tables.queue
+    assert rig.tables.users["ann"].built_version == QUEUED

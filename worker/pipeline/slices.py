@@ -193,10 +193,29 @@ class Slices:
             return
         states = await transaction.lock(suspects, version=plan.basis)
         found, _ = await self._examine(transaction, plan, scope, suspects, states, None)
+        found = [finding for finding in found if not await self._was_cut(transaction, plan, states, finding, facts)]
         for finding in found:
             facts.kinds.update(finding.kinds)
         self.culprit = suspects[0] if len(suspects) == 1 else None
         await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
+
+    async def _was_cut(
+        self,
+        transaction: RepairTransaction,
+        plan: Plan,
+        states: Mapping[str, UserState],
+        finding: Finding,
+        facts: SliceFacts,
+    ) -> bool:
+        """Whether a whole memory would lack what retention removed; then the queue folds the user, from the seal."""
+        if not finding.whole or await transaction.sealed(finding.user_id) is None:
+            return False
+        state = states[finding.user_id]
+        state.built_version = QUEUED
+        await transaction.save([state])
+        await transaction.queue([finding.user_id], plan.basis)
+        facts.waiting += 1
+        return True
 
     async def _examine(
         self,
