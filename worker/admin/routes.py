@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import Message, Receive
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.admin.admission import Gate
 from worker.admin.problems import Problem
-from worker.admin.roles import Actor, Admission, admission_of
+from worker.admin.roles import Actor, Admission, Endpoint, admission_of
+
+Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 #: Set to bytes by an endpoint's `@body_limit`; else the app's own limit holds.
 _limits: Final[dict[Callable[..., Any], int | None]] = {}
@@ -27,16 +29,32 @@ def body_limit(size: int | None) -> Callable[[Callable[..., Any]], Callable[...,
     return declare
 
 
+def direct(endpoint: Endpoint) -> Endpoint:
+    """Call an endpoint past the framework, with the request as its only argument: for what is asked most.
+
+    It reads its parameters itself, and says in `openapi_extra` what they are.
+    """
+    _direct.add(endpoint)
+    return endpoint
+
+
+_direct: Final[set[Callable[..., Any]]] = set()
+
+
 class Guarded(APIRoute):
     """A route that admits before it reads: role and rate first, then the body's type and size."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.admission: Admission = admission_of(endpoint)
         super().__init__(path, endpoint, **options)
+        if endpoint in _direct:
+            self.app = _answering(self._guarded(endpoint))
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         """The handler with its guard before it."""
-        handle = super().get_route_handler()
+        return self._guarded(super().get_route_handler())
+
+    def _guarded(self, handle: Handler) -> Handler:
         admission = self.admission
         own = self.endpoint in _limits
         limit = _limits.get(self.endpoint)
@@ -51,6 +69,14 @@ class Guarded(APIRoute):
             return await handle(request)
 
         return guarded
+
+
+def _answering(handle: Handler) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return app
 
 
 def guarded_router(**options: Any) -> APIRouter:

@@ -14,7 +14,7 @@ from worker.admin.intake import Headers, Taken, checked_key, refusal, take
 from worker.admin.lines import Batch, lines_of
 from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Role, least
-from worker.admin.routes import body_limit, guarded_router, media_type, too_large
+from worker.admin.routes import body_limit, direct, guarded_router, media_type, too_large
 from worker.admin.services import GivenAward, Services, services_of, settings_of
 from worker.config import Settings
 from worker.events import Dictionary, Rejected
@@ -91,6 +91,7 @@ router = guarded_router(prefix="/api/v1", tags=["events"])
 
 
 @router.post("/events", summary="Send an event, or a stream of them", openapi_extra=_BODY)
+@direct
 @body_limit(None)
 @least(Role.PRODUCER, accepts=("application/json", _CLOUD_EVENT, *STREAMS))
 async def send(request: Request) -> Response:
