@@ -14,7 +14,7 @@ from worker.admin.problems import Problem, not_found
 from worker.admin.profiles import Asked as AskedFor
 from worker.admin.profiles import ProfilePages, accepted_languages
 from worker.admin.roles import Role, least
-from worker.admin.routes import By, guarded_router
+from worker.admin.routes import By, direct, guarded_router
 from worker.admin.services import Asked, Services, services_of
 
 router = guarded_router(prefix="/api/v1/users", tags=["users"])
@@ -108,6 +108,7 @@ _PARAMETERS: Final = {
     },
     openapi_extra=_PARAMETERS,
 )
+@direct
 @least(Role.READER)
 async def badges(request: Request) -> Response:
     """What a user holds, one item for each award: by `sort_override`, else `sort_score`, then newest first.
