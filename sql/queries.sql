@@ -201,6 +201,7 @@ ORDER BY w.place;
 
 -- name: grant_few
 -- Store a few awards, their log entries and, in shards, the messages that say so: one round trip in place of three.
+-- Each row says whether any award was ever taken back: the users are locked by now, so this is the last word on them.
 WITH given AS (
     SELECT * FROM unnest(
         $1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
@@ -223,7 +224,8 @@ WITH given AS (
 INSERT INTO outbox (shard, topic, messages)
 SELECT shard, $14, messages
 FROM unnest($13::smallint[], $15::bytea[]) WITH ORDINALITY AS m (shard, messages, place)
-ORDER BY place;
+ORDER BY place
+RETURNING EXISTS (SELECT 1 FROM badge_awards_log WHERE kind = 'revoked') AS revoking;
 
 -- ================================================================ outbox
 

@@ -191,8 +191,11 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         return await self._session.execute("cut_events", user_id, list(floors), list(floors.values()))
 
     async def grant_counts(self, wanted: Sequence[tuple[str, str, str]]) -> list[int]:
-        """How often each (user, badge, context) was granted and taken back."""
-        if not wanted or not self._revoking:
+        """How often each (user, badge, context) was granted and taken back.
+
+        For a few awards, not asked where nothing was taken back when the transaction began: `grant` looks again.
+        """
+        if not wanted or (len(wanted) <= FEW and not self._revoking):
             return [0] * len(wanted)
         return [count for (count,) in await self._session.rows("grant_counts", *zip(*wanted, strict=True))]
 
@@ -220,7 +223,9 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         if len(rows) <= FEW:
             if rows:
                 shards, blobs = zip(*outbox_rows(keyed), strict=True)
-                await self._session.execute("grant_few", *zip(*rows, strict=True), shards, topic, blobs)
+                found = await self._session.rows("grant_few", *zip(*rows, strict=True), shards, topic, blobs)
+                if found[0]["revoking"] and not self._revoking:
+                    raise TransientError("the first award of all was taken back meanwhile: the ids may count it")
             return
         await self._session.copy("user_badges", AWARD_COLUMNS, rows)
         await self._session.copy("badge_awards_log", AWARD_COLUMNS, rows)
