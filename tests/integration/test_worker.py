@@ -24,7 +24,9 @@ from aiokafka import AIOKafkaProducer
 from tests.rig.kafka import KafkaService
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store, services
+from worker.app import catalog as catalogs
 from worker.config import Settings, load_settings
+from worker.errors import OperatorError
 from worker.events import parse_instant
 from worker.store.pool import open_connection
 from worker.store.removal import user_hash
@@ -354,9 +356,27 @@ async def test_a_newer_schema_is_refused(rig: Rig) -> None:
     assert "upgrade badgestream" in failure(ran)
 
 
-async def test_a_database_without_catalog_is_named(rig: Rig) -> None:
-    """A worker without a catalog says how to apply one."""
-    environment = surroundings(rig)
-    del environment["BADGES_CATALOG"]
-    ran = await asyncio.to_thread(badges, "worker", **environment)
-    assert "badges catalog apply" in failure(ran)
+async def test_the_first_catalog_is_awaited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker without a catalog goes to work once one is applied."""
+    said: list[str] = []
+    monkeypatch.setattr(catalogs, "log", SimpleNamespace(info=lambda event, **_: said.append(event)))
+    path, rig.settings = rig.folder / "catalog.yaml", rig.settings.model_copy(update={"catalog": None})
+
+    async def apply_when_awaited() -> None:
+        await until(lambda: "catalog_awaited" in said, "waiting")
+        async with open_store(rig.settings, name="test") as store:
+            await apply_catalog(store, path, applied_by="test")
+
+    applying = asyncio.create_task(apply_when_awaited())
+    async with rig.working():
+        await applying
+        await rig.produce(line(event(1)))
+        await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the first award")
+
+
+async def test_a_database_without_catalog_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker to which no catalog comes says how to apply one."""
+    monkeypatch.setattr("worker.app.worker.WAIT_SECONDS", 0.0)
+    with pytest.raises(OperatorError) as refused:
+        await Worker(rig.settings.model_copy(update={"catalog": None})).run()
+    assert "badges catalog apply" in (refused.value.help or "")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 
 import structlog
 
@@ -140,8 +141,11 @@ async def head_plan(store: PostgresStore) -> Plan | None:
     return await asyncio.to_thread(compiled)
 
 
-async def first_plan(store: PostgresStore, settings: Settings) -> Plan:
-    """The plan to start with; a catalog file is applied only where the head and `CATALOG_MANAGED` let it."""
+async def first_plan(store: PostgresStore, settings: Settings, *, seconds: float = 0.0) -> Plan:
+    """The plan to start with; a catalog file is applied only where the head and `CATALOG_MANAGED` let it.
+
+    Where there is neither file nor head, the first catalog, which may come over HTTP, is awaited for `seconds`.
+    """
     if settings.catalog is not None:
         catalog, _, digest = await asyncio.to_thread(read_catalog, settings.catalog)
         head = await store.catalog_head()
@@ -151,11 +155,14 @@ async def first_plan(store: PostgresStore, settings: Settings) -> Plan:
             await refuse_unsound(catalog, settings)
             version, _ = await apply_catalog(store, settings.catalog, applied_by="worker")
             log.info("catalog_applied", version=version, path=str(settings.catalog))
-    plan = await head_plan(store)
-    if plan is None:
-        raise OperatorError(
-            "The database holds no catalog.",
-            help="run `badges catalog apply FILE`, or set BADGES_CATALOG to a catalog file for the first start",
-        )
+    deadline = monotonic() + seconds
+    while (plan := await head_plan(store)) is None:
+        if monotonic() >= deadline:
+            raise OperatorError(
+                "The database holds no catalog.",
+                help="run `badges catalog apply FILE`, or set BADGES_CATALOG to a catalog file for the first start",
+            )
+        log.info("catalog_awaited")
+        await asyncio.sleep(1.0)
     refuse_unasked(plan.catalog, settings)
     return plan

@@ -16,7 +16,14 @@ import structlog
 from worker.app.catalog import first_plan, head_plan
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.observing import observe_awards, observe_batch, observe_conditions
-from worker.app.services import check_surroundings, limits_of, open_store, subscription, until_schema
+from worker.app.services import (
+    WAIT_SECONDS,
+    check_surroundings,
+    limits_of,
+    open_store,
+    subscription,
+    until_schema,
+)
 from worker.app.silence import Silence
 from worker.app.user_jobs import driver_of, told_by
 from worker.conditions import Door
@@ -141,11 +148,11 @@ class Worker:
             await self._until_end(store, consumer, member, build)
 
     async def _prepared(self, store: PostgresStore) -> Plan | None:
-        """The plan to start with; None where the end was asked for first: a schema is awaited for a minute."""
+        """The plan to start with; None where the end was asked for first. Schema and catalog are awaited a minute."""
 
         async def prepare() -> Plan:
             await until_schema(store)
-            return await first_plan(store, self.settings)
+            return await first_plan(store, self.settings, seconds=WAIT_SECONDS)
 
         preparing, stopping = asyncio.create_task(prepare()), asyncio.create_task(self._stop.wait())
         try:
