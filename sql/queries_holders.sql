@@ -6,38 +6,54 @@ SELECT min(logged_at) AS at FROM badge_awards_log;
 
 -- name: count_holders
 -- Count what was logged in a span that lies within one day: who holds a badge now and did not before, who no more does.
--- Of each user and badge in the span the user's whole log up to its end says what was and what is.
+-- A badge that was never given with a context is given to a user once, until it is taken back: where it never was, the
+-- award in the span is the first. Of all other users and badges of the span the user's whole log up to its end says
+-- what was and what is.
 WITH fresh AS MATERIALIZED (
-    SELECT badge_key, user_id,
+    SELECT badge_key, user_id, bool_or(context <> '') AS contexts,
            count(*) FILTER (WHERE kind = 'awarded' AND origin <> 'backfill') AS awards,
            count(*) FILTER (WHERE kind = 'awarded' AND origin = 'backfill') AS backfilled
     FROM badge_awards_log WHERE logged_at >= $1 AND logged_at < $2
     GROUP BY badge_key, user_id
+), before AS MATERIALIZED (
+    SELECT f.badge_key, coalesce(b.holders, 0) AS holders, f.contexts OR coalesce(b.with_contexts, false) AS contexts
+    FROM (SELECT badge_key, bool_or(contexts) AS contexts FROM fresh GROUP BY badge_key) AS f
+    LEFT JOIN LATERAL (
+        SELECT holders, with_contexts FROM badge_holders
+        WHERE badge_key = f.badge_key AND day <= $3 ORDER BY day DESC LIMIT 1
+    ) AS b ON true
+), doubtful AS MATERIALIZED (
+    SELECT f.badge_key, f.user_id, f.awards, f.backfilled, b.contexts OR EXISTS (
+        SELECT 1 FROM badge_awards_log r
+        WHERE r.user_id = f.user_id AND r.badge_key = f.badge_key AND r.kind = 'revoked'
+    ) AS doubtful
+    FROM fresh f JOIN before b ON b.badge_key = f.badge_key
 ), compared AS (
-    SELECT f.badge_key, f.awards, f.backfilled, coalesce(n.was, 0) > 0 AS was, coalesce(n.holds, 0) > 0 AS holds
-    FROM fresh f
+    SELECT badge_key, awards, backfilled, false AS was, true AS holds FROM doubtful WHERE NOT doubtful
+    UNION ALL
+    SELECT d.badge_key, d.awards, d.backfilled, coalesce(n.was, 0) > 0, coalesce(n.holds, 0) > 0
+    FROM doubtful d
     CROSS JOIN LATERAL (
         SELECT sum(CASE kind WHEN 'awarded' THEN 1 ELSE -1 END) FILTER (WHERE logged_at < $1) AS was,
                sum(CASE kind WHEN 'awarded' THEN 1 ELSE -1 END) AS holds
         FROM badge_awards_log
-        WHERE user_id = f.user_id AND badge_key = f.badge_key AND logged_at < $2
+        WHERE user_id = d.user_id AND badge_key = d.badge_key AND logged_at < $2
     ) AS n
+    WHERE d.doubtful
 ), counted AS (
     SELECT badge_key, count(*) FILTER (WHERE holds AND NOT was) AS gained,
            count(*) FILTER (WHERE was AND NOT holds) AS lost,
            sum(awards)::bigint AS awards, sum(backfilled)::bigint AS backfilled, count(*) AS users
     FROM compared GROUP BY badge_key
 ), written AS (
-    INSERT INTO badge_holders AS h (badge_key, day, holders, gained, lost, awards, backfilled)
-    SELECT c.badge_key, $3, coalesce(b.holders, 0) + c.gained - c.lost, c.gained, c.lost, c.awards, c.backfilled
-    FROM counted c
-    LEFT JOIN LATERAL (
-        SELECT holders FROM badge_holders WHERE badge_key = c.badge_key AND day <= $3 ORDER BY day DESC LIMIT 1
-    ) AS b ON true
+    INSERT INTO badge_holders AS h (badge_key, day, holders, gained, lost, awards, backfilled, with_contexts)
+    SELECT c.badge_key, $3, b.holders + c.gained - c.lost, c.gained, c.lost, c.awards, c.backfilled, b.contexts
+    FROM counted c JOIN before b ON b.badge_key = c.badge_key
     ORDER BY c.badge_key
     ON CONFLICT (badge_key, day) DO UPDATE
     SET holders = excluded.holders, gained = h.gained + excluded.gained, lost = h.lost + excluded.lost,
-        awards = h.awards + excluded.awards, backfilled = h.backfilled + excluded.backfilled
+        awards = h.awards + excluded.awards, backfilled = h.backfilled + excluded.backfilled,
+        with_contexts = excluded.with_contexts
 )
 SELECT coalesce(sum(users), 0)::bigint AS users, coalesce(sum(awards + backfilled), 0)::bigint AS awards FROM counted;
 

@@ -74,13 +74,18 @@ async def run(store: PostgresStore) -> Any:
 
 
 async def test_counts_are_those_of_everything(store: PostgresStore) -> None:
-    """However awards come, go and come again, in several contexts, each day's holders are those of the whole log."""
+    """However awards come, go and come again, each day's holders are those of the whole log.
+
+    One badge has no contexts, one has them from the first, one only after its first days.
+    """
     chance, log = random.Random(3), Log(store)
     held: set[tuple[str, str, str]] = set()
     start = TODAY - 5 * DAY
     for number in range(120):
         at_us = start + number * HOUR
-        one = (f"u{chance.randrange(6)}", chance.choice(BADGES), chance.choice(["", "p1", "p2"]))
+        badge = chance.choice(BADGES)
+        contexts = {"a": [""], "b": ["", "p1", "p2"], "c": ["", "p1"] if number > 60 else [""]}[badge]
+        one = (f"u{chance.randrange(6)}", badge, chance.choice(contexts))
         await log.add(at_us, *one, kind="revoked" if one in held else "awarded")
         held ^= {one}
     # the first half is counted at once, the rest piece by piece
@@ -102,6 +107,20 @@ async def test_counts_are_those_of_everything(store: PostgresStore) -> None:
         assert sum(one.gained - one.lost for one in trend) == one.holders
     figures = await run(store)
     assert (figures.users, figures.awards, figures.counts) == (0, 0, 0)
+
+
+async def test_who_holds_it_in_another_context_is_counted_once(store: PostgresStore) -> None:
+    """Whoever held a badge, with a context or without, gains nothing by having it in one more."""
+    log = Log(store)
+    for number, contexts in enumerate([("p1", ""), ("p2", "p1"), ("", "p2")]):
+        for badge, context in zip("bc", contexts, strict=True):
+            await log.add(TODAY - (3 - number) * DAY, "u1", badge, context)
+    await log.add(TODAY - DAY, "u2", "b")
+    await run(store)
+    for badge, gained in (("b", [1, 0, 1]), ("c", [1, 0, 0])):
+        trend = await store.holders_trend(badge, day_of(TODAY - 1), days=3)
+        assert [one.gained for one in trend] == gained
+        assert trend[-1].holders == log.holders(badge, TODAY) == sum(gained)
 
 
 async def test_what_is_usual(store: PostgresStore) -> None:

@@ -36,6 +36,8 @@ _CATALOG: Final = {
 #: Rows made by one statement.
 _PIECE: Final = 1_000_000
 _BADGES: Final = 50
+#: Of them so many are given per context: whether another one was held says only the user's log.
+_WITH_CONTEXTS: Final = 5
 _DAYS: Final = 365
 #: What issue and README promise, seconds: a run of anniversaries, a day's awards.
 BOUNDS: Final = {"anniversaries": 5.0, "holders": 1.0}
@@ -149,8 +151,8 @@ async def _holders(ground: Ground, store: PostgresStore, schema: str, effort: Ef
     await _make_awards(ground, name, effort, end)
     start = end - effort.days * DAY
     await ground.ask(
-        f"""INSERT INTO {name}.badge_holders (badge_key, day, holders)
-        SELECT badge_key, (to_timestamp($1) AT TIME ZONE 'UTC')::date, count(*)
+        f"""INSERT INTO {name}.badge_holders (badge_key, day, holders, with_contexts)
+        SELECT badge_key, (to_timestamp($1) AT TIME ZONE 'UTC')::date, count(*), bool_or(context <> '')
         FROM {name}.badge_awards_log WHERE logged_at < to_timestamp($1) GROUP BY badge_key""",  # noqa: S608 (our own)
         start // 1_000_000 - 86_400,
     )
@@ -187,9 +189,10 @@ async def _make_awards(ground: Ground, name: str, effort: Effort, end: int) -> N
     step = _DAYS * 86_400 / effort.awards
     for first in range(0, effort.awards, _PIECE):
         await ground.ask(
-            f"""INSERT INTO {name}.badge_awards_log (user_id, badge_key, award_id, awarded_at, source, origin, sequence,
-                catalog_version, logged_at)
+            f"""INSERT INTO {name}.badge_awards_log (user_id, badge_key, context, award_id, awarded_at, source, origin,
+                sequence, catalog_version, logged_at)
             SELECT 'user ' || lpad((n * 7919 % $3)::text, 9, '0'), 'badge_' || (n / $3 + n) % {_BADGES},
+                   CASE WHEN (n / $3 + n) % {_BADGES} < {_WITH_CONTEXTS} THEN 'a' ELSE '' END,
                    '00000000-0000-0000-0000-000000000000', at, 'auto', 'live', n / $3 + 1, 1, at
             FROM generate_series($1::bigint, $2::bigint - 1) AS n
             CROSS JOIN LATERAL (SELECT to_timestamp($4 + n * $5::float8) AS at) AS t""",  # noqa: S608 (our own)
