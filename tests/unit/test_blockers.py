@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from tests.unit.playing import NOON, catalog, event, plan, why
-from worker.app.blockers import Blocker, Circumstances, Silence, first_blocker, letters_that_matter
+from worker.app.blockers import Blocker, Circumstances, first_blocker, letters_that_matter
+from worker.app.coverage import Trigger, coverage
+from worker.exchange import TypeDays
+from worker.jobs.base import DAY
 from worker.rules.catalog.definitions import Badge
+from worker.store.arrivals import start_of
 from worker.store.diagnosis import LetterRow, RevocationRow, WithheldRow
 
 FLOW = {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 2}}}
 LETTER = LetterRow("badges.events", 3, 7, "payload_invalid", "", "", NOON, "new", b'{"type": "comment.posted"}')
-NEVER = Silence("comment.posted", never=True, sentence="comment.posted was never seen: check the spelling")
+
+
+def covered(*days: TypeDays, upto_us: int = 0) -> Trigger:
+    """What `catalog coverage` says of comments."""
+    found = coverage(catalog(FLOW), {one.type: one for one in days}, upto_us)
+    return next(one for one in found if one.type == "comment.posted")
+
+
+NEVER = covered()
 
 
 def badge(**changes: Any) -> Badge:
@@ -101,8 +114,10 @@ def test_a_criterion_met_between_two_occasions_waits_for_the_next() -> None:
 
 def test_a_trigger_that_went_silent() -> None:
     """Silence is told with its length and what was usual."""
-    silence = Silence("comment.posted", never=False, sentence="no comment.posted for 9 days; before that 120 a day")
-    found = first_blocker(circumstances(silences=(silence,)))
+    last = date(2024, 2, 20)
+    counts = {last - timedelta(days=number): 120 for number in range(1, 29)}
+    days = TypeDays("comment.posted", start_of(last), last, 1, min(counts), counts)
+    found = first_blocker(circumstances(silences=(covered(days, upto_us=days.last_us + 9 * DAY),)))
     assert (found.code, found.sentence) == ("silent", "No comment.posted for 9 days; before that 120 a day.")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
+from worker.app.coverage import Trigger
 from worker.events import json_text
 from worker.events.dictionary import Dictionary
 from worker.printable import printable
@@ -22,15 +23,6 @@ _STATUS: Final = {
     "locked": ("is locked: it is shown, and gives no new awards", "set status: active to give it again"),
     "deprecated": ("is deprecated: it gives no new awards", "set status: active to give it again"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """An event type that badges wait for and that does not come: never, or no more; and how one says that."""
-
-    event_type: str
-    never: bool
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class Circumstances:
     withheld: WithheldRow | None
     revocation: RevocationRow | None
     letters: Sequence[LetterRow]
-    silences: Sequence[Silence]
+    silences: Sequence[Trigger]
 
 
 def first_blocker(found: Circumstances) -> Blocker:
@@ -94,13 +86,13 @@ def _silent(found: Circumstances) -> Blocker | None:
     """Where each of the badge's triggers is silent; what the log earns all the same is not kept back by that."""
     if found.missing or found.badge is None or (found.explanation is not None and found.explanation.passed):
         return None
-    quiet = {one.event_type: one for one in found.silences}
+    quiet = {one.type: one for one in found.silences}
     if not quiet or not found.badge.triggers <= quiet.keys():
         return None
     triggers = [quiet[name] for name in sorted(found.badge.triggers)]
     sentence = "; ".join(one.sentence for one in triggers)
     sentence = f"No{sentence[2:]}." if sentence.startswith("no ") else f"{sentence}."
-    if all(one.never for one in triggers):
+    if all(one.state == "never_seen" for one in triggers):
         return Blocker("never_seen", sentence, "look at the app that should send it", {"types": sorted(quiet)})
     return Blocker("silent", sentence, "look at the app that sends it", {"types": sorted(quiet)})
 

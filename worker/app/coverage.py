@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import fmean, median
@@ -20,6 +20,8 @@ State = Literal["silent", "never_seen", "empty", "ok"]
 _DAY: Final = 86_400_000_000
 #: Worst first.
 _ORDER: Final[tuple[State, ...]] = ("silent", "never_seen", "empty", "ok")
+#: The states in which badges wait for what does not come.
+SILENT: Final[frozenset[State]] = frozenset(("silent", "never_seen"))
 #: A silence counts once so many events would have come in it, by what is usual.
 _MISSED: Final = 5
 #: So many days before the last event say what is usual.
@@ -114,3 +116,12 @@ async def logged_coverage(store: PostgresStore, catalog: Catalog) -> tuple[list[
         return coverage(catalog), False
     names = [*catalog.dictionary.types, *(name for badge in catalog.badges for name in badge.triggers)]
     return coverage(catalog, await store.trigger_days(sorted(set(names))), upto), True
+
+
+async def silent_types(store: PostgresStore, catalog: Catalog, types: Collection[str]) -> Sequence[Trigger]:
+    """Of these types those that never came or are silent, as far as arrivals are counted; none while that begins."""
+    upto = await store.arrivals_counted()
+    if upto is None:
+        return []
+    found = coverage(catalog, await store.trigger_days(sorted(types)), upto)
+    return [one for one in found if one.type in types and one.state in SILENT]

@@ -12,9 +12,9 @@ from fractions import Fraction
 from functools import partial
 from typing import Final, TypeVar
 
-from worker.app.blockers import Circumstances, Silence, first_blocker, letters_that_matter
+from worker.app.blockers import Circumstances, first_blocker, letters_that_matter
+from worker.app.coverage import Trigger, silent_types
 from worker.app.person import Held, Overview, Step, Why
-from worker.app.silent_types import silent_types
 from worker.errors import OperatorError
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.catalog.nearest import nearest
@@ -33,8 +33,8 @@ from worker.store.diagnosis import AwardRow, DiagnosisTable, Record, RevocationR
 from worker.store.histories import HistoryTable
 from worker.store.postgres import PostgresStore
 
-#: Which of some event types are silent; see `Silence`.
-Silences = Callable[[Collection[str]], Awaitable[Sequence[Silence]]]
+#: Which of some event types are silent or never came; see `coverage`.
+Silences = Callable[[Collection[str]], Awaitable[Sequence[Trigger]]]
 
 #: So many plans are kept for badges asked about one by one.
 _MOST_PLANS: Final = 32

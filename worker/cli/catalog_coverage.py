@@ -39,13 +39,15 @@ def coverage(ctx: click.Context, path: str | None, no_database: bool, exit_code:
     """
     if path is None and no_database:
         raise click.UsageError("Name a file, or leave --no-database out.")
+    from worker.app.coverage import SILENT
+
     found, known = asyncio.run(_covered(path, no_database=no_database))
     emit([_row(trigger) for trigger in found], _columns(known=known), format)
     if format == "table":
         states = Counter(_WORDS[trigger.state] for trigger in found)
         wrong = [f"{states[word]:,} {word}" for word in _WORDS.values() if states[word] and word != "ok"]
         click.echo(f"{len(found):,} event types: {', '.join(wrong) or 'each has a badge'}.")
-    if exit_code and any(trigger.state in ("silent", "never_seen") for trigger in found):
+    if exit_code and any(trigger.state in SILENT for trigger in found):
         ctx.exit(1)
 
 
