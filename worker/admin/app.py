@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from worker.admin.admission import gate_of
 from worker.admin.api import ROUTERS
 from worker.admin.headers import SafeHeaders
+from worker.admin.hot import Application
 from worker.admin.oidc import Oidc
 from worker.admin.oidc import router as oidc_router
 from worker.admin.panel import serve_panel
@@ -27,7 +28,7 @@ def build(services: Services, settings: Settings, *, desk: Desk | None = None) -
     `app.state` holds `services`, `settings` and `gate`.
     """
     secret = settings.session_secret
-    app = FastAPI(
+    app = Application(
         title="badgestream",
         version=version("badgestream"),
         summary="Events in, badges out; the catalog of badges.",
@@ -52,6 +53,7 @@ def build(services: Services, settings: Settings, *, desk: Desk | None = None) -
     if desk is not None:
         add(app, oidc_router)
         serve_panel(app, desk)
+    app.shorten()
     return app
 
 

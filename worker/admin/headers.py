@@ -32,6 +32,14 @@ HEADERS: Final = {
 _ALWAYS: Final = [(name.encode(), value.encode()) for name, value in (HEADERS | {"cache-control": "no-store"}).items()]
 
 
+def add_safe(raw: list[tuple[bytes, bytes]], *, secure: bool) -> None:
+    """Add them to the headers of an answer; what it says itself stays. `secure`: it goes out over HTTPS."""
+    given = {name for name, _ in raw}
+    raw += [header for header in _ALWAYS if header[0] not in given]
+    if secure:
+        raw.append((b"strict-transport-security", b"max-age=31536000"))
+
+
 class SafeHeaders:
     """Middleware that adds them; what an endpoint says itself stays. Nothing is cached unless it says so."""
 
@@ -43,11 +51,7 @@ class SafeHeaders:
 
         async def answered(message: Message) -> None:
             if message["type"] == "http.response.start":
-                raw = message.setdefault("headers", [])
-                given = {name for name, _ in raw}
-                raw += [header for header in _ALWAYS if header[0] not in given]
-                if scope.get("scheme") == "https":
-                    raw.append((b"strict-transport-security", b"max-age=31536000"))
+                add_safe(message.setdefault("headers", []), secure=scope.get("scheme") == "https")
             await send(message)
 
         await self._app(scope, receive, answered if scope["type"] == "http" else send)

@@ -111,18 +111,27 @@ def answer(problem: Problem) -> Response:
 
 def shape_problems(app: FastAPI) -> None:
     """Let every error of the app be answered in the one shape; pages may show theirs by `app.state.page_problem`."""
-
-    async def shaped(request: Request, error: Exception) -> Response:
-        problem = problem_of(error)
-        if problem.status_code == 405:
-            problem.headers = {"Allow": ", ".join(_methods(request))}
-        page = getattr(request.app.state, "page_problem", None)
-        if page is not None and (shown := page(request, problem)) is not None:
-            return shown  # type: ignore[no-any-return]
-        return answer(problem)
-
-    for kind in (StarletteHTTPException, RequestValidationError, BadgesError, Exception):
+    for kind in (*_FORESEEN, Exception):
         app.add_exception_handler(kind, shaped)
+
+
+async def shaped(request: Request, error: Exception) -> Response:
+    """The response of any error."""
+    problem = problem_of(error)
+    if problem.status_code == 405:
+        problem.headers = {"Allow": ", ".join(_methods(request))}
+    page = getattr(request.app.state, "page_problem", None)
+    if page is not None and (shown := page(request, problem)) is not None:
+        return shown  # type: ignore[no-any-return]
+    return answer(problem)
+
+
+_FORESEEN: Final[tuple[type[Exception], ...]] = (StarletteHTTPException, RequestValidationError, BadgesError)
+
+
+def foreseen(error: Exception) -> bool:
+    """Whether an error says what a client did or a service lacks; all others are faults of ours, for the log."""
+    return isinstance(error, _FORESEEN)
 
 
 def _methods(request: Request) -> list[str]:

@@ -47,8 +47,11 @@ class Guarded(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.admission: Admission = admission_of(endpoint)
         super().__init__(path, endpoint, **options)
+        #: The handler of a `@direct` endpoint, with its guard before it.
+        self.direct: Handler | None = None
         if endpoint in _direct:
-            self.app = _answering(self._guarded(endpoint))
+            self.direct = self._guarded(endpoint)
+            self.app = _answering(self.direct)
 
     def get_route_handler(self) -> Handler:
         """The handler with its guard before it."""
