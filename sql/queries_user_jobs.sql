@@ -144,28 +144,41 @@ FROM users WHERE user_id = ANY ($1::text[]);
 SELECT user_id, scope, state FROM user_scopes WHERE user_id = ANY ($1::text[]);
 
 -- name: standing_of
--- The awards of users: held; withheld, dropped or taken away; in the log as given and not taken back, but not held.
+-- The awards of users: held; withheld, by their state; in the log as given and not taken back, but not held, or as taken
+-- back by a person, with nothing that says so; and, as `first`, how those that a person took back were first given.
 SELECT user_id, badge_key, context, awarded_at, trigger_id, source, sequence, 'held' AS what
 FROM user_badges WHERE user_id = ANY ($1::text[])
 UNION ALL
-SELECT user_id, badge_key, context, awarded_at, trigger_id, source, 0, 'withheld'
+SELECT user_id, badge_key, context, awarded_at, trigger_id, source, 0, 'withheld ' || state
 FROM withheld_awards WHERE user_id = ANY ($1::text[])
 UNION ALL
 SELECT l.user_id, l.badge_key, l.context, l.awarded_at, l.trigger_id, l.source, l.sequence,
-       CASE l.kind WHEN 'awarded' THEN 'lost' ELSE 'withheld' END
+       CASE l.kind WHEN 'awarded' THEN 'lost' ELSE 'withheld revoked' END
 FROM (
     SELECT DISTINCT ON (user_id, badge_key, context)
            user_id, badge_key, context, awarded_at, trigger_id, source, sequence, kind
     FROM badge_awards_log WHERE user_id = ANY ($1::text[])
     ORDER BY user_id, badge_key, context, sequence DESC
 ) AS l
-WHERE NOT EXISTS (
+WHERE (l.kind = 'awarded' OR l.source = 'manual') AND NOT EXISTS (
     SELECT 1 FROM user_badges b
     WHERE b.user_id = l.user_id AND b.badge_key = l.badge_key AND b.context = l.context
 ) AND NOT EXISTS (
     SELECT 1 FROM withheld_awards h
     WHERE h.user_id = l.user_id AND h.badge_key = l.badge_key AND h.context = l.context
-);
+)
+UNION ALL
+SELECT taken.user_id, taken.badge_key, taken.context, given.awarded_at, given.trigger_id, given.source, 0, 'first'
+FROM (
+    SELECT DISTINCT user_id, badge_key, context FROM badge_awards_log
+    WHERE user_id = ANY ($1::text[]) AND kind = 'revoked' AND source = 'manual'
+) AS taken
+CROSS JOIN LATERAL (
+    SELECT awarded_at, trigger_id, source FROM badge_awards_log l
+    WHERE l.user_id = taken.user_id AND l.badge_key = taken.badge_key AND l.context = taken.context
+      AND l.kind = 'awarded'
+    ORDER BY sequence LIMIT 1
+) AS given;
 
 -- name: retention_floors
 -- Types of which old events were removed, and up to when.

@@ -227,14 +227,16 @@ class Standing:
     """A user's awards, by (badge_key, context): each with its instant and the event that earned it (None: not known).
 
     `lost` were given and not taken back, as the log of awards says, but are not held; `numbers` are their sequences.
-    `withheld` are held back, dropped or taken away. `earned` are those held that no person gave.
+    `withheld` gives the state, held, dropped or revoked (by a person). `by_hand` are those held or lost that a person
+    gave, `first` is how what a person once took back was first given.
     """
 
     held: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
     lost: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
-    withheld: set[tuple[str, str]] = field(default_factory=set)
-    earned: set[tuple[str, str]] = field(default_factory=set)
+    withheld: dict[tuple[str, str], str] = field(default_factory=dict)
+    by_hand: set[tuple[str, str]] = field(default_factory=set)
+    first: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,12 +160,12 @@ async def test_lost_awards_come_back_whole(store: AnyStore) -> None:
         (standing,) = (await transaction.standing_of(["u1"])).values()
         assert standing.held == {("kept", ""): (kept.awarded_us, kept.trigger_id)}
         assert standing.lost == {("gone", ""): (5, gone.trigger_id)}
-        assert (standing.numbers, standing.withheld) == ({("gone", ""): 900}, set())
+        assert (standing.numbers, standing.withheld) == ({("gone", ""): 900}, {})
         await transaction.restore([("u1", 900)])
     async with store.transaction() as transaction:
         (standing,) = (await transaction.standing_of(["u1"])).values()
         assert (set(standing.held), standing.lost) == ({("kept", ""), ("gone", "")}, {})
-        assert standing.earned == set(standing.held)
+        assert standing.by_hand == set()
 
 
 async def forget_award(store: AnyStore, user_id: str, badge_key: str) -> None:

@@ -22,6 +22,7 @@ from worker.events import Event, Record
 from worker.pipeline import users
 from worker.pipeline.batch import Applier
 from worker.pipeline.cache import Cache
+from worker.pipeline.slices import Slices
 from worker.pipeline.users import fold_again
 from worker.rules import ir
 from worker.rules.catalog.load import catalog_from_document
@@ -187,7 +188,11 @@ async def taken(
 
 
 async def asked_again(plan: Plan, store: MemoryStore) -> list[Any]:
-    """What folding the whole log once more would change."""
+    """What folding the whole log once more would change, and what a sweep finds."""
+    number = await store.create_user_job("sweep", {})
+    facts = await Slices(store, lambda: plan, "test", "awards").slice(number)
+    assert facts is not None
+    assert not {**facts.kinds}
     async with store.transaction() as transaction:
         state = (await transaction.lock(["u"], version=0))["u"]
         await transaction.read({"u": state}, [("u", "")])

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from worker.events import Record
+from worker.control import grant_added
+from worker.events import Record, parse_instant
 from worker.exchange import UserJob
 from worker.pipeline import slices as module
 from worker.pipeline.batch import Applier, CatalogMoved
@@ -40,6 +42,7 @@ badges:
     flow: {event: question.scored, criteria: {score: {$gte: 10}, $eventCount: {$gte: 2}}}
     per: post
 """
+AFTER_ALL = parse_instant("2026-03-02T00:00:00Z")
 
 
 def plan_of(version: int = 1, *, basis: int | None = None, text: str = CATALOG) -> Plan:
@@ -230,6 +233,69 @@ async def test_a_backfill_gives_what_was_never_given(rig: Rig, parameters: dict[
     assert (("editor", "") in rig.held("bob")) == bool(editor)
     again = await rig.run("backfill", **parameters)
     assert (again.changes, again.users_done) == ({}, 3)
+
+
+FALLING = (
+    CATALOG
+    + """
+  - {key: owner, revocable: auto, flow: {snapshot: {owned: {$gte: 2}}}}
+  - {key: guest, revocable: auto, flow: {snapshot: {owned: {$lt: 2}}}}
+  - {key: heir, flow: {badge: owner}}
+"""
+)
+FALLING = FALLING.replace(
+    "metrics:",
+    "  item.added: {description: Got one.}\n  item.removed: {description: Lost one.}\n"
+    "metrics:\n  owned: {count: item.added, less: item.removed}",
+)
+
+
+async def owners() -> Rig:
+    """Ann owns two, bob no more than one after he had two; cid was given by hand what he never earned."""
+    made = await Rig(FALLING).start()
+    await made.put(*(("ann", "item.added", second) for second in (1, 2)))
+    await made.put(*(("bob", "item.added", second) for second in (1, 2)), ("bob", "item.removed", 3))
+    await made.put(("cid", "item.added", 1))
+    given = grant_added("cid", "owner", note="n", actor="a", id="hand", at_us=AFTER_ALL)
+    claim = await made.store.claim("control", 0, generation=1, owner="test", start_offset=0)
+    assert claim is not None
+    await made.applier.apply(claim, [Record("control", 0, 0, 0, given.key, given.value)], from_offset=0)
+    return made
+
+
+async def test_a_sweep_of_what_fell_and_rose_changes_nothing() -> None:
+    """What is held as long as it holds, what fell, and what a person gave is left as the live path left it."""
+    rig = await owners()
+    assert {user_id: {key for key, _ in rig.held(user_id)} for user_id in ("ann", "bob", "cid")} == {
+        "ann": {"owner", "heir"},
+        "bob": {"guest", "heir"},
+        "cid": {"guest", "owner", "heir"},
+    }
+    before = snapshot(rig)
+    assert (await rig.run()).changes == {}
+    assert snapshot(rig) == before
+
+
+async def test_a_sweep_gives_and_takes_what_falls_as_live_batches_do() -> None:
+    """What should have fallen is taken back and said so, what should be held is given; then all is right."""
+    rig = await owners()
+    held = {user_id: set(rig.held(user_id)) for user_id in ("ann", "bob", "cid")}
+    said = len(rig.messages())
+    forget(rig, "ann", "owner")
+    forget(rig, "cid", "owner")
+    stale = structs.replace(rig.held("ann")["heir", ""], user_id="bob", badge_key="owner", sequence=9)
+    rig.held("bob")["owner", ""] = stale
+    rig.tables.awards_log.append(stale)
+    job = await rig.run()
+    assert job.changes == {"award_never_given": 2, "award_not_taken_back": 1, "badges": {"owner": 2}}
+    assert {user_id: set(rig.held(user_id)) for user_id in ("ann", "bob", "cid")} == held
+    assert rig.held("cid")["owner", ""].source == "manual"
+    assert sorted((one["type"], one["user_id"], one["badge_key"]) for one in rig.messages()[said:]) == [
+        ("badge.awarded", "ann", "owner"),
+        ("badge.awarded", "cid", "owner"),
+        ("badge.revoked", "bob", "owner"),
+    ]
+    assert (await rig.run()).changes == {}
 
 
 async def test_slices_end_where_they_are_full(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,10 +260,12 @@ def told_by(metrics: Metrics, wake: Callable[[], None] = lambda: None) -> Callab
             metrics.differences.labels(kind).inc(count)
         for (badge, origin), count in facts.awards.items():
             metrics.awards.labels(metrics.badge(badge), origin).inc(count)
+        for (badge, origin), count in facts.revoked.items():
+            metrics.revocations.labels(metrics.badge(badge), origin).inc(count)
         if facts.done and job.kind == "sweep":
             metrics.sweep_differences.set(repaired(facts.changes))
         log.info("users_recounted", job=job.id, kind=job.kind, users=facts.users, events=facts.events, done=facts.done)
-        if facts.awards:
+        if facts.awards or facts.revoked:
             wake()
 
     return told

@@ -26,6 +26,7 @@ _WORDS = {
     "fold_other": ("memory differed from the log", "memories differed from the log", "put right"),
     "award_missing": ("award was missing", "awards were missing", "put back as they were, not published again"),
     "award_never_given": ("award was never given", "awards were never given", "granted"),
+    "award_not_taken_back": ("award no longer holds", "awards no longer hold", "taken back"),
     "award_not_in_log": ("award is not in the log", "awards are not in the log", "left as they are"),
     "left_out": ("user could not be read", "users could not be read", "left out; run it again"),
     "waiting": ("user waits in the queue", "users wait in the queue", "done there"),

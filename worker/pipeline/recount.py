@@ -1,9 +1,10 @@
 """One user's log held against what is stored of the user: memory that is missing or differs, awards that should be.
 
 Theory of operation. What is stored is a checkpoint: it must equal the fold of the log up to its newest event, and every
-award that the log earns must be held, or be withheld, or have been taken back. The log is folded once more, from the
-beginning and with what is held, as a rebuild does; when it has come to the checkpoint's newest event, memory is
-compared. Beside it a second fold, which knows of no award that was earned, says which of those the log still shows.
+award that the log earns must be held, or be withheld, or have been taken back; what falls by itself must be held as
+the log says. The log is folded once more, from the beginning and with what is held, as users are rebuilt; when it has
+come to the checkpoint's newest event, memory is compared. Beside it a second fold, which knows of no award that was
+earned, says which of those the log still shows.
 """
 
 from __future__ import annotations
@@ -15,25 +16,26 @@ from typing import Any, Final
 from worker.events import Event
 from worker.exchange import Standing
 from worker.pipeline.scope import Scope
-from worker.rules import evaluate
+from worker.rules.changes import Refold
 from worker.rules.plan import Plan, mark_of
-from worker.rules.state import NEVER, Award, AwardKey, UserState
+from worker.rules.state import AwardKey, Change, Holdings, UserState, Withdrawal
 
 FOLD_MISSING: Final = "fold_missing"
 FOLD_OTHER: Final = "fold_other"
 AWARD_MISSING: Final = "award_missing"
 AWARD_NEVER_GIVEN: Final = "award_never_given"
+AWARD_NOT_TAKEN_BACK: Final = "award_not_taken_back"
 AWARD_NOT_IN_LOG: Final = "award_not_in_log"
 #: What a recount may find, in the order in which it is told. The last is only told, never repaired: criteria may have
 #: been easier once, and late events may take away what was earned before they came (decisions 20).
-KINDS: Final = (FOLD_MISSING, FOLD_OTHER, AWARD_MISSING, AWARD_NEVER_GIVEN, AWARD_NOT_IN_LOG)
+KINDS: Final = (FOLD_MISSING, FOLD_OTHER, AWARD_MISSING, AWARD_NEVER_GIVEN, AWARD_NOT_TAKEN_BACK, AWARD_NOT_IN_LOG)
 
 Memory = dict[str, dict[str, Any]]
 
 
 @dataclass(slots=True)
 class Finding:
-    """What a user needs: `restore` are awards of the log of awards, by key; `awards` were never given.
+    """What a user needs: `restore` are awards of the log of awards, by key; `changes` were never given or taken back.
 
     `state` is what is to be stored (None: what is there is right), `whole` whether all of it is new.
     """
@@ -43,14 +45,14 @@ class Finding:
     behind: bool
     state: UserState | None = None
     restore: list[AwardKey] = field(default_factory=list)
-    awards: list[Award] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     events: int = 0
 
     @property
     def needs_work(self) -> bool:
         """Whether anything is to be written."""
-        return bool(self.state is not None or self.restore or self.awards)
+        return bool(self.state is not None or self.restore or self.changes)
 
 
 class Recount:
@@ -70,16 +72,14 @@ class Recount:
         self._events = 0
         self._snapshot: Memory | None = None
         held = {**standing.held, **standing.lost}
-        given = {key: at for key, (at, _) in held.items()}
-        earned = {key: event_id for key, (_, event_id) in held.items()}
-        withheld = dict.fromkeys(standing.withheld, NEVER)
-        self._state, self._asking = evaluate.begin_again(plan, user_id, given | withheld, earned)
+        known = Holdings(held, frozenset(standing.by_hand), standing.withheld, standing.first)
+        self._refold = Refold(plan, user_id, known, kept=scope.sealed)
+        self._state = self._refold.state
         self._doubted = self._to_doubt()
-        self._bare: UserState | None = None
+        self._bare: Refold | None = None
         if self._doubted:
-            by_hand = {key: at for key, at in given.items() if key not in self._doubted}
-            self._bare, self._asking_bare = evaluate.begin_again(plan, user_id, by_hand, earned)
-        self._awards: list[Award] = []
+            rest = {key: found for key, found in held.items() if key not in self._doubted}
+            self._bare = Refold(plan, user_id, Holdings(rest, known.by_hand), kept=scope.sealed)
 
     def _to_doubt(self) -> set[AwardKey]:
         """The awards of which the log must show that they were earned."""
@@ -88,8 +88,8 @@ class Recount:
             return set()
         return {
             key
-            for key in self.standing.earned
-            if scope.about(key[0]) and key[0] in numbers and key[0] not in scope.sealed
+            for key in self.standing.held.keys() - self.standing.by_hand
+            if scope.about(key[0]) and key[0] in numbers and key[0] not in scope.sealed | self.plan.falling
         }
 
     def take(self, event: Event) -> None:
@@ -105,9 +105,9 @@ class Recount:
             for name in plan.scopes(event):
                 if state.scopes.setdefault(name, {}) == {}:
                     state.touch(name)
-        self._awards += evaluate.apply(plan, state, event, also=self._asking.at(event))
+        self._refold.take(event)
         if self._bare is not None:
-            evaluate.apply(plan, self._bare, event, also=self._asking_bare.at(event))
+            self._bare.take(event)
 
     def end(self) -> Finding:
         """What was found, once the whole log was taken."""
@@ -115,27 +115,26 @@ class Recount:
         if self.missing and not self._events and not self.standing.held and not self.standing.lost:
             finding.whole = False
             return finding
+        changes = self._refold.changes()
         self._compare(finding)
         scope, standing = self.scope, self.standing
         finding.restore = sorted(key for key in standing.lost if scope.about(key[0]))
         if finding.restore:
             finding.kinds[AWARD_MISSING] = len(finding.restore)
         # who is behind the catalog is built for it here, as the build would: with all that was earned
-        finding.awards = [award for award in self._awards if self._is_due(award, everything=finding.whole)]
-        if finding.awards and not self.behind:
-            finding.kinds[AWARD_NEVER_GIVEN] = len(finding.awards)
+        finding.changes = [change for change in changes if self._is_due(change, everything=finding.whole)]
+        if not self.behind:
+            taken = sum(isinstance(change, Withdrawal) for change in finding.changes)
+            finding.kinds += Counter({AWARD_NOT_TAKEN_BACK: taken, AWARD_NEVER_GIVEN: len(finding.changes) - taken})
         if self._bare is not None:
-            finding.kinds[AWARD_NOT_IN_LOG] = sum(key not in self._bare.held for key in self._doubted)
+            finding.kinds[AWARD_NOT_IN_LOG] = sum(key not in self._bare.state.held for key in self._doubted)
         self._mark(finding)
         return finding
 
-    def _is_due(self, award: Award, *, everything: bool) -> bool:
-        key = (award.badge_key, award.context)
-        if key in self.standing.withheld or award.badge_key in self.scope.sealed:
+    def _is_due(self, change: Change, *, everything: bool) -> bool:
+        if change.badge_key in self.scope.sealed and not change.by_hand:
             return False
-        if award.badge_key in self.plan.falling:
-            return False  # it may have fallen since: who has it is judged at the user's next event
-        return everything or self.scope.about(award.badge_key)
+        return everything or self.scope.about(change.badge_key)
 
     def _compare(self, finding: Finding) -> None:
         """Hold memory against the recount at the checkpoint; what differs goes into the state to be stored."""
@@ -185,13 +184,15 @@ class Recount:
                 state.touch(name)
 
     def _mark(self, finding: Finding) -> None:
-        """Carry the marks that awards leave into the state that is stored, as giving them would have."""
-        marked = {award.badge_key for award in finding.awards if award.badge_key in self.plan.marked}
+        """Carry the marks that awards leave into the state that is stored, as giving and taking them would have."""
+        marked = {change.badge_key for change in finding.changes if change.badge_key in self.plan.marked}
         stored = self._stored
         if not marked or stored is None or finding.whole:
             return
         own = self._state.scopes.get("", {})
-        stored.scopes[""] = {**stored.scopes.get("", {}), **{mark_of(key): own[mark_of(key)] for key in marked}}
+        marks = [mark_of(key) for key in marked]
+        kept = {fold_id: value for fold_id, value in stored.scopes.get("", {}).items() if fold_id not in marks}
+        stored.scopes[""] = {**kept, **{mark: own[mark] for mark in marks if mark in own}}
         stored.touch("")
         finding.state = stored
 

@@ -28,7 +28,7 @@ from worker.pipeline.scope import Scope, scope_of_job
 from worker.pipeline.settle import grant, origin_of
 from worker.pipeline.users import QUEUED, TURN_EVENTS
 from worker.rules.plan import Plan
-from worker.rules.state import Award, UserState
+from worker.rules.state import Change, UserState, Withdrawal
 
 #: Users looked at in a slice, which ends once it has read so many logged events, or once so many users need something:
 #: these are locked to its end, and live batches that meet them wait.
@@ -43,7 +43,7 @@ _NAMED: Final = 1_000
 
 @dataclass(slots=True)
 class SliceFacts:
-    """What one slice did. `kinds` are counts of what was found, `awards` those granted, by badge and origin.
+    """What one slice did. `kinds` are counts of what was found, `awards` and `revoked` by badge and origin.
 
     `waiting` are users whom the queue of long logs will come to. `job` is as it stood before.
     """
@@ -55,6 +55,7 @@ class SliceFacts:
     waiting: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     awards: Counter[tuple[str, str]] = field(default_factory=Counter)
+    revoked: Counter[tuple[str, str]] = field(default_factory=Counter)
     restored: Counter[str] = field(default_factory=Counter)
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -282,19 +283,21 @@ class Slices:
         granted = [pair for finding in found for pair in await self._origins(transaction, plan, finding)]
         for notify in (None, job.parameters.get("notify") is True):
             part = [
-                (award, origin) for award, origin in granted if (origin not in ("live", "late")) == (notify is not None)
+                (one, origin) for one, origin in granted if (origin not in ("live", "late")) == (notify is not None)
             ]
             if part:
                 await grant(transaction, plan, states, part, topic=self.topic, notify=notify)
-        facts.awards.update((award.badge_key, origin) for award, origin in granted)
+        for change, origin in granted:
+            counts = facts.revoked if isinstance(change, Withdrawal) else facts.awards
+            counts[change.badge_key, origin] += 1
         await transaction.save(list(states.values()))
 
-    async def _origins(self, transaction: RepairTransaction, plan: Plan, finding: Finding) -> list[tuple[Award, str]]:
-        """The awards to grant, each with where it came from: of events that no live batch has judged yet, live."""
-        if not finding.awards:
+    async def _origins(self, transaction: RepairTransaction, plan: Plan, finding: Finding) -> list[tuple[Change, str]]:
+        """The changes to make, each with where it came from: of events that no live batch has judged yet, live."""
+        if not finding.changes:
             return []
         fresh = await transaction.arrived_since(finding.user_id, plan.basis) if finding.behind else frozenset()
-        return [(award, origin_of(award, None, fresh=fresh, behind=True)) for award in finding.awards]
+        return [(change, origin_of(change, None, fresh=fresh, behind=True)) for change in finding.changes]
 
     # ---- the job ----------------------------------------------------------------------------------------------------
 

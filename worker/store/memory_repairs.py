@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from worker.events import Event
-from worker.exchange import Grant, LiveFigures, Standing, UserJob
+from worker.exchange import Grant, LiveFigures, Revocation, Standing, UserJob
 from worker.rules.state import UserState, award_key
 from worker.store.blobs import unpack_state
 from worker.store.memory_tables import Locks, Tables
@@ -232,21 +232,32 @@ class MemoryRepairs:
         for user_id, standing in found.items():
             for key, grant in self._tables.user_badges.get(user_id, {}).items():
                 standing.held[award_key(*key)] = (grant.awarded_us, grant.trigger_id)
-                if grant.source == "auto":
-                    standing.earned.add(award_key(*key))
-        for entry in self._tables.awards_log:
-            key = award_key(entry.badge_key, entry.context)
-            if entry.user_id not in found or key in found[entry.user_id].held:
-                continue
-            standing = found[entry.user_id]
-            if (entry.user_id, *key) in {*self._tables.revoked, *self._tables.withheld}:
-                standing.withheld.add(key)
-            else:
-                standing.lost[key], standing.numbers[key] = (entry.awarded_us, entry.trigger_id), entry.sequence
-        for user_id, *kept in self._tables.withheld:
-            if user_id in found:
-                found[user_id].withheld.add(award_key(*kept))
+                if grant.source == "manual":
+                    standing.by_hand.add(award_key(*key))
+            self._read_log(user_id, standing)
         return found
+
+    def _read_log(self, user_id: str, standing: Standing) -> None:
+        """What is withheld, and what the log of awards says of what is not held."""
+        for (of, *kept), (row, _) in self._tables.withheld.items():
+            if of == user_id:
+                standing.withheld[award_key(*kept)] = row.state
+        log = [entry for entry in self._tables.awards_log if entry.user_id == user_id]
+        log.sort(key=lambda entry: entry.sequence)
+        taken = {(e.badge_key, e.context) for e in log if isinstance(e, Revocation) and e.source == "manual"}
+        for entry in reversed(log):
+            key = award_key(entry.badge_key, entry.context)
+            if key in taken and isinstance(entry, Grant):
+                standing.first[key] = (entry.awarded_us, entry.trigger_id)
+        for key, entry in {award_key(one.badge_key, one.context): one for one in log}.items():
+            if key in standing.held or key in standing.withheld:
+                continue
+            if isinstance(entry, Grant):
+                standing.lost[key], standing.numbers[key] = (entry.awarded_us, entry.trigger_id), entry.sequence
+                if entry.source == "manual":
+                    standing.by_hand.add(key)
+            elif entry.source == "manual":
+                standing.withheld[key] = "revoked"
 
     async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
         """The logged events of users, user by user and in order."""

@@ -87,14 +87,17 @@ class RepairStatements:
             "standing_of", users
         ):
             standing, key = found[user_id], award_key(badge, context)
-            if what == "withheld":
-                standing.withheld.add(key)
-            elif what == "lost":
-                standing.lost[key], standing.numbers[key] = (at, event_id), sequence
+            if what == "first":
+                standing.first[key] = (at, event_id)
+            elif what.startswith("withheld "):
+                standing.withheld[key] = what.removeprefix("withheld ")
             else:
-                standing.held[key] = (at, event_id)
-                if source == "auto":
-                    standing.earned.add(key)
+                if what == "lost":
+                    standing.lost[key], standing.numbers[key] = (at, event_id), sequence
+                else:
+                    standing.held[key] = (at, event_id)
+                if source == "manual":
+                    standing.by_hand.add(key)
         return found
 
     async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
