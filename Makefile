@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Processes that test side by side, each with services of its own (0: none beside pytest's, for a debugger).
+TESTERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat requirements-dev.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
@@ -25,7 +27,7 @@ demo: install ## Play a community's events through a real worker (ARGS=--once en
 	@$(BIN)/badges demo $(ARGS)
 
 test: install ## Run unit, property, contract and integration tests on the services that are here
-	@$(BIN)/pytest tests/unit tests/properties tests/contracts tests/integration $(ARGS)
+	@$(BIN)/pytest -n $(TESTERS) --dist loadfile tests/unit tests/properties tests/contracts tests/integration $(ARGS)
 
 lint: install ## Check style, layers between rooms, YAML, migrations and the Dockerfile
 	@$(BIN)/ruff check .

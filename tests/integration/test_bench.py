@@ -90,6 +90,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], 
     return take
 
 
+@pytest.mark.timeout(300)
 async def test_every_figure_from_one_run(
     real_kafka: KafkaService, postgres_dsn: str, surroundings: Callable[[dict[str, str]], None]
 ) -> None:

@@ -133,6 +133,15 @@ class Parent:
             assert monotonic() < deadline, f"{found} of {self.sent} events:\n{log}"
             await asyncio.sleep(0.05)
 
+    async def until_owned_by(self, pids: set[str]) -> None:
+        """Wait until these processes, all of them and nobody else, own the partitions of the events."""
+        deadline, owners = monotonic() + 60, {""}
+        while owners != pids:
+            rows = await self.rows("SELECT owner FROM partitions WHERE topic LIKE '%events%'")
+            owners = {str(row["owner"]).rpartition("-")[2] for row in rows}
+            assert monotonic() < deadline, f"owned by {owners}, not by {pids}"
+            await asyncio.sleep(0.05)
+
     def end(self) -> None:
         """Leave no process behind."""
         if self.process is not None and self.process.poll() is None:
@@ -187,12 +196,11 @@ async def test_two_processes_are_one_worker(parent: Parent) -> None:
     parent.start()
     await parent.until_ready()
     assert parent.get("/livez") == (200, "ok\n")
+    first = parent.children()
+    await parent.until_owned_by({str(pid) for pid in first.values()})
     await parent.produce(2)
     await parent.until_applied()
     await parent.until(lambda: parent.metric("badges_events_total") == parent.sent, "all events counted")
-    owners = {row["owner"] for row in await parent.rows("SELECT owner FROM partitions WHERE topic LIKE '%events%'")}
-    first = parent.children()
-    assert {owner.rpartition("-")[2] for owner in owners} == {str(pid) for pid in first.values()}
     assert {line["process"] for line in parent.said("batch_processed")} == {1, 2}
     assert len(parent.said("catalog_applied")) == 1
 

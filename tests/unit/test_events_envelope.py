@@ -355,7 +355,7 @@ def test_the_future_is_measured_from_the_records_own_timestamp() -> None:
 @pytest.mark.parametrize("name", ["cron.anniversary", "cron.unheard_of", "badge.awarded", "user.erased", "grant.added"])
 def test_the_systems_own_types_come_by_the_control_topic_only(name: str) -> None:
     """On an app's topic they are an invalid field, whatever the dictionary knows."""
-    body = NATIVE | {"type": name, "payload": {"badge_key": "b"}}
+    body = NATIVE | {"type": name, "payload": {"badge_key": "b", "note": "n", "actor": "anna"}}
     found = taken(body)
     assert isinstance(found, Rejected)
     assert (found.code, found.path, found.user_id) == ("invalid_field", "/type", "u42")

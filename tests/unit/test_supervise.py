@@ -442,14 +442,14 @@ async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch:
 
 TWICE = """
 import asyncio, sys
-from worker.cli.worker import _on_signals
+from worker.cli.processes import on_signals
 from worker.supervise import Supervisor
 
 async def serve():
     def command(number, handle):
         return [sys.executable, "-S", "-c", sys.argv[1], str(number), str(handle), sys.argv[2]]
     parent = Supervisor(command, processes=2, host="127.0.0.1", port=0)
-    _on_signals(parent.stop, parent.kill)
+    on_signals(parent.stop, parent.kill)
     await parent.run()
 
 asyncio.run(serve())
