@@ -80,18 +80,32 @@ GROUP BY badge_key
 ORDER BY awards DESC, badge_key;
 
 -- name: panel_letters
--- Dead letters, newest first, before a number: of a reason, of a topic, since an instant; at most so many are looked at.
+-- Dead letters, newest first, before a number: of a topic, since an instant; at most so many are looked at.
 SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
        state
 FROM (
     SELECT * FROM dead_letters
-    WHERE ($1::text IS NULL OR reason = $1) AND number < $2
+    WHERE number < $1
     ORDER BY number DESC
-    LIMIT $5
+    LIMIT $4
 ) AS newest
-WHERE ($3::text IS NULL OR topic = $3) AND ($4::timestamptz IS NULL OR buried_at >= $4)
+WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
 ORDER BY number DESC
-LIMIT $6;
+LIMIT $5;
+
+-- name: panel_letters_of
+-- The same of one reason: looked for in its own order, so that a rare one costs nothing.
+SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
+       state
+FROM (
+    SELECT * FROM dead_letters
+    WHERE reason = $6 AND number < $1
+    ORDER BY reason DESC, number DESC
+    LIMIT $4
+) AS newest
+WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
+ORDER BY number DESC
+LIMIT $5;
 
 -- name: panel_letter_counts
 -- How many of the newest dead letters there are for each reason; so many are looked at.
@@ -99,6 +113,12 @@ SELECT reason, count(*) AS letters, max(buried_at) AS last_at
 FROM (SELECT reason, buried_at FROM dead_letters ORDER BY number DESC LIMIT $1) AS newest
 GROUP BY reason
 ORDER BY letters DESC, reason;
+
+-- name: panel_unpublished
+-- How many messages wait to be published, counted up to so many, and how old the oldest of them is.
+SELECT count(*) AS waiting,
+       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds
+FROM (SELECT created_at FROM outbox WHERE published_at IS NULL AND parked IS NULL LIMIT $1) AS waiting;
 
 -- name: panel_letter_topics
 -- The topics that have been read.

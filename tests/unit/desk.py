@@ -137,7 +137,7 @@ class FakeReads:
         rows = [VersionRow(one, one, 3, self.text, self.text, self.text, NOON, one == 3) for one in (3, 2, 1)]
         return self._some(*rows)
 
-    async def outbox_figures(self) -> tuple[int, float]:
+    async def panel_unpublished(self) -> tuple[int, float]:
         return (0, 0.0) if self.empty else (5, 90.0)
 
     async def user_jobs(self, **given: Any) -> Sequence[Any]:

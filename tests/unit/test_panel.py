@@ -36,7 +36,7 @@ PAGES = {
     "/awards/quarantine?badge=nice_question": Role.READER,
     "/jobs": Role.READER,
     "/jobs?kind=backfill&state=done": Role.READER,
-    "/jobs/new": Role.AUTHOR,
+    "/jobs/new": Role.SUPPORT,
     "/users/u1/grant": Role.SUPPORT,
     "/users/u1/revoke?badge=nice_question&context=35": Role.SUPPORT,
     "/settings": Role.READER,
@@ -60,7 +60,7 @@ PAGES = {
     "/dead-letters?reason=not_json&since=24+h": Role.READER,
     "/dead-letters/badges.events/3/88": Role.SUPPORT,
 }
-FRAGMENTS = ("/_/health", "/_/catalog?q=nice", "/_/awards")
+FRAGMENTS = ("/_/health", "/_/catalog?q=nice", "/_/awards", "/_/users/u1")
 
 
 class Found(HTMLParser):

@@ -44,8 +44,9 @@ class Gate:
                 "This needs a token: send `Authorization: Bearer TOKEN`; `badges tokens create` makes one.",
                 headers={"WWW-Authenticate": 'Bearer realm="badges"'},
             )
-        if not actor.may(admission.role):
-            raise Problem(403, f"This needs the role {admission.role}; {actor.name} has {actor.role}.")
+        if not admission.covers(actor):
+            wanted = " or ".join((admission.role, *admission.others))
+            raise Problem(403, f"This needs the role {wanted}; {actor.name} has {actor.role}.")
         wait = self.bucket.take(actor.key)
         if wait > 0:
             raise too_many("This token has sent too many requests.", wait)

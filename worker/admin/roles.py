@@ -55,19 +55,30 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What an endpoint asks of who calls it: the least role (None: anybody), and the media types of a body."""
+    """What an endpoint asks of who calls it: the least role (None: anybody), and the media types of a body.
+
+    `others` are roles beside the least one that may call it as well.
+    """
 
     role: Role | None
     accepts: tuple[str, ...]
+    others: tuple[Role, ...] = ()
+
+    def covers(self, actor: Actor) -> bool:
+        """Whether somebody may call it."""
+        return self.role is None or any(actor.may(role) for role in (self.role, *self.others))
 
 
 JSON: Final = ("application/json",)
 FORM: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-def least(role: Role, *, accepts: tuple[str, ...] = JSON) -> Callable[[Endpoint], Endpoint]:
-    """Declare the least role of an endpoint; stands below the router's decorator. No route is served without one."""
-    return _declare(Admission(role, accepts))
+def least(role: Role, *others: Role, accepts: tuple[str, ...] = JSON) -> Callable[[Endpoint], Endpoint]:
+    """Declare the least role of an endpoint, or several that lie side by side; stands below the router's decorator.
+
+    No route is served without one.
+    """
+    return _declare(Admission(role, accepts, others))
 
 
 def anybody(*, accepts: tuple[str, ...] = JSON) -> Callable[[Endpoint], Endpoint]:

@@ -16,6 +16,7 @@ import uvicorn
 from worker.admin.app import build
 from worker.admin.applied import Applied
 from worker.admin.outlet import Outlet
+from worker.admin.panel.frame import warm
 from worker.admin.services import Services
 from worker.admin.sessions import is_loopback
 from worker.app.awards import Awards
@@ -85,12 +86,15 @@ class Admin:
         ) as store:
             await until_schema(store)
             await refuse_open(store, self.settings)
+            await asyncio.to_thread(warm)
             plans = HeadPlans(store)
             outlet = Outlet(partial(open_publisher, self.settings, timeout_seconds=_PUBLISH_SECONDS))
             async with plans.following(), _running(outlet.run(), "outlet"), _running(_tidy(store), "tidy"):
                 services = services_on(store, plans, outlet, self.settings)
+                desk = PanelDesk(store, plans, self.settings, now=services.now)
+                await desk.counts()
                 try:
-                    yield services, PanelDesk(store, plans, self.settings, now=services.now)
+                    yield services, desk
                 finally:
                     await services.awards.close()
 

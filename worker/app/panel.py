@@ -107,7 +107,8 @@ class PanelDesk:
     async def _count(self) -> None:
         started = self.now()
         try:
-            self._counts = await self.reads.panel_counts(started)
+            kept = await self.reads.panel_kept_counts(started)
+            self._counts = await self.reads.panel_counts(started) if kept is None else kept
             self._counted_us = started
         except TransientError as error:
             log.info("panel_uncounted", reason=error.message)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Final
 from uuid import UUID
 
 from worker.events.instants import DAY
 from worker.store.dead_letters import BuriedLetter, ReasonCount
-from worker.store.session import Database
+from worker.store.holders import HolderTables
 
 #: So many rows are looked at where a filter has no index: a page takes a bounded time, however long the table.
 LOOKED_AT: Final = 20_000
@@ -17,6 +18,7 @@ LOOKED_AT: Final = 20_000
 COUNTED: Final = 10_001
 #: After every instant that an event can have (the year 9999), and every number.
 LAST_US: Final = 253_402_300_799_999_999
+_EPOCH: Final = date(1970, 1, 1)
 _LAST_NUMBER: Final = 2**63 - 1
 _LAST_TEXT: Final = "\U0010ffff"
 
@@ -41,10 +43,14 @@ class AwardEntry:
 
 @dataclass(frozen=True, slots=True)
 class BadgeCount:
-    """How many users hold a badge, and its awards of each day, oldest first, the last one today (UTC)."""
+    """How many users hold a badge, and its awards of each day, oldest first, the last one today (UTC).
+
+    `usual` is the usual day as the scheduler keeps it; None where it does not run.
+    """
 
     users: int
     days: tuple[int, ...]
+    usual: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ class HeldBack:
     since_us: int
 
 
-class PanelTables(Database):
+class PanelTables(HolderTables):
     """The panel's reads."""
 
     async def panel_awards(
@@ -155,15 +161,22 @@ class PanelTables(Database):
 
     async def panel_counts(self, now_us: int, *, days: int = 28) -> dict[str, BadgeCount]:
         """Holders and awards of the last days by badge; reads every award, so it is asked now and then."""
-        today = now_us // DAY
-        first = today - days + 1
         users = {row["badge_key"]: row["users"] for row in await self.rows("panel_holders")}
-        found: dict[str, list[int]] = {}
-        for row in await self.rows("panel_days", first * DAY):
-            if 0 <= row["day"] - first < days:
-                found.setdefault(row["badge_key"], [0] * days)[row["day"] - first] = row["awards"]
-        none = [0] * days
-        return {key: BadgeCount(users.get(key, 0), tuple(found.get(key, none))) for key in {*users, *found}}
+        first = now_us // DAY - days + 1
+        awards = [(row["badge_key"], row["day"], row["awards"]) for row in await self.rows("panel_days", first * DAY)]
+        return _counted(users, awards, {}, first, days)
+
+    async def panel_kept_counts(self, now_us: int, *, days: int = 28) -> dict[str, BadgeCount] | None:
+        """The same from what the scheduler counted, but for today; None where it never did. Backfills are left out."""
+        if await self.baselines_day() is None:
+            return None
+        first = now_us // DAY - days + 1
+        start, today = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=now_us // DAY)
+        awards = [(one.badge_key, (one.day - _EPOCH).days, one.awards) for one in await self.award_days(start, today)]
+        since = await self.awards_since(now_us // DAY * DAY)
+        awards += [(key, now_us // DAY, count) for key, count in since.items()]
+        usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
+        return _counted(await self.holders_counts(), awards, usual, first, days)
 
     async def panel_users(self, prefix: str, *, after: str = "", limit: int = 50) -> list[UserRow]:
         """Users whose id begins with `prefix`, by id."""
@@ -204,7 +217,11 @@ class PanelTables(Database):
     ) -> list[BuriedLetter]:
         """Dead letters, newest first; `before` is the number of the last one of the page before."""
         start = _LAST_NUMBER if before is None else before
-        found = await self.rows("panel_letters", reason, start, topic, since_us, LOOKED_AT, limit)
+        given = (start, topic, since_us, LOOKED_AT, limit)
+        if reason is None:
+            found = await self.rows("panel_letters", *given)
+        else:
+            found = await self.rows("panel_letters_of", *given, reason)
         return [BuriedLetter(*row) for row in found]
 
     async def panel_letter_counts(self) -> list[ReasonCount]:
@@ -212,6 +229,25 @@ class PanelTables(Database):
         found = await self.rows("panel_letter_counts", LOOKED_AT)
         return [ReasonCount(row["reason"], row["letters"], 0, row["last_at"]) for row in found]
 
+    async def panel_unpublished(self) -> tuple[int, float]:
+        """How many messages wait to be published, at most 10,001, and for how many seconds the oldest of them does."""
+        (row,) = await self.rows("panel_unpublished", COUNTED)
+        return row["waiting"], row["oldest_seconds"]
+
     async def panel_topics(self) -> list[str]:
         """The topics that have been read."""
         return [row["topic"] for row in await self.rows("panel_letter_topics")]
+
+
+def _counted(
+    users: Mapping[str, int], awards: Iterable[tuple[str, int, int]], usual: Mapping[str, float], first: int, days: int
+) -> dict[str, BadgeCount]:
+    found: dict[str, list[int]] = {}
+    for key, day, count in awards:
+        if 0 <= day - first < days:
+            found.setdefault(key, [0] * days)[day - first] = count
+    none = [0] * days
+    return {
+        key: BadgeCount(users.get(key, 0), tuple(found.get(key, none)), usual.get(key))
+        for key in {*users, *found, *usual}
+    }

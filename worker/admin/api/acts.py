@@ -130,7 +130,7 @@ async def revoke(
 
 
 @router.post("/recompute", status_code=202, summary="Look at users again", responses={202: {"model": Sent}})
-@least(Role.SUPPORT)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def recompute(
     body: Recompute, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
 ) -> Response:

@@ -11,8 +11,10 @@ def serve_panel(app: FastAPI, desk: Desk) -> None:
     """Serve the panel's pages beside the app's routes, and show refusals below `/panel` as pages."""
     from worker.admin.panel.entrance import page_problem
     from worker.admin.panel.pages import ROUTERS
+    from worker.admin.panel.working import Working
 
     app.state.desk = desk
+    app.state.working = Working()
     app.state.page_problem = page_problem
     for router in ROUTERS:
         app.router.routes.extend(router.routes)

@@ -105,7 +105,7 @@ def render(
         "program_version": _program_version(),
         "zone_name": "UTC" if zone is None else zone.key,
         "visitor": actor,
-        "may": (lambda role: actor.may(Role(role))) if actor is not None else (lambda _: False),
+        "may": lambda *roles: actor is not None and any(actor.may(Role(one)) for one in roles),
         "csrf_field": lambda: _csrf_field(request),
         "when": lambda us, ago=True: phrasing.time_tag(us, zone, ago=ago),
         "query": _query(request),
@@ -162,6 +162,12 @@ def environment() -> Environment:
         percent=phrasing.percent,
     )
     return made
+
+
+def warm() -> None:
+    """Compile every template, which the first page of a process would wait for."""
+    for name in environment().list_templates():
+        environment().get_template(name)
 
 
 def tile_of(badge: Any, size: int, share: float | None = None) -> Markup:

@@ -80,7 +80,7 @@ class Reads(Protocol):
     async def catalog_versions(self, *, before: int | None = None, limit: int = 50) -> Sequence[Any]:
         """The newest versions of the catalog, newest first."""
 
-    async def outbox_figures(self) -> tuple[int, float]:
+    async def panel_unpublished(self) -> tuple[int, float]:
         """How many messages wait to be published, and for how many seconds the oldest does."""
 
     async def quarantined(

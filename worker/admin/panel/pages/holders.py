@@ -100,7 +100,7 @@ def _line(badge: Badge, count: Any | None) -> Line:
     if count is None:
         return Line(badge, 0, (), 0.0, None)
     before = count.days[:-1]
-    usual = sum(before) / len(before) if before else 0.0
+    usual = count.usual if count.usual is not None else sum(before) / len(before) if before else 0.0
     most = max(range(len(count.days)), key=lambda at: count.days[at])
     others = [value for at, value in enumerate(count.days) if at != most]
     mean = sum(others) / len(others) if others else 0.0

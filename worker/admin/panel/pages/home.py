@@ -76,7 +76,7 @@ async def _state(page: Page) -> dict[str, Any]:
     awards = await reads.panel_count_awards(now - DAY)
     letters = await reads.panel_count_letters(now - DAY)
     held = await reads.panel_held_back()
-    waiting, oldest = await reads.outbox_figures()
+    waiting, oldest = await reads.panel_unpublished()
     builds = await reads.panel_builds(1)
     alarms = list(_alarms(page, group, letters, held, waiting, oldest))
     worst = alarms[0] if alarms else None
@@ -87,7 +87,8 @@ async def _state(page: Page) -> dict[str, Any]:
         "awards": many(awards, COUNTED),
         "letters_day": many(letters, COUNTED),
         "held": many(sum(one.awards for one in held), COUNTED),
-        "waiting": waiting,
+        "waiting": many(waiting, COUNTED),
+        "oldest_waits": waiting > 0,
         "oldest": oldest,
         "builds": [one for one in builds if one.done_us is None],
         "now": now,
@@ -107,7 +108,7 @@ def _alarms(page: Page, group: Any, letters: int, held: Any, waiting: int, oldes
         text = "No catalog rules yet, so nothing is awarded."
         found.append(Alarm("missing", "warn", text, None, "/catalog", "Catalog"))
     if waiting and oldest > _OUTBOX_SECONDS:
-        text = f"{waiting:,} messages wait to be published, the oldest for {span(oldest)}."
+        text = f"{many(waiting, COUNTED)} messages wait to be published, the oldest for {span(oldest)}."
         since = page.desk.now() - int(oldest * SECOND)
         found.append(Alarm("late", "warn", text, since, "/settings/connections", "Connections"))
     for one in held:

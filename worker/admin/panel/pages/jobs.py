@@ -45,14 +45,14 @@ async def jobs(page: Opened, kind: str = "", state: str = "", before: int | None
 
 
 @router.get("/jobs/new")
-@least(Role.AUTHOR)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def new(page: Opened, kind: str = "backfill", user: str = "", badge: str = "", trigger: str = "") -> Response:
     """The form of a job."""
     return await _form(page, {"kind": kind, "user": user, "badge": badge, "trigger": trigger})
 
 
 @router.post("/jobs/new")
-@least(Role.AUTHOR, accepts=FORM)
+@least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
 async def ask(
     page: Opened,
     kind: Annotated[str, Form()] = "",
@@ -81,7 +81,7 @@ async def ask(
 
 
 @router.get("/jobs/asks/{ask_id}")
-@least(Role.AUTHOR)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def asked(page: Opened, ask_id: str) -> Response:
     """What the job would do, and the button that starts it."""
     made = page.desk.asked_job(ask_id)
@@ -91,7 +91,7 @@ async def asked(page: Opened, ask_id: str) -> Response:
 
 
 @router.get("/_/jobs/asks/{ask_id}")
-@least(Role.AUTHOR)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def asked_part(request: Request, page: Opened, ask_id: str) -> Response:
     """How far the preview is."""
     if not is_fragment(request):
@@ -103,7 +103,7 @@ async def asked_part(request: Request, page: Opened, ask_id: str) -> Response:
 
 
 @router.post("/jobs/asks/{ask_id}")
-@least(Role.AUTHOR, accepts=FORM)
+@least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
 async def start(page: Opened, services: Asked, ask_id: str) -> Response:
     """Leave it to the workers."""
     made = page.desk.asked_job(ask_id)
@@ -144,7 +144,7 @@ async def job_part(request: Request, page: Opened, number: int) -> Response:
 
 
 @router.post("/jobs/{number}/{act}")
-@least(Role.AUTHOR, accepts=FORM)
+@least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
 async def act(page: Opened, services: Asked, number: int, act: str) -> Response:
     """Cancel a job, which keeps what is done, or let a cancelled one go on."""
     if act not in ("cancel", "resume") or not 0 < number < 2**63:

@@ -33,7 +33,7 @@ async def settings(page: Opened) -> Response:
 async def connections(page: Opened) -> Response:
     """Database, group of workers, outbox, build of the catalog."""
     reads = page.desk.reads
-    waiting, oldest = await reads.outbox_figures()
+    waiting, oldest = await reads.panel_unpublished()
     return await page.show(
         "connections.html",
         title="Connections",

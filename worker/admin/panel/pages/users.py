@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_of
 from worker.admin.panel.page import PAGE, Opened, Page, go, slug
 from worker.admin.panel.tables import csv_answer
+from worker.admin.panel.working import PATIENCE, working_of
+from worker.admin.problems import Problem
 from worker.admin.roles import Role, least
 from worker.admin.routes import guarded_router
 from worker.errors import BadgesError
@@ -49,22 +51,44 @@ async def why_of(user: str = "", badge: str = "") -> Response:
 
 @router.get("/users/{user_id}")
 @least(Role.READER)
-async def user(page: Opened, user_id: str) -> Response:
-    """All of a user."""
-    found = await page.desk.overview(user_id)
+async def user(request: Request, page: Opened, user_id: str, whole: str = "") -> Response:
+    """All of a user; of one with a long log first the awards, the rest as a part that follows (or `whole`)."""
+    try:
+        found = await _overview(request, page, user_id, seconds=None if whole else PATIENCE)
+    except TimeoutError:
+        awards = await page.desk.reads.panel_user_awards(user_id[:200], limit=_SHOWN + 1)
+        return await page.show("user.html", title=user_id, section="Users", user_id=user_id, found=None, awards=awards)
     if found is None:
         return await _nobody(page, user_id)
-    return await page.show(
-        "user.html",
-        title=user_id,
-        section="Users",
-        user_id=user_id,
-        found=found,
-        awards=found["awards"][:_SHOWN],
-        steps=found["progress"][:_SHOWN],
-        shown=_SHOWN,
-        us=_us,
-    )
+    return await page.show("user.html", title=user_id, section="Users", **_whole(user_id, found))
+
+
+@router.get("/_/users/{user_id}")
+@least(Role.READER)
+async def user_part(request: Request, page: Opened, user_id: str) -> Response:
+    """All of a user, once it is worked out."""
+    if not is_fragment(request):
+        return RedirectResponse(f"{ROOT}/users/{slug(user_id)}", 303)
+    found = await _overview(request, page, user_id, seconds=None)
+    if found is None:
+        raise Problem(404, f"No event and no award for {user_id[:200]}.")
+    return page.part("user_body.html", **_whole(user_id, found))
+
+
+async def _overview(request: Request, page: Page, user_id: str, *, seconds: float | None) -> Any:
+    working = working_of(request)
+    return await working.answer(("user", user_id), page.desk.overview(user_id), seconds=seconds)
+
+
+def _whole(user_id: str, found: Any) -> dict[str, Any]:
+    return {
+        "user_id": user_id,
+        "found": found,
+        "awards": found["awards"][:_SHOWN],
+        "steps": found["progress"][:_SHOWN],
+        "shown": _SHOWN,
+        "us": _us,
+    }
 
 
 @router.get("/users/{user_id}/history")
@@ -106,7 +130,14 @@ async def history_csv(page: Opened, user_id: str) -> Response:
 @router.get("/users/{user_id}/why/{key}")
 @least(Role.SUPPORT)
 async def why(
-    request: Request, page: Opened, user_id: str, key: str, at: str = "", context: str = "", nearest: str = ""
+    request: Request,
+    page: Opened,
+    user_id: str,
+    key: str,
+    at: str = "",
+    context: str = "",
+    nearest: str = "",
+    whole: str = "",
 ) -> Response:
     """Why a user has a badge or not, as of an instant."""
     wrong: list[Wrong] = []
@@ -117,8 +148,14 @@ async def why(
         except ValueError as error:
             wrong.append(Wrong(f"{error}.", "why-at", "Write 2026-03-01T12:00:00Z."))
     found: Any = None
+    late = False
+    asked = (user_id, key, at_us, context, nearest)
+    work = page.desk.why(user_id, key, at_us=at_us, context=context or None, closest=bool(nearest))
+    seconds = None if whole or is_fragment(request) else PATIENCE
     try:
-        found = await page.desk.why(user_id, key, at_us=at_us, context=context or None, closest=bool(nearest))
+        found = await working_of(request).answer(asked, work, seconds=seconds)
+    except TimeoutError:
+        late = True
     except BadgesError as error:
         wrong.append(Wrong(error.message, help=f"{error.help}." if error.help else ""))
     badge = page.badges.get(key)
@@ -130,6 +167,7 @@ async def why(
         "at": at,
         "context": context,
         "closest": bool(nearest),
+        "late": late,
         "us": _us,
     }
     if is_fragment(request):
@@ -137,7 +175,7 @@ async def why(
     label = badge.label or key if badge is not None else key
     return await page.show(
         "why.html", title=f"{label}: why for {user_id}", section="Users", faults=wrong,
-        status=404 if found is None else 200, **values,
+        status=404 if found is None and not late else 200, **values,
     )  # fmt: skip
 
 
