@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any, Final
 
 import structlog
@@ -20,11 +21,12 @@ from worker.config import Settings
 from worker.control import ControlEvent
 from worker.errors import OperatorError, TransientError
 from worker.events import Event
+from worker.events.instants import DAY
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, read
 from worker.store.histories import HistoryTable
-from worker.store.panel import BadgeCount, PanelTables
+from worker.store.panel import BadgeCount, PanelTables, counted_by_badge
 from worker.store.postgres import PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -33,12 +35,28 @@ log = structlog.get_logger(__name__)
 _KEPT: Final = 8
 #: Holders and trends are counted so often at most, microseconds.
 _COUNT_US: Final = 600_000_000
+_EPOCH: Final = date(1970, 1, 1)
 #: So long a page waits for the first count, seconds.
 _COUNT_PATIENCE: Final = 0.05
 
 
 class PanelReads(PostgresStore, PanelTables):
     """The store with the panel's reads."""
+
+    async def kept_counts(self, now_us: int, *, days: int = 28) -> dict[str, BadgeCount] | None:
+        """Holders and awards by badge from what the scheduler counted, but for today; None where it never did.
+
+        Backfills are left out.
+        """
+        if await self.baselines_day() is None:
+            return None
+        first = now_us // DAY - days + 1
+        start, today = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=now_us // DAY)
+        awards = [(one.badge_key, (one.day - _EPOCH).days, one.awards) for one in await self.award_days(start, today)]
+        since = await self.awards_since(now_us // DAY * DAY)
+        awards += [(key, now_us // DAY, count) for key, count in since.items()]
+        usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
+        return counted_by_badge(await self.holders_counts(), awards, usual, first, days)
 
 
 class PanelDesk:
@@ -107,7 +125,7 @@ class PanelDesk:
     async def _count(self) -> None:
         started = self.now()
         try:
-            kept = await self.reads.panel_kept_counts(started)
+            kept = await self.reads.kept_counts(started)
             self._counts = await self.reads.panel_counts(started) if kept is None else kept
             self._counted_us = started
         except TransientError as error:

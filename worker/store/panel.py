@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Final
 from uuid import UUID
 
 from worker.events.instants import DAY
 from worker.store.dead_letters import BuriedLetter, ReasonCount
-from worker.store.holders import HolderTables
+from worker.store.session import Database
 
 #: So many rows are looked at where a filter has no index: a page takes a bounded time, however long the table.
 LOOKED_AT: Final = 20_000
@@ -18,7 +17,6 @@ LOOKED_AT: Final = 20_000
 COUNTED: Final = 10_001
 #: After every instant that an event can have (the year 9999), and every number.
 LAST_US: Final = 253_402_300_799_999_999
-_EPOCH: Final = date(1970, 1, 1)
 _LAST_NUMBER: Final = 2**63 - 1
 _LAST_TEXT: Final = "\U0010ffff"
 
@@ -127,7 +125,7 @@ class HeldBack:
     since_us: int
 
 
-class PanelTables(HolderTables):
+class PanelTables(Database):
     """The panel's reads."""
 
     async def panel_awards(
@@ -164,19 +162,7 @@ class PanelTables(HolderTables):
         users = {row["badge_key"]: row["users"] for row in await self.rows("panel_holders")}
         first = now_us // DAY - days + 1
         awards = [(row["badge_key"], row["day"], row["awards"]) for row in await self.rows("panel_days", first * DAY)]
-        return _counted(users, awards, {}, first, days)
-
-    async def panel_kept_counts(self, now_us: int, *, days: int = 28) -> dict[str, BadgeCount] | None:
-        """The same from what the scheduler counted, but for today; None where it never did. Backfills are left out."""
-        if await self.baselines_day() is None:
-            return None
-        first = now_us // DAY - days + 1
-        start, today = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=now_us // DAY)
-        awards = [(one.badge_key, (one.day - _EPOCH).days, one.awards) for one in await self.award_days(start, today)]
-        since = await self.awards_since(now_us // DAY * DAY)
-        awards += [(key, now_us // DAY, count) for key, count in since.items()]
-        usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
-        return _counted(await self.holders_counts(), awards, usual, first, days)
+        return counted_by_badge(users, awards, {}, first, days)
 
     async def panel_users(self, prefix: str, *, after: str = "", limit: int = 50) -> list[UserRow]:
         """Users whose id begins with `prefix`, by id."""
@@ -239,9 +225,10 @@ class PanelTables(HolderTables):
         return [row["topic"] for row in await self.rows("panel_letter_topics")]
 
 
-def _counted(
+def counted_by_badge(
     users: Mapping[str, int], awards: Iterable[tuple[str, int, int]], usual: Mapping[str, float], first: int, days: int
 ) -> dict[str, BadgeCount]:
+    """Counts of (badge, day since 1970, awards) from a day on; holders and usual days by badge."""
     found: dict[str, list[int]] = {}
     for key, day, count in awards:
         if 0 <= day - first < days:
