@@ -2,12 +2,28 @@
 
 -- name: awards_of_users
 -- The awards of some users, each row with the user's place in the array (from 1) and the version of the catalog that
--- rules; a user without awards has one row without a badge.
+-- rules; a user without awards has one row without a badge. `stamp` differs wherever what is shown of an award does.
 SELECT (SELECT version FROM catalog_head WHERE single) AS version,
        w.place::integer AS place,
-       b.badge_key, b.context, b.awarded_at, b.sort_override, b.origin, b.source, b.sequence, b.metadata
+       b.badge_key, b.context, b.awarded_at, b.sort_override, b.origin, b.source, b.sequence, b.metadata,
+       hash_record_extended(ROW(b.badge_key, b.context, b.awarded_at, b.sort_override, b.sequence), 0) AS stamp
 FROM unnest($1::text[]) WITH ORDINALITY AS w (user_id, place)
 LEFT JOIN user_badges b ON b.user_id = w.user_id;
+
+-- name: stamps_of_users
+-- Of some users, in the order of the array, the stamps of their awards in one, with the version of the catalog that
+-- rules: what tells whether a profile is as it was, for a tenth of its bytes. No awards: 0. Two awards of a user never
+-- share a sequence, so that none takes another's stamp away.
+SELECT (SELECT version FROM catalog_head WHERE single) AS version, s.stamp
+FROM unnest($1::text[]) WITH ORDINALITY AS w (user_id, place)
+CROSS JOIN LATERAL (
+    SELECT coalesce(bit_xor(
+        hash_record_extended(ROW(b.badge_key, b.context, b.awarded_at, b.sort_override, b.sequence), 0)
+    ), 0) AS stamp
+    FROM user_badges b
+    WHERE b.user_id = w.user_id
+) s
+ORDER BY w.place;
 
 -- name: set_sort_override
 -- Place an award of a user by hand on the profile, in one context or in all; null takes that back.

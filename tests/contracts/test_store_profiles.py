@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.contracts.samples import NOON, AnyStore, badge, grant, load
+from worker.admin.profiles import stamp_of
 from worker.exchange import Grant
 from worker.rules.catalog.touched import Touched
 from worker.store.postgres import PostgresStore
@@ -50,6 +51,31 @@ async def test_a_place_on_the_profile_is_set_by_hand(database: PostgresStore) ->
     _, (found,) = await database.awards_of_users(["u1"])
     assert sorted((one.context, one.sort_override) for one in found) == [("1", 7), ("2", None)]
     assert await database.set_sort_override("u1", "a", None, None) == 2
+
+
+async def test_a_stamp_tells_whether_a_profile_is_as_it_was(database: PostgresStore) -> None:
+    """The stamp of a user is that of the awards read, moves with each change of them, and back; nobody's is 0."""
+    await give(database, grant("u1", "a", context="1"), grant("u1", "a", context="2"), grant("u2", "a", context="1"))
+
+    async def stamps() -> list[int]:
+        _, found = await database.stamps_of_users(["u2", "u9", "u1"])
+        _, held = await database.awards_of_users(["u2", "u9", "u1"])
+        assert found == [stamp_of(awards) for awards in held]
+        return found
+
+    first = await stamps()
+    assert first[1] == 0
+    assert len(set(first)) == 3
+    await database.set_sort_override("u1", "a", "2", 7)
+    placed = await stamps()
+    assert placed[:2] == first[:2]
+    assert placed[2] != first[2]
+    await give(database, grant("u1", "b"))
+    assert (await stamps())[2] not in (first[2], placed[2])
+    await database.set_sort_override("u2", "a", None, 0)
+    assert (await stamps())[0] != first[0]
+    await database.set_sort_override("u2", "a", None, None)
+    assert (await stamps())[0] == first[0]
 
 
 async def test_the_log_is_paged_from_new_to_old(database: PostgresStore) -> None:

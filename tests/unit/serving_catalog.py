@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.admin.awards import Position
 from worker.admin.catalog_view import Change, Refused, View
+from worker.admin.profiles import stamp_of
 from worker.app.catalog_desk import read_edit
 from worker.app.feed import News
 from worker.app.rehearsal import Rehearsals
@@ -128,6 +129,7 @@ def award(key: str, **changes: Any) -> ProfileAward:
         "source": "auto",
         "sequence": 1,
         "metadata": '{"last_event_id": "500"}',
+        "stamp": 0,
     }
     return ProfileAward(badge_key=key, **(values | changes))
 
@@ -140,7 +142,11 @@ class FakeProfiles:
     version: int = 1
 
     async def awards(self, user_id: str) -> tuple[int, Sequence[ProfileAward]]:
-        return self.version, self.held.get(user_id, [])
+        return self.version, [one._replace(stamp=hash(one)) for one in self.held.get(user_id, [])]
+
+    async def stamp(self, user_id: str) -> tuple[int, int]:
+        version, held = await self.awards(user_id)
+        return version, stamp_of(held)
 
     async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
         found = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
@@ -55,12 +55,19 @@ class AwardFacts(Protocol):
     def metadata(self) -> str:
         """Why."""
 
+    @property
+    def stamp(self) -> int:
+        """Another number wherever what is shown of it is another."""
+
 
 class Profiles(Protocol):
     """The awards of users."""
 
     async def awards(self, user_id: str) -> tuple[int, Sequence[AwardFacts]]:
         """The version of the catalog that rules now, and what the user holds."""
+
+    async def stamp(self, user_id: str) -> tuple[int, int]:
+        """The version of the catalog that rules now, and the exclusive or of the stamps of what the user holds."""
 
     async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
         """Place awards of a badge by hand; how many the user holds of it."""
@@ -104,10 +111,9 @@ class ProfilePages:
                 break
         return tuple(found[:_MOST_LANGUAGES])
 
-    def tag(self, awards: Sequence[AwardFacts], asked: Asked) -> str:
-        """The entity tag of a profile: another one wherever the page would differ."""
-        parts = [f"{one.sequence}:{one.badge_key}:{one.awarded_us}:{one.sort_override}" for one in awards]
-        named = f"{self.view.version} {asked} {' '.join(sorted(parts))}"
+    def tag(self, stamp: int, asked: Asked) -> str:
+        """The entity tag of a profile: another one wherever the page would differ. `stamp`: of all awards."""
+        named = f"{self.view.version} {asked} {stamp}"
         return f'"{blake2s(named.encode(), digest_size=12).hexdigest()}"'
 
     def page(self, awards: Sequence[AwardFacts], asked: Asked) -> bytes:
@@ -128,6 +134,14 @@ class ProfilePages:
             known = self.view.badges.get(key)
             self._faces[place] = None if known is None or known.status == "draft" else _face_of(known, languages)
         return self._faces[place]
+
+
+def stamp_of(awards: Iterable[AwardFacts]) -> int:
+    """The stamp of all awards, whatever their order."""
+    found = 0
+    for one in awards:
+        found ^= one.stamp
+    return found
 
 
 def accepted_languages(header: str) -> list[str]:
@@ -186,12 +200,12 @@ def _item(face: _Face, one: AwardFacts, *, as_object: bool) -> bytes:
     override = b"null" if one.sort_override is None else b"%d" % one.sort_override
     return b'%b,"context":%b,"awarded_at":"%b","origin":"%b","source":"%b","sort_override":%b,"metadata":%b}' % (
         head,
-        _text(one.context),
+        _text(one.context) if one.context else b'""',
         format_instant(one.awarded_us).encode(),
         one.origin.encode(),
         one.source.encode(),
         override,
-        data if as_object else b'"%b"' % b64encode(data),
+        data if as_object else b'"%b"' % b2a_base64(data, newline=False),
     )
 
 

@@ -16,7 +16,10 @@ _PAGE: Final = 500
 
 # A tuple: one request for a profile makes a dozen of them.
 class ProfileAward(NamedTuple):
-    """One award a user holds; `metadata` is JSON text as PostgreSQL writes it, instants are microseconds."""
+    """One award a user holds; `metadata` is JSON text as PostgreSQL writes it, instants are microseconds.
+
+    `stamp` is another number wherever badge, context, instant, place or sequence is another.
+    """
 
     badge_key: str
     context: str
@@ -26,6 +29,7 @@ class ProfileAward(NamedTuple):
     source: str
     sequence: int
     metadata: str
+    stamp: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,11 @@ class ProfileTables(Database):
             if row[2] is not None:
                 found[row[1] - 1].append(ProfileAward(*row[2:]))
         return version, found
+
+    async def stamps_of_users(self, users: Sequence[str]) -> tuple[int, list[int]]:
+        """The version of the catalog that rules (0: none), and of each user the stamps of all awards, xor-ed."""
+        rows = await self.rows("stamps_of_users", users)
+        return (rows[0][0] or 0 if rows else 0), [row[1] for row in rows]
 
     async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
         """Place awards of a badge by hand (None as context: all of them; as value: no more); how many there were."""

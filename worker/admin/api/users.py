@@ -12,7 +12,7 @@ from worker.admin.answers import json_answer
 from worker.admin.api.badges import found_badge
 from worker.admin.problems import Problem, not_found
 from worker.admin.profiles import Asked as AskedFor
-from worker.admin.profiles import ProfilePages, accepted_languages
+from worker.admin.profiles import ProfilePages, accepted_languages, stamp_of
 from worker.admin.roles import Role, least
 from worker.admin.routes import By, direct, guarded_router
 from worker.admin.services import Asked, Services, services_of
@@ -151,15 +151,23 @@ async def profile(
     request: Request, services: Services, user_id: str, *, top: int | None, lang: str | None, as_object: bool
 ) -> Response:
     """The page of a user, or 304 where the client has it."""
+    wanted = [lang] if lang else accepted_languages(request.headers.get("accept-language", ""))
+    known = request.headers.get("if-none-match")
+    if known is not None:  # most clients have the page: then its awards need not be read
+        version, stamp = await services.profiles.stamp(user_id)
+        pages = await _pages(request, services, version)
+        tag = pages.tag(stamp, AskedFor(pages.languages(wanted), as_object, top))
+        if _has(known, tag):
+            return Response(status_code=304, headers=_headers(tag))
     version, awards = await services.profiles.awards(user_id)
     pages = await _pages(request, services, version)
-    wanted = [lang] if lang else accepted_languages(request.headers.get("accept-language", ""))
     asked = AskedFor(pages.languages(wanted), as_object, top)
-    tag = pages.tag(awards, asked)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Language, Authorization"}
-    if _has(request.headers.get("if-none-match"), tag):
-        return Response(status_code=304, headers=headers)
+    headers = _headers(pages.tag(stamp_of(awards), asked))
     return Response(pages.page(awards, asked), media_type="application/json", headers=headers)
+
+
+def _headers(tag: str) -> dict[str, str]:
+    return {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Language, Authorization"}
 
 
 def check_user(user_id: str) -> None:
