@@ -15,6 +15,7 @@ import uvicorn
 
 from worker.admin.app import build
 from worker.admin.applied import Applied
+from worker.admin.joined import JoinedProtocol
 from worker.admin.outlet import Outlet
 from worker.admin.panel.frame import warm
 from worker.admin.services import Services
@@ -171,6 +172,7 @@ def _config(services: Services, settings: Settings, desk: PanelDesk) -> uvicorn.
         server_header=False,
         lifespan="off",
         loop="none",
+        http=JoinedProtocol,
         timeout_graceful_shutdown=_FINISH_SECONDS,
         h11_max_incomplete_event_size=64 * 1024,
     )
