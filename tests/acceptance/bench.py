@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import asyncpg
 
 from tests.rig.kafka_broker import KafkaBroker
+from worker.bench.api import BOUNDS as API_BOUNDS
 from worker.bench.ground import PREFIX
 from worker.bench.operators import BOUND
 from worker.config import load_settings
@@ -28,6 +30,10 @@ from worker.stream.topics import look
 #: A bench ends within so many seconds on two quiet cores; a quick look, which runs where others work too, may take
 #: twice as long here.
 LIMITS = {"--quick": 2 * 90.0, "": 1200.0}
+
+#: The parts of the API's figures; profiles have a bound on their p99, too.
+API_PARTS = ("read", "read_etag", "send", "stream")
+API_READS = ("read", "read_etag")
 
 
 def bench(environ: dict[str, str], *options: str) -> tuple[dict[str, Any], float]:
@@ -113,6 +119,19 @@ def operators(figures: dict[str, Any], most: float) -> Iterator[str]:
             yield f"{name}: {row['ratio']:.2f}, not <= {most}"
 
 
+def api(figures: dict[str, Any], share: float) -> Iterator[str]:
+    """Which figures of the HTTP API are below a share of their bounds; latencies may be so many times longer."""
+    bounds = {
+        **{f"{name}, a second": (figures[name]["per_second"], ">=", API_BOUNDS[name] * share) for name in API_PARTS},
+        **{f"{name}, p99 in ms": (figures[name]["p99_ms"], "<=", API_BOUNDS["p99_ms"] / share) for name in API_READS},
+    }
+    for name, (figure, relation, bound) in bounds.items():
+        kept = figure >= bound if relation == ">=" else figure <= bound
+        print(f"{'ok  ' if kept else 'FAIL'}  API, {name}: {figure:,.1f} {relation} {bound:,.0f}")
+        if not kept:
+            yield f"API, {name}: {figure:,.1f}, not {relation} {bound:,.0f}"
+
+
 async def left_over(dsn: str, bootstrap_servers: str) -> list[str]:
     """What a bench has left on the services."""
     connection = await asyncpg.connect(dsn)
@@ -136,11 +155,17 @@ def main() -> None:
         environ["BADGES_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
         figures, seconds = bench(environ, *options, *more)
         alone, more_seconds = bench(environ, *options, "--scenario", "operators")
+        served = bench(environ, *options, "--scenario", "api")[0] if shutil.which("wrk") else None
         left = asyncio.run(left_over(database.dsn, broker.bootstrap_servers))
     print(json.dumps(figures))
     print(json.dumps(alone))
+    print(json.dumps(served))
     faults = [*shape(figures), *(loose(figures) if given.quick else strict(figures))]
     faults += operators(alone, 5.0 if given.quick else BOUND)
+    if served is not None:
+        faults += api(served, 0.1 if given.quick else 1.0)
+    elif not given.quick:
+        faults.append("the API was not measured: wrk is not here (apt-get install wrk)")
     faults += [f"left behind: {', '.join(left)}"] if left else []
     limit = LIMITS["--quick" if given.quick else ""]
     if seconds + more_seconds > limit and not more:
