@@ -27,6 +27,7 @@ from worker.pipeline.users import fold_again
 from worker.rules import ir
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.plan import Plan, compile_plan
+from worker.rules.rehearse import outcomes
 from worker.store.memory import MemoryStore
 
 
@@ -291,6 +292,7 @@ def test_people_decide_whenever_their_word_comes(
         assert (key in held) is (event.type == "grant.added"), key
     assert_a_sound_line(store)
     assert asyncio.run(asked_again(plan, store)) == []
+    assert {(one.award.badge_key, one.award.context) for one in outcomes(plan, log) if one.taken is None} == held
     said = {f"hand{number}": one for number, one in enumerate(hands)}
     assert {key for key in held if key not in last} == {
         key for key in held_in_the_end(document, log, said) if key not in last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.playing import catalog, event
+from worker.rules.changes import BY_HAND
 from worker.rules.preview import Preview
 
 TEN = {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 10}}}
@@ -44,8 +45,8 @@ def test_close_is_80_per_cent_of_what_is_asked() -> None:
 def test_only_the_events_that_matter_are_asked_for() -> None:
     """The types the badges look at, and those at which what they ask for may have been given; all where any counts."""
     second = {"key": "second", "flow": {"$and": [{"badge": "b0"}, {"event": "order.paid"}]}}
-    assert Preview(catalog(TEN, SCORED, second), {"scored"}).types == {"answer.scored"}
-    assert Preview(catalog(TEN, SCORED, second), {"second"}).types == {"comment.posted", "order.paid"}
+    assert Preview(catalog(TEN, SCORED, second), {"scored"}).types == {"answer.scored"} | BY_HAND
+    assert Preview(catalog(TEN, SCORED, second), {"second"}).types == {"comment.posted", "order.paid"} | BY_HAND
     anything = {"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 3}}}
     assert Preview(catalog(TEN, anything), {"b1"}).types is None
 

@@ -14,6 +14,7 @@ from worker.pipeline.batch import Applier
 from worker.pipeline.facts import Limits
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import catalog_from_document, read_catalog
+from worker.rules.changes import BY_HAND
 from worker.rules.compare import compare, may_gain
 from worker.rules.evaluate import explain, replay
 from worker.rules.ir import Bound, Fold, Match, Moment
@@ -274,9 +275,9 @@ def test_another_source_of_zones_is_built_and_may_gain() -> None:
 
 def test_a_preview_reads_the_events_that_name_zones() -> None:
     """They matter to every badge, though none reads them."""
-    assert Preview(catalog_from_document(document(DAYS), 1), {"b0"}).types == {"a.done", "user.zone_changed"}
+    assert Preview(catalog_from_document(document(DAYS), 1), {"b0"}).types == {"a.done", "user.zone_changed"} | BY_HAND
     plainly = document(DAYS, user_timezone=None)
-    assert Preview(catalog_from_document(plainly, 1), {"b0"}).types == {"a.done"}
+    assert Preview(catalog_from_document(plainly, 1), {"b0"}).types == {"a.done"} | BY_HAND
 
 
 def test_calendars_are_few_and_shared() -> None:

@@ -11,9 +11,10 @@ from fractions import Fraction
 from worker.app.comparing import Difference
 from worker.events import Event
 from worker.rules.catalog.definitions import Catalog
-from worker.rules.evaluate import apply, begin_again
+from worker.rules.changes import play
+from worker.rules.evaluate import begin_again
 from worker.rules.plan import Plan, compile_plan
-from worker.rules.state import AwardKey, UserState
+from worker.rules.state import NEVER, AwardKey, UserState
 from worker.store.diagnosis import DiagnosisTable
 from worker.store.histories import HistoryTable
 from worker.store.population import PopulationTable
@@ -66,11 +67,12 @@ class _Trial:
     def take(self, events: Iterable[Event]) -> None:
         state: UserState = self._state
         for event in events:
-            apply(self._plan, state, event)
+            play(self._plan, state, event)
 
     @property
     def earned(self) -> set[AwardKey]:
-        return set(self._state.held)
+        given = self._state.fixed
+        return {key for key, at_us in self._state.held.items() if at_us != NEVER and key not in given}
 
 
 async def smoke(

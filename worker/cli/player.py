@@ -103,7 +103,7 @@ def _standing(player: Player, user_id: str, at_us: int) -> Iterator[dict[str, An
 
 def _change(change: Change) -> dict[str, Any]:
     return {
-        "verdict": "earned" if change.earned else "not yet",
+        "verdict": "earned" if change.earned else "taken back" if change.taken else "not yet",
         "badge_key": change.badge.key,
         "context": change.context,
         "sentence": change.sentence,

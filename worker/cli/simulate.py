@@ -13,6 +13,7 @@ from worker.errors import OperatorError
 if TYPE_CHECKING:
     from worker.events import Event
     from worker.rules.catalog.definitions import Catalog, Metric
+    from worker.rules.rehearse import Outcome
     from worker.rules.state import Award
 
 
@@ -71,7 +72,7 @@ def simulate(
     from worker.files import read_sources
     from worker.rules.catalog.load import load_catalog
     from worker.rules.plan import compile_plan
-    from worker.rules.rehearse import simulate as play
+    from worker.rules.rehearse import outcomes
 
     started = time.monotonic()
     if steps and at is not None:
@@ -94,9 +95,9 @@ def simulate(
 
         given, users = emit_played(catalog, events, overrides, shown, steps=steps, at_us=at_us)
     else:
-        awards = sorted(play(plan, events), key=lambda found: _place(found[0]))
-        emit([_row(award, why) for award, why in awards], _COLUMNS, shown)
-        given, users = len(awards), len({award.user_id for award, _ in awards})
+        found = sorted(outcomes(plan, events), key=lambda one: _place(one.award))
+        emit([_row(one) for one in found], _COLUMNS, shown)
+        given, users = len(found), len({one.award.user_id for one in found})
     notice(_sum(given, users, events, time.monotonic() - started))
 
 
@@ -113,18 +114,23 @@ def _place(award: Award) -> tuple[Any, ...]:
     return (award.awarded_us, award.user_id, award.badge_key, award.context)
 
 
-def _row(award: Award, why: str) -> dict[str, Any]:
+def _row(outcome: Outcome) -> dict[str, Any]:
+    """An award; where it was taken back, also when and why."""
     from worker.rules.phrases import short_instant
 
-    return {
+    award, taken = outcome.award, outcome.taken
+    row = {
         "user_id": award.user_id,
         "badge_key": award.badge_key,
         "context": award.context,
         "awarded_at": short_instant(award.awarded_us),
         "event_id": award.trigger_id,
         "metadata": award.metadata,
-        "why": why,
+        "why": outcome.why,
     }
+    if taken is not None:
+        row |= {"revoked_at": short_instant(taken.at_us), "revoked_why": taken.reason}
+    return row
 
 
 def _sum(awards: int, holders: int, events: list[Event], seconds: float) -> str:

@@ -63,6 +63,25 @@ def awarded_at(event: Event) -> int:
     return event.occurred_us if given is None else parse_instant(given)
 
 
+def play(plan: Plan, state: UserState, event: Event, *, also: Collection[int] = ()) -> list[Change]:
+    """As `live` for a rehearsal: nothing is held back, and events by hand that a worker refuses do nothing."""
+    return live(plan, state, event, also=also) if _carried_out(plan, event) else []
+
+
+def _carried_out(plan: Plan, event: Event) -> bool:
+    """Whether a worker does what an event by hand says; true of all other events."""
+    if event.type not in BY_HAND:
+        return True
+    key, context = award_named(event)
+    badge = plan.badges.get(key)
+    if badge is None or (badge.per is None) is bool(context):
+        return False
+    try:
+        return awarded_at(event) <= event.occurred_us
+    except ValueError:
+        return False
+
+
 def scopes_by_hand(plan: Plan, event: Event) -> tuple[str, ...]:
     """What an event by hand may read and write besides what its type says: its award's context."""
     key, context = award_named(event)

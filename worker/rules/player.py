@@ -1,4 +1,4 @@
-"""Plays events one by one and says what each changed: the awards it earned, and how far it brought the others."""
+"""Plays events one by one and says what each changed: awards earned and taken back, how far it brought the others."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from typing import Any
 
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
-from worker.rules.evaluate import Explanation, apply, explain
+from worker.rules.changes import play
+from worker.rules.evaluate import Explanation, explain
 from worker.rules.plan import EVALUATED, Plan, compile_plan, context_of
+from worker.rules.rehearse import reason_of
 from worker.rules.standing import explained, fraction_of, is_occasion, sentence_of
-from worker.rules.state import UserState
+from worker.rules.state import Change as Changed
+from worker.rules.state import UserState, Withdrawal
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Where a badge of a user stands: earned by the event, or so far from it; `fraction` is from 0 to 1."""
+    """Where a badge of a user stands: earned by the event, or so far from it; `fraction` is from 0 to 1.
+
+    `taken` is one that the event took back.
+    """
 
     badge: Badge
     context: str
     sentence: str
     fraction: Fraction = Fraction(1)
     earned: bool = True
+    taken: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """As command, API and panel show it."""
@@ -34,6 +41,7 @@ class Change:
             "earned": self.earned,
             "fraction": round(float(self.fraction), 4),
             "sentence": self.sentence,
+            **({"taken": True} if self.taken else {}),
         }
 
 
@@ -67,8 +75,7 @@ class Player:
         state = self._states.get(event.user_id)
         if state is None:
             state = self._states[event.user_id] = UserState(event.user_id)
-        awards = apply(self.plan, state, event)
-        changes = [self._earned(state, award.badge_key, award.context, event) for award in awards]
+        changes = [self._changed(state, change, event) for change in play(self.plan, state, event)]
         changes += (found for badge in self._occasions(event.type) if (found := self._moved(state, badge, event)))
         return Turn(event, tuple(changes))
 
@@ -96,10 +103,13 @@ class Player:
             self._looking[event_type] = tuple(badge for badge in badges if is_occasion(badge, event_type))
         return self._looking[event_type]
 
-    def _earned(self, state: UserState, key: str, context: str, event: Event) -> Change:
-        found = explain(self.plan, key, state, now_us=event.occurred_us, context=context)
-        self._said[event.user_id, key, context] = found.sentence
-        return Change(self.plan.badges[key], context, found.sentence)
+    def _changed(self, state: UserState, change: Changed, event: Event) -> Change:
+        badge, place = self.plan.badges[change.badge_key], (event.user_id, change.badge_key, change.context)
+        if isinstance(change, Withdrawal):
+            self._said.pop(place, None)
+            return Change(badge, change.context, change.reason, Fraction(0), earned=False, taken=True)
+        self._said[place] = reason_of(self.plan, state, change, event)
+        return Change(badge, change.context, self._said[place])
 
     def _moved(self, state: UserState, badge: Badge, event: Event) -> Change | None:
         context = "" if badge.per is None else context_of(event.payload, badge.per)

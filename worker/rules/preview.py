@@ -11,10 +11,11 @@ from msgspec import structs
 
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
-from worker.rules.evaluate import Asking, apply, begin_again
+from worker.rules.changes import BY_HAND, play
+from worker.rules.evaluate import Asking, begin_again
 from worker.rules.ir import All, Check, Clause, Node, Some, Test, Windowed
 from worker.rules.plan import Route, compile_plan
-from worker.rules.state import UserState
+from worker.rules.state import NEVER, UserState
 
 #: Who came so far counts as close.
 CLOSE = Decimal("0.8")
@@ -69,7 +70,10 @@ class Preview:
         found = frozenset(name for triggers in asked for name in triggers)
         if "*" in found or _matters(self.plan.other):
             return None
+        if self.plan.falls_anywhere:
+            return None
         zones = set() if self.plan.zones is None else {self.plan.zones.event}
+        found = found.union(BY_HAND, self.plan.falls)
         return found.union(zones, (name for name, route in self.plan.routes.items() if _matters(route)))
 
     @property
@@ -83,6 +87,7 @@ class Preview:
         self.users += 1
         self._held = held
         self._state, self._asking = begin_again(self.plan, user_id, held)
+        self._state.fixed = frozenset(held)  # what is held is not in question
 
     def take(self, event: Event) -> None:
         """The next event of the user, in order."""
@@ -90,7 +95,7 @@ class Preview:
         assert self._asking is not None  # noqa: S101
         self.events += 1
         self.seen.add(event.type)
-        apply(self.plan, self._state, event, also=self._asking.at(event))
+        play(self.plan, self._state, event, also=self._asking.at(event))
 
     def end(self) -> None:
         """Count what the user, if there is one, was given."""
@@ -99,7 +104,7 @@ class Preview:
             return
         given: dict[str, list[int]] = {}
         for (key, context), at_us in state.held.items():
-            if (key, context) in self._held:
+            if (key, context) in self._held or at_us == NEVER:
                 continue
             if key in self.gains:
                 given.setdefault(key, []).append(at_us)

@@ -9,9 +9,10 @@ from typing import Any
 from worker.events import json_text
 from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
-from worker.rules.evaluate import Explanation, apply, explain, replay
+from worker.rules.changes import play
+from worker.rules.evaluate import Explanation, explain
 from worker.rules.plan import Plan, compile_plan, scope_name
-from worker.rules.state import Award, UserState
+from worker.rules.state import Award, AwardKey, UserState, Withdrawal, award_key
 
 
 def in_order(events: Iterable[Event]) -> tuple[list[Event], list[tuple[Event, Event]]]:
@@ -43,16 +44,54 @@ def same_content(one: Event, other: Event) -> bool:
     )
 
 
+@dataclass(slots=True)
+class Outcome:
+    """An award, the sentence that says why it was given, and what took it back (None: nothing did)."""
+
+    award: Award
+    why: str
+    taken: Withdrawal | None = None
+
+
 def simulate(plan: Plan, events: Iterable[Event]) -> Iterator[tuple[Award, str]]:
     """Every award that these events earn, given in order, each with the sentence that says why."""
+    for outcome in outcomes(plan, events):
+        yield outcome.award, outcome.why
+
+
+def outcomes(plan: Plan, events: Iterable[Event]) -> list[Outcome]:
+    """Every award that these events earn or people give in them, in order, and whether it was taken back."""
     states: dict[str, UserState] = {}
+    held: dict[tuple[str, AwardKey], Outcome] = {}
+    found: list[Outcome] = []
     for event in events:
         state = states.get(event.user_id)
         if state is None:
             state = states[event.user_id] = UserState(event.user_id)
-        for award in apply(plan, state, event):
-            found = explain(plan, award.badge_key, state, now_us=event.occurred_us, context=award.context)
-            yield award, found.sentence
+        for change in play(plan, state, event):
+            place = (event.user_id, award_key(change.badge_key, change.context))
+            if isinstance(change, Withdrawal):
+                if (outcome := held.pop(place, None)) is not None:
+                    outcome.taken = change
+            elif place not in held:
+                held[place] = Outcome(change, reason_of(plan, state, change, event))
+                found.append(held[place])
+    return found
+
+
+def reason_of(plan: Plan, state: UserState, award: Award, event: Event) -> str:
+    """The sentence that says why an award was given at an event: what it took, or who gave it and why."""
+    if award.by_hand:
+        return f"given by {event.payload['actor']}: {event.payload['note']}"
+    return explain(plan, award.badge_key, state, now_us=event.occurred_us, context=award.context).sentence
+
+
+def _replayed(plan: Plan, user_id: str, events: Iterable[Event]) -> tuple[UserState, list[Award]]:
+    """The memory and the awards of a whole history, given in order."""
+    state, awards = UserState(user_id), list[Award]()
+    for event in events:
+        awards += [change for change in play(plan, state, event) if isinstance(change, Award)]
+    return state, awards
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +108,8 @@ class Answer:
 class DryRun:
     """Answers questions about users from their events alone, by plans that keep all an explanation shows.
 
-    A badge is answered whatever its status. Badges it asks for count as held where these events earn them.
+    A badge is answered whatever its status. Badges it asks for count as held where these events earn them, or people
+    give them in these, and do not take them back.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -87,7 +127,7 @@ class DryRun:
         """
         seen = [event for event in events if event.occurred_us <= at_us]
         plan = self._plan(frozenset(keys))
-        state, awards = replay(plan, user_id, seen, {})
+        state, awards = _replayed(plan, user_id, seen)
         return [
             self._answer(plan, badge, state, awards, seen, at_us, context)
             for badge in self.catalog.badges
@@ -135,7 +175,7 @@ class DryRun:
             explanation = _waiting(badge, explain(plan, badge.key, state, now_us=at_us))
             return Answer(badge, "", explanation.passed, explanation.metadata, explanation)
         trigger = (award.awarded_us, award.trigger_source, award.trigger_id)
-        then, _ = replay(plan, state.user_id, [event for event in seen if event.order <= trigger], {})
+        then, _ = _replayed(plan, state.user_id, [event for event in seen if event.order <= trigger])
         explanation = explain(plan, badge.key, then, now_us=award.awarded_us)
         return Answer(badge, "", explanation.passed, award.metadata, explanation)
 
