@@ -75,6 +75,12 @@ CROSS JOIN LATERAL (
 ORDER BY d.badge_key
 ON CONFLICT (badge_key, day) DO UPDATE SET holders = excluded.holders, lost = h.lost + 1;
 
+-- name: prune_holders
+-- Remove the days before one, but for the last of each badge, which says how many holders there were.
+DELETE FROM badge_holders h
+WHERE h.day < $1
+  AND EXISTS (SELECT 1 FROM badge_holders n WHERE n.badge_key = h.badge_key AND n.day > h.day AND n.day <= $1);
+
 -- name: write_users_with_badge
 -- Take the counts over into the list of badges, where they differ.
 UPDATE badges b SET users_with_badge = h.holders

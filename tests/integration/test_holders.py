@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.test_batch_faults import Faults
+from worker.errors import TransientError
 from worker.exchange import Baseline
 from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Run
 from worker.jobs.holders import Holders
@@ -121,6 +123,62 @@ async def test_who_holds_it_in_another_context_is_counted_once(store: PostgresSt
         trend = await store.holders_trend(badge, day_of(TODAY - 1), days=3)
         assert [one.gained for one in trend] == gained
         assert trend[-1].holders == log.holders(badge, TODAY) == sum(gained)
+
+
+async def test_old_days_go(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days that are older than the history is kept go, and how many holders there were then is still known."""
+    log = Log(store)
+    monkeypatch.setattr("worker.store.holders.KEPT_DAYS", 10)
+    cut = TODAY - 10 * DAY
+    for at_us, user in ((cut - 5 * DAY, "u1"), (cut - 3 * DAY, "u2"), (cut + DAY, "u3"), (TODAY - 2 * DAY, "u4")):
+        await log.add(at_us, user, "a")
+    await log.add(cut - 5 * DAY, "u1", "b")
+    await run(store)
+    async with store.work() as session:
+        rows = await session.connection.fetch("SELECT badge_key, day, holders FROM badge_holders ORDER BY 1, 2")
+    assert [tuple(row) for row in rows] == [
+        ("a", day_of(cut - 3 * DAY), 2),
+        ("a", day_of(cut + DAY), 3),
+        ("a", day_of(TODAY - 2 * DAY), 4),
+        ("b", day_of(cut - 5 * DAY), 1),
+    ]
+    assert [one.holders for one in await store.holders_trend("a", day_of(TODAY), days=4)] == [3, 4, 4, 4]
+    assert await store.holders_counts() == {"a": 4, "b": 1, "c": 0}
+
+
+async def test_cut_at_any_statement_everything_is_counted_once(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection lost before any statement of a run costs no more than the run: the next one makes up for it."""
+    faults, log = Faults(monkeypatch), Log(store)
+    for number, (user, badge, context) in enumerate([("u1", "a", ""), ("u2", "a", ""), ("u1", "b", "p1")]):
+        await log.add(TODAY - (3 - number) * HOUR, user, badge, context)
+    await log.add(TODAY + SECOND, "u2", "a", kind="revoked")
+    tables = ("badge_holders", "badge_baselines", "badges")
+
+    async def left(*, fault: int) -> list[str]:
+        """What a run leaves, or with a fault two of them, of which the first began with nothing."""
+        async with store.work() as session:
+            await session.connection.execute(
+                "DELETE FROM badge_holders; DELETE FROM badge_baselines; UPDATE badges SET users_with_badge = 0;"
+                " DELETE FROM log_readers"
+            )
+        faults.left, faults.names = fault, []
+        try:
+            await run(store)
+            assert faults.left is not None
+            faults.left = None
+        except TransientError:
+            await run(store)
+        async with store.work() as session:
+            return [str(row) for one in tables for row in await session.connection.fetch(f"TABLE {one} ORDER BY 1, 2")]
+
+    whole = await left(fault=1_000)
+    statements = len(faults.names)
+    assert statements >= 10
+    for fault in range(1, statements + 1):
+        assert await left(fault=fault) == whole, faults.names[-1]
+    assert (await store.holders_counts(), log.holders("a", TODAY + HOUR)) == ({"a": 1, "b": 1, "c": 0}, 1)
 
 
 async def test_what_is_usual(store: PostgresStore) -> None:

@@ -14,6 +14,8 @@ from tests.community import CATALOG, DEMO, community_events
 from tests.people import settle_users
 from tests.rig.postgres import PostgresService, execute, in_thread
 from worker import cli
+from worker.cli.doctor import SHOWN, Doctor
+from worker.config import load_settings
 
 Capture = pytest.CaptureFixture[str]
 Show = Callable[..., str]
@@ -147,6 +149,12 @@ FROM generate_series(0, 20) AS n
 """
 
 
+async def triggers(dsn: str) -> list[tuple[str, str]]:
+    """What `badges doctor` says of event types."""
+    examined = Doctor(load_settings(database_url=dsn, allow_insecure="fsync"))._database()
+    return [(one.verdict, one.message) async for one in examined if one.check == "triggers"]
+
+
 def test_silent_triggers_are_named_before_the_criterion(show: Show, settled: str) -> None:
     """A trigger that stopped, or never came, is what is in the way, as far as arrivals are counted."""
     asyncio.run(execute(settled, ARRIVALS))
@@ -158,5 +166,10 @@ def test_silent_triggers_are_named_before_the_criterion(show: Show, settled: str
             "never_seen",
             "post.edited was never seen: check the spelling.",
         )
+        silent = asyncio.run(triggers(settled))
+        assert ("warn", "no answer.scored for 9 days; before that 120 a day") in silent
+        assert ("warn", "post.edited was never seen: check the spelling") in silent
+        assert len(silent) <= SHOWN + 1
     finally:
         asyncio.run(execute(settled, "DELETE FROM badges.log_readers; DELETE FROM badges.event_days"))
+    assert asyncio.run(triggers(settled)) == []

@@ -17,10 +17,13 @@ from worker.printable import printable
 if TYPE_CHECKING:
     from worker.config import Settings
     from worker.store.pool import Pool
+    from worker.store.postgres import PostgresStore
     from worker.stream.topics import Cluster
 
 #: How long one connection may take before it counts as not answering, seconds.
 SECONDS = 8.0
+#: So many silent event types are named.
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Doctor:
         from worker.config import shown_address
         from worker.store.migrate import newest_known_version, schema_version
         from worker.store.pool import check_server
+        from worker.store.postgres import PostgresStore
 
         try:
             began = monotonic()
@@ -89,14 +93,36 @@ class Doctor:
             yield Finding("skip", "catalog", "needs the schema")
             return
         yield Finding("ok", "database", f"{place}, schema {have} of {want}")
-        yield await self._catalog(pool)
+        store = PostgresStore(pool, group_id=self.settings.group_id)
+        yield await self._catalog(store)
+        if "catalog" not in self.failed:
+            async for finding in self._triggers(store):
+                yield finding
 
-    async def _catalog(self, pool: Pool) -> Finding:
-        from worker.app import head_plan, refuse_unasked
-        from worker.store.postgres import PostgresStore
+    async def _triggers(self, store: PostgresStore) -> AsyncIterator[Finding]:
+        """Event types that badges wait for and that do not come, as far as arrivals are counted."""
+        from worker.app import head_plan
+        from worker.app.coverage import SILENT, logged_coverage
 
         try:
-            plan = await head_plan(PostgresStore(pool, group_id=self.settings.group_id))
+            plan = await head_plan(store)
+            found, known = ([], False) if plan is None else await logged_coverage(store, plan.catalog)
+        except BadgesError as error:
+            yield Finding("warn", "triggers", error.message, error.help)
+            return
+        silent = [one for one in found if one.state in SILENT]
+        for one in silent[:SHOWN]:
+            yield Finding("warn", "triggers", one.sentence, "look at the app that sends it")
+        if len(silent) > SHOWN:
+            yield Finding("warn", "triggers", f"{len(silent) - SHOWN:,} more", "badges catalog coverage")
+        elif known and not silent:
+            yield Finding("ok", "triggers", "every event type that badges listen to comes")
+
+    async def _catalog(self, store: PostgresStore) -> Finding:
+        from worker.app import head_plan, refuse_unasked
+
+        try:
+            plan = await head_plan(store)
             if plan is not None:
                 refuse_unasked(plan.catalog, self.settings)
         except AuthorError as error:

@@ -15,6 +15,8 @@ _READER: Final = "holders"
 _DAY: Final = 86_400_000_000
 #: Days of a trend line.
 TREND_DAYS: Final = 28
+#: So many days of history are kept; of what was before, how many holders there were.
+KEPT_DAYS: Final = 731
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class HolderTables(ArrivalTables):
             if end <= start and reading.after is None:
                 return HoldersCounted(0, 0, start, more=False)
             (found,) = await session.rows("count_holders", start, end, day_of(start))
+            if end % _DAY == 0:
+                await session.execute("prune_holders", day_of(end) - timedelta(days=KEPT_DAYS))
             await session.execute("move_reader", _READER, end, None)
         return HoldersCounted(found["users"], found["awards"], end, more=end < reading.horizon_us)
 
