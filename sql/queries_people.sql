@@ -61,6 +61,27 @@ WHERE parameters ->> 'user' = $1;
 UPDATE audit_log SET subject = $2, before = NULL, after = NULL, note = ''
 WHERE subject = 'user ' || $1::text OR starts_with(subject, 'user ' || $1::text || ' ');
 
+-- name: erase_from_audit
+-- Let changes to something else that were made for one user, or for some, name that user no more.
+UPDATE audit_log
+SET after = CASE WHEN after ->> 'user' = $1 THEN jsonb_set(after, '{user}', '""')
+                 ELSE jsonb_set(after, '{users}', (after -> 'users') - $1::text) END,
+    note = ''
+WHERE after ->> 'user' = $1 OR after -> 'users' ? $1::text;
+
+-- name: erase_places
+-- Let what goes on after this user go on after the one before: of jobs over users, builds, readers and scheduled runs.
+WITH before AS (
+    SELECT coalesce((SELECT max(user_id) FROM users WHERE user_id < $1), '') AS user_id
+), jobs AS (
+    UPDATE user_jobs j SET after = b.user_id FROM before b WHERE j.after = $1
+), builds AS (
+    UPDATE catalog_builds c SET after = b.user_id FROM before b WHERE c.after = $1
+), readers AS (
+    UPDATE log_readers r SET after = b.user_id FROM before b WHERE r.after = $1
+)
+UPDATE job_runs r SET progress = b.user_id FROM before b WHERE r.progress = $1;
+
 -- name: erase_person
 -- Remove a user's row, with the memory in it.
 DELETE FROM users WHERE user_id = $1;

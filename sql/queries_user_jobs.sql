@@ -144,12 +144,12 @@ FROM users WHERE user_id = ANY ($1::text[]);
 SELECT user_id, scope, state FROM user_scopes WHERE user_id = ANY ($1::text[]);
 
 -- name: standing_of
--- The awards of users: held; withheld, by their state; in the log as given and not taken back, but not held, or as taken
+-- The awards of users: held; withheld, by their state (`barred`: held back when it was revoked); in the log as given and not taken back, but not held, or as taken
 -- back by a person, with nothing that says so; and, as `first`, how those that a person took back were first given.
 SELECT user_id, badge_key, context, awarded_at, trigger_id, source, sequence, 'held' AS what
 FROM user_badges WHERE user_id = ANY ($1::text[])
 UNION ALL
-SELECT user_id, badge_key, context, awarded_at, trigger_id, source, 0, 'withheld ' || state
+SELECT user_id, badge_key, context, awarded_at, trigger_id, source, 0, 'withheld ' || CASE WHEN state = 'revoked' AND trigger_type <> 'grant.revoked' THEN 'barred' ELSE state END
 FROM withheld_awards WHERE user_id = ANY ($1::text[])
 UNION ALL
 SELECT l.user_id, l.badge_key, l.context, l.awarded_at, l.trigger_id, l.source, l.sequence,

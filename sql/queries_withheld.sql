@@ -2,12 +2,15 @@
 -- queries.sql.
 
 -- name: holdings_of
--- All that is stored of one user's awards: those held (by a person or not), those withheld by their state, and, as
--- `first`, how those that a person once took back were first given.
+-- All that is stored of one user's awards: those held (by a person or not), those withheld by their state (`barred`:
+-- revoked after an event had earned it and it was held back), and, as `first`, how those that a person once took back
+-- were first given.
 SELECT badge_key, context, awarded_at, trigger_id, CASE source WHEN 'manual' THEN 'by_hand' ELSE '' END AS kind
 FROM user_badges WHERE user_id = $1
 UNION ALL
-SELECT badge_key, context, awarded_at, trigger_id, state FROM withheld_awards WHERE user_id = $1
+SELECT badge_key, context, awarded_at, trigger_id,
+       CASE WHEN state = 'revoked' AND trigger_type <> 'grant.revoked' THEN 'barred' ELSE state END
+FROM withheld_awards WHERE user_id = $1
 UNION ALL
 SELECT badge_key, context, awarded_at, trigger_id, 'first'
 FROM (

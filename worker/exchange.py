@@ -228,7 +228,7 @@ class Standing:
 
     `lost` were given and not taken back, as the log of awards says, but are not held; `numbers` are their sequences.
     `withheld` gives the state, held, dropped or revoked (by a person). `by_hand` are those held or lost that a person
-    gave, `first` is how what a person once took back was first given.
+    gave, `first` is how what a person once took back was first given, `barred` what was held back when it was revoked.
     """
 
     held: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
@@ -237,6 +237,7 @@ class Standing:
     withheld: dict[tuple[str, str], str] = field(default_factory=dict)
     by_hand: set[tuple[str, str]] = field(default_factory=set)
     first: dict[tuple[str, str], tuple[int, str | None]] = field(default_factory=dict)
+    barred: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,29 @@ async def test_nothing_is_left_and_nobody_else_is_touched(store: PostgresStore) 
         await erase_user(store, SETTINGS, "gone", actor="anna")
 
 
+async def test_who_was_the_last_one_done_is_named_no_more(store: PostgresStore) -> None:
+    """Jobs, builds, readers and runs that had come to the user go on after the one before; changes name nobody."""
+    for user in ("ann", "gone"):
+        await store.create_user_job("sweep", {}, after=user)
+    pool = store.pool
+    await pool.execute("INSERT INTO users (user_id) VALUES ('ann')")
+    await pool.execute("INSERT INTO catalog_builds (version, after) VALUES (1, 'gone')")
+    await pool.execute("INSERT INTO log_readers (name, rule, upto, after) VALUES ('r', 'r', now(), 'gone')")
+    await pool.execute(
+        "INSERT INTO job_runs (job, tick, token, progress) VALUES ('j', now(), gen_random_uuid(), 'gone')"
+    )
+    await store.audit("anna", "quarantine.released", "badge b", after={"users": ["gone", "stays"]}, note="gone asked")
+    await store.audit("anna", "recompute.started", "job 1", after={"user": "gone"})
+    await erase_user(store, SETTINGS, "gone", actor="anna")
+    for table, column in {
+        "user_jobs": "after", "catalog_builds": "after", "log_readers": "after", "job_runs": "progress",
+    }.items():  # fmt: skip
+        rows = await pool.fetch(f"SELECT {column} FROM {table}")
+        assert {row[0] for row in rows} == {"ann"}, table
+    rows = await pool.fetch("SELECT after::text, note FROM audit_log WHERE subject NOT LIKE 'user %' ORDER BY id")
+    assert [tuple(row) for row in rows] == [('{"users": ["stays"]}', ""), ('{"user": ""}', "")]
+
+
 async def test_export_shows_what_an_erasure_removes(store: PostgresStore) -> None:
     """The export is one JSON object with all that is held, memory in the clear; afterwards there is nothing to show."""
     await bury(store)

@@ -74,7 +74,7 @@ async def _release(
     touched = {user_id: state for user_id, state in states.items() if user_id in {one.user_id for one in lifted}}
     await give(transaction, plan, touched, lifted, topic=topic, reason=reason)
     await transaction.save(list(touched.values()))
-    if any(award.badge_key in plan.asked or award.badge_key in plan.marked for award in lifted):
+    if any(award.badge_key in plan.asked or award.badge_key in plan.falling for award in lifted):
         await transaction.queue(sorted(touched), REQUESTED)
     return len(lifted)
 

@@ -152,7 +152,7 @@ class Build:
         self._culprit = user_id
         state = (await transaction.lock([user_id], version=plan.basis)).get(user_id)
         asked = version == REQUESTED  # who is folded again because a person asked stands at the catalog, mostly
-        if state is not None and (asked or state.built_version not in (None, plan.basis)):
+        if state is not None and state.built_version is not None:  # also of old: a request may have come since
             await transaction.read({user_id: state}, [(user_id, "")])
             rebuilt, awards, facts.events = await fold_again(transaction, plan, state)
             behind = asked or version != plan.basis

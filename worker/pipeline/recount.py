@@ -72,7 +72,9 @@ class Recount:
         self._events = 0
         self._snapshot: Memory | None = None
         held = {**standing.held, **standing.lost}
-        known = Holdings(held, frozenset(standing.by_hand), standing.withheld, standing.first)
+        known = Holdings(
+            held, frozenset(standing.by_hand), standing.withheld, standing.first, frozenset(standing.barred)
+        )
         self._refold = Refold(plan, user_id, known, kept=scope.sealed)
         self._state = self._refold.state
         self._doubted = self._to_doubt()

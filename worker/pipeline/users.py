@@ -24,7 +24,7 @@ from worker.pipeline.protocols import Transaction
 from worker.pipeline.sealed import sight_of
 from worker.pipeline.settle import grant, origin_of
 from worker.rules import evaluate
-from worker.rules.changes import BY_HAND, REVOKED, Hold, Refold, live, scopes_by_hand
+from worker.rules.changes import BY_HAND, Hold, Refold, live, scopes_by_hand
 from worker.rules.plan import Plan
 from worker.rules.state import Change, UserState
 
@@ -150,14 +150,14 @@ class Advance:
         """Read all awards of badges that others ask for in any context, of users who may lose one of them."""
         plan = self.plan
         for user_id, events in by_user.items():
-            lost = plan.marked.intersection(key for event in events for key in self._may_lose(event))
+            lost = plan.marked.intersection(_reached(plan, {key for one in events for key in self._may_lose(one)}))
             if lost and self.states[user_id].built_version is not None:
                 state, known = self.states[user_id], await self.transaction.holdings_of(user_id)
                 state.held.update((key, at) for key, (at, _) in known.held.items() if key[0] in lost)
 
     def _may_lose(self, event: Event) -> Iterator[str]:
         """The badges asked for in any context that an event may take."""
-        if event.type == REVOKED:
+        if event.type in BY_HAND:
             yield event.payload["badge_key"]
         for number in self.plan.falling_at(event.type) if self._asked_anywhere else ():
             yield self.plan.goals[number].badge.key
@@ -264,6 +264,18 @@ class Advance:
             for state in due:
                 state.dirty = frozenset()
                 state.unsaved = 0
+
+
+def _reached(plan: Plan, keys: set[str]) -> set[str]:
+    """Badges and all those that may be lost with them, because they ask for one of them."""
+    waiting, found = list(keys), set(keys)
+    while waiting:
+        for number in plan.asked.get(waiting.pop(), ()):
+            key = plan.goals[number].badge.key
+            if key in plan.falling and key not in found:
+                found.add(key)
+                waiting.append(key)
+    return found
 
 
 def _by_user(events: Sequence[Event]) -> dict[str, list[Event]]:

@@ -254,7 +254,7 @@ class Refold:
         found = {key: found for key, found in known.held.items() if key in known.by_hand or not self._may_fall(key)}
         found |= first
         seeds = {key: at for key, (at, _) in found.items()}
-        seeds |= {key: NEVER for key, state in known.withheld.items() if state != "revoked"}
+        seeds |= {key: NEVER for key, state in known.withheld.items() if state != "revoked" or key in known.barred}
         return seeds, {key: event_id for key, (_, event_id) in found.items()}
 
     def _may_fall(self, key: AwardKey) -> bool:

@@ -110,13 +110,15 @@ class Holdings:
     """All that is stored of a user's awards, by badge and context.
 
     `held` gives the instant and the earning event's id (None: no event's), `by_hand` those of them that a person gave.
-    `withheld` gives the state, held, dropped or revoked. `first` is how what was once taken back was first given.
+    `withheld` gives the state, held, dropped or revoked; `barred` are those that were held back when they were revoked,
+    and so never given. `first` is how what was once taken back was first given.
     """
 
     held: Mapping[AwardKey, tuple[int, str | None]] = field(default_factory=dict)
     by_hand: AbstractSet[AwardKey] = frozenset()
     withheld: Mapping[AwardKey, str] = field(default_factory=dict)
     first: Mapping[AwardKey, tuple[int, str | None]] = field(default_factory=dict)
+    barred: AbstractSet[AwardKey] = frozenset()
 
 
 def award_key(badge_key: str, context: str = "") -> AwardKey:

@@ -242,6 +242,8 @@ class MemoryRepairs:
         for (of, *kept), (row, _) in self._tables.withheld.items():
             if of == user_id:
                 standing.withheld[award_key(*kept)] = row.state
+                if row.state == "revoked" and row.trigger_type != "grant.revoked":
+                    standing.barred.add(award_key(*kept))
         log = [entry for entry in self._tables.awards_log if entry.user_id == user_id]
         log.sort(key=lambda entry: entry.sequence)
         taken = {(e.badge_key, e.context) for e in log if isinstance(e, Revocation) and e.source == "manual"}

@@ -34,21 +34,7 @@ class MemoryWithheld(Holder):
         """All that is stored of a user's awards."""
         with self._statement():
             self._must_hold(user_id)
-            grants = self._tables.user_badges.get(user_id, {})
-            log = [entry for entry in self._tables.awards_log if entry.user_id == user_id]
-            taken = {(e.badge_key, e.context) for e in log if isinstance(e, Revocation) and e.source == "manual"}
-            given = [entry for entry in log if isinstance(entry, Grant)]
-            first = {(e.badge_key, e.context): (e.awarded_us, e.trigger_id) for e in reversed(given)}
-            return Holdings(
-                held={key: (grant.awarded_us, grant.trigger_id) for key, grant in grants.items()},
-                by_hand=frozenset(key for key, grant in grants.items() if grant.source == "manual"),
-                withheld={
-                    (key, context): row.state
-                    for (of, key, context), (row, _) in self._tables.withheld.items()
-                    if of == user_id
-                },
-                first={key: found for key, found in first.items() if key in taken},
-            )
+            return holdings_in(self._tables, user_id)
 
     async def hold(self, grants: Sequence[Grant]) -> None:
         """Store awards."""
@@ -186,3 +172,25 @@ def check_text(text: str) -> None:
     """Refuse what PostgreSQL would."""
     if storable(text) != text:
         raise PoisonBatch("a text holds what PostgreSQL cannot store")
+
+
+def holdings_in(tables: Tables, user_id: str) -> Holdings:
+    """All that is stored of one user's awards."""
+    grants = tables.user_badges.get(user_id, {})
+    log = [entry for entry in tables.awards_log if entry.user_id == user_id]
+    taken = {(e.badge_key, e.context) for e in log if isinstance(e, Revocation) and e.source == "manual"}
+    given = [entry for entry in log if isinstance(entry, Grant)]
+    first = {(e.badge_key, e.context): (e.awarded_us, e.trigger_id) for e in reversed(given)}
+    return Holdings(
+        held={key: (grant.awarded_us, grant.trigger_id) for key, grant in grants.items()},
+        by_hand=frozenset(key for key, grant in grants.items() if grant.source == "manual"),
+        withheld={
+            (key, context): row.state for (of, key, context), (row, _) in tables.withheld.items() if of == user_id
+        },
+        first={key: found for key, found in first.items() if key in taken},
+        barred=frozenset(
+            (key, context)
+            for (of, key, context), (row, _) in tables.withheld.items()
+            if of == user_id and row.state == "revoked" and row.trigger_type != "grant.revoked"
+        ),
+    )

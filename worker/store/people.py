@@ -123,6 +123,8 @@ class PeopleTable(Database):
             rows["dead_letters"] = await _erase_letters(session, user_id)
             rows["outbox"] = await _erase_messages(session, user_id)
             rows["audit_log"] = await session.execute("erase_audit", user_id, f"user {digest.hex()}")
+            rows["audit_log"] += await session.execute("erase_from_audit", user_id)
+            await session.execute("erase_places", user_id)
             rows["users"] = await session.execute("erase_person", user_id) - made
             total = sum(rows.values())
             if total:

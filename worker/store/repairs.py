@@ -90,7 +90,10 @@ class RepairStatements:
             if what == "first":
                 standing.first[key] = (at, event_id)
             elif what.startswith("withheld "):
-                standing.withheld[key] = what.removeprefix("withheld ")
+                barred = what == "withheld barred"
+                standing.withheld[key] = "revoked" if barred else what.removeprefix("withheld ")
+                if barred:
+                    standing.barred.add(key)
             else:
                 if what == "lost":
                     standing.lost[key], standing.numbers[key] = (at, event_id), sequence

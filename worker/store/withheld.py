@@ -121,6 +121,7 @@ def read_holdings(rows: Iterable[asyncpg.Record]) -> Holdings:
     first: dict[AwardKey, tuple[int, str | None]] = {}
     withheld: dict[AwardKey, str] = {}
     by_hand: set[AwardKey] = set()
+    barred: set[AwardKey] = set()
     for badge_key, context, at, event_id, kind in rows:
         key = award_key(badge_key, context)
         if kind == "first":
@@ -130,5 +131,7 @@ def read_holdings(rows: Iterable[asyncpg.Record]) -> Holdings:
             if kind:
                 by_hand.add(key)
         else:
-            withheld[key] = kind
-    return Holdings(held, frozenset(by_hand), withheld, first)
+            withheld[key] = "revoked" if kind == "barred" else kind
+            if kind == "barred":
+                barred.add(key)
+    return Holdings(held, frozenset(by_hand), withheld, first, frozenset(barred))
