@@ -439,3 +439,28 @@ async def test_whatever_happens_all_of_it_adds_up(
         if turn % 8 == 7:
             await model.check()
     await model.check()
+
+
+async def test_what_falls_with_a_badge_taken_by_hand_is_held_elsewhere_still(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One context's badge falls as a person takes what it asks for; who asks for any context still has the other."""
+    model = Model(store, Faults(monkeypatch), random.Random(0))
+    await model.swap(0)
+    line = model.records["events", 0] = []
+    for number, post in enumerate("ppqq"):
+        value = {"id": f"e{number}", "type": "a.done", "user_id": "ann", "payload": {"post": post}}
+        value["occurred_at"] = format_instant(START + number * HOUR)
+        line.append(Record("events", 0, number, START // 1000, b"k", json.dumps(value).encode()))
+    await model.apply(("events", 0))
+    taken = grant_revoked("ann", "twice", context="p", note="n", actor="a", id="h", at_us=START + 9 * HOUR)
+    model.records["control", 0] = [Record("control", 0, 0, START // 1000, taken.key, taken.value)]
+    model.appliers.clear()
+    await model.apply(("control", 0))
+    rows = await store.pool.fetch("SELECT badge_key, context FROM user_badges")
+    held = {tuple(row) for row in rows}
+    assert ("rank", "p") not in held
+    assert {("rank", "q"), ("any_rank", "")} <= held
+    assert not await store.pool.fetch(
+        "SELECT 1 FROM badge_awards_log WHERE badge_key = 'any_rank' AND kind = 'revoked'"
+    )
