@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -21,6 +22,7 @@ from worker.control import ControlEvent
 from worker.errors import OperatorError
 from worker.events import Event, json_text
 from worker.exchange import UserJob, Withheld
+from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, load_catalog, read
@@ -30,9 +32,10 @@ from worker.rules.preview import Preview
 from worker.store.admin import Change, TokenRow
 from worker.store.arrivals import TypeDays
 from worker.store.catalog import HeadMoved, StoredCatalog, VersionRow
-from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.dead_letters import BuriedLetter, LetterFilter, ReasonCount
 from worker.store.jobs import JobRun
 from worker.store.panel import AwardEntry, BadgeCount, BuildStand, GroupStand, HeldAward, HeldBack, UserEntry, UserRow
+from worker.store.people import Erased
 from worker.store.quarantine import Quarantined
 
 #: Text that must stay text wherever it is shown.
@@ -311,6 +314,28 @@ class FakeDesk:
 
     async def send(self, events: Sequence[ControlEvent]) -> None:
         self.sent += events
+
+    def letters_wanted(self, **given: Any) -> Any:
+        return LetterFilter(**given)
+
+    async def count_letters(self, wanted: Any) -> int:
+        return 5_000 if wanted.reason == "many" else 3
+
+    async def redrive(self, wanted: Any, *, dry: bool) -> Any:
+        self.applied.append((wanted, "dry" if dry else "replay", ""))
+        return Redriven(tried=3, passed=2, kept=Counter({self.text: 1}))
+
+    async def erase(self, user_id: str, *, actor: str, note: str) -> Any:
+        if user_id == "nobody":
+            raise OperatorError("No event and no award for nobody.")
+        self.applied.append((user_id, actor, note))
+        return Erased(NOON, {"events": 3, "users": 1})
+
+    async def export(self, user_id: str) -> AsyncIterator[str]:
+        if user_id == "nobody":
+            raise OperatorError("No event and no award for nobody.")
+        yield '{"user_id": '
+        yield '"u1"}'
 
     async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
         self.applied.append(((verb, badge, users), actor, note))

@@ -38,6 +38,7 @@ PAGES = {
     "/jobs?kind=backfill&state=done": Role.READER,
     "/jobs/new": Role.SUPPORT,
     "/users/u1/grant": Role.SUPPORT,
+    "/users/u1/erase": Role.ADMIN,
     "/users/u1/revoke?badge=nice_question&context=35": Role.SUPPORT,
     "/settings": Role.READER,
     "/settings/connections": Role.READER,

@@ -97,6 +97,50 @@ def test_quarantine_is_settled() -> None:
     assert [change[1] for change in store.changes] == ["quarantine.released", "quarantine.dropped"]
 
 
+def test_dead_letters_are_tried_dry_first() -> None:
+    """What would pass is told before anything is changed; nothing chosen and too many are refused; audited once."""
+    desk, store = FakeDesk(text=HOSTILE), FakeStore()
+    support = user(desk, Role.SUPPORT, store)
+    assert support.post("/panel/dead-letters/replay", data={"which": "chosen"}).status_code == 422
+    many = support.post("/panel/dead-letters/replay", data={"which": "all", "reason": "many"})
+    assert "badges dlq replay" in many.text
+    assert desk.applied == []
+    letter = {"which": "chosen", "reason": "not_json", "letter": ["badges.events~3~88", "x~y~1"]}
+    got = support.post("/panel/dead-letters/replay", data=letter)
+    assert "2 of 3 letters would pass now" in got.text
+    check_markup(got.text)
+    assert store.changes == []
+    assert support.post("/panel/dead-letters/replay", data={**letter, "verb": "replay"}).status_code == 303
+    assert [(one[0].places, one[0].reason, one[1]) for one in desk.applied] == [
+        ((("badges.events", 3, 88),), None, "dry"),
+        ((("badges.events", 3, 88),), None, "replay"),
+    ]
+    assert [change[1] for change in store.changes] == ["dead_letters.replayed"]
+    assert user(desk, Role.AUTHOR).post("/panel/dead-letters/replay", data=letter).status_code == 403
+
+
+def test_an_erasure_is_typed_out() -> None:
+    """Only an admin erases, with the id typed and a note; support exports, which is noted."""
+    desk, store = FakeDesk(), FakeStore()
+    admin = user(desk, Role.ADMIN, store)
+    for data in ({}, {"confirm": "u1"}, {"confirm": "u2", "note": "x"}, {"confirm": "u1", "note": "a\nb"}):
+        got = admin.post("/panel/users/u1/erase", data=data)
+        assert got.status_code == 422
+        check_markup(got.text)
+    assert desk.applied == []
+    assert admin.post("/panel/users/u1/erase", data={"confirm": "u1", "note": "asked"}).status_code == 303
+    assert desk.applied == [("u1", "admin token", "asked")]
+    gone = admin.post("/panel/users/nobody/erase", data={"confirm": "nobody", "note": "x"})
+    assert gone.status_code == 404
+    support = user(desk, Role.SUPPORT, store)
+    assert support.post("/panel/users/u1/erase", data={"confirm": "u1", "note": "x"}).status_code == 403
+    file = support.get("/panel/users/u1/export.json")
+    assert file.json() == {"user_id": "u1"}
+    assert file.headers["content-disposition"].startswith("attachment")
+    assert support.get("/panel/users/nobody/export.json").status_code == 404
+    assert [change[1] for change in store.changes] == ["user.exported"]
+
+
 def test_a_token_is_shown_once() -> None:
     """A new token's text is on the page that made it; only its hash is kept."""
     desk = FakeDesk()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ import structlog
 from worker.admin.services import Plans
 from worker.app.comparing import readable
 from worker.app.control import send_control
+from worker.app.dead_letters import redrive_letters
+from worker.app.erasure import erase_user, export_user
 from worker.app.job_asks import JobAsk, JobAsks
 from worker.app.people import People, UnknownUser
 from worker.app.proposals import Proposal, Proposals
@@ -22,11 +24,14 @@ from worker.control import ControlEvent
 from worker.errors import OperatorError, TransientError
 from worker.events import Event
 from worker.events.instants import DAY
+from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, read
+from worker.store.dead_letters import LetterFilter
 from worker.store.histories import HistoryTable
 from worker.store.panel import BadgeCount, PanelTables, counted_by_badge
+from worker.store.people import Erased
 from worker.store.postgres import PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -182,6 +187,33 @@ class PanelDesk:
     async def start_job(self, made: JobAsk, *, actor: str) -> int:
         """Leave a job to the workers; its number."""
         return await self._asks.start(made, actor=actor)
+
+    def letters_wanted(
+        self,
+        *,
+        reason: str | None,
+        topic: str | None,
+        since_us: int | None,
+        places: tuple[tuple[str, int, int], ...],
+    ) -> LetterFilter:
+        """Which dead letters are meant: by what they have, or those at places."""
+        return LetterFilter(reason, topic, since_us, places)
+
+    async def count_letters(self, wanted: LetterFilter) -> int:
+        """How many of them were not applied yet."""
+        return (await self._store.count_letters(wanted))[0]
+
+    async def redrive(self, wanted: LetterFilter, *, dry: bool) -> Redriven:
+        """Try them again; what came of them. `dry`: nothing is changed. Raises OperatorError."""
+        return await redrive_letters(self._store, self._settings, wanted, dry=dry)
+
+    async def erase(self, user_id: str, *, actor: str, note: str) -> Erased:
+        """Remove everything held about a user. Raises OperatorError where nothing is."""
+        return await erase_user(self._store, self._settings, user_id, actor=actor, note=note)
+
+    def export(self, user_id: str) -> AsyncIterator[str]:
+        """Everything held about a user, as JSON in pieces. Raises OperatorError where nothing is."""
+        return export_user(self._store, user_id)
 
     async def history(self, user_id: str) -> Sequence[Event]:
         """A user's logged events, in order."""

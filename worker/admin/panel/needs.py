@@ -5,7 +5,7 @@ Rows come as the store's own dataclasses, whose fields the templates name; what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from worker.control import ControlEvent
@@ -191,6 +191,28 @@ class Desk(Protocol):
 
     async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
         """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were."""
+
+    def letters_wanted(
+        self,
+        *,
+        reason: str | None,
+        topic: str | None,
+        since_us: int | None,
+        places: tuple[tuple[str, int, int], ...],
+    ) -> Any:
+        """Which dead letters are meant: by what they have, or those at places."""
+
+    async def count_letters(self, wanted: Any) -> int:
+        """How many of them were not applied yet."""
+
+    async def redrive(self, wanted: Any, *, dry: bool) -> Any:
+        """Try them again; what came of them. `dry`: nothing is changed. Raises OperatorError."""
+
+    async def erase(self, user_id: str, *, actor: str, note: str) -> Any:
+        """Remove everything held about a user. Raises OperatorError where nothing is."""
+
+    def export(self, user_id: str) -> AsyncIterator[str]:
+        """Everything held about a user, as JSON in pieces. Raises OperatorError where nothing is."""
 
     async def history(self, user_id: str) -> Sequence[Event]:
         """A user's logged events, in order."""

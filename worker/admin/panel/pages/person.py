@@ -1,0 +1,90 @@
+"""A user's rights: everything held about them as a file, and its end, which is typed out and noted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from fastapi import Form
+from starlette.responses import Response, StreamingResponse
+
+from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.page import Opened, Page, go
+from worker.admin.panel.phrasing import plural
+from worker.admin.roles import FORM, Role, least
+from worker.admin.routes import guarded_router
+from worker.admin.services import Asked
+from worker.errors import OperatorError
+
+router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+_MOST_NOTE: Final = 1_000
+
+
+@router.get("/users/{user_id}/export.json")
+@least(Role.SUPPORT)
+async def export(page: Opened, services: Asked, user_id: str) -> Response:
+    """All that is held about a user, as one JSON object; the log of changes says who took it."""
+    pieces = aiter(page.desk.export(user_id))
+    try:
+        first = await anext(pieces)
+    except OperatorError as error:
+        return await _unknown(page, error)
+    await services.store.audit(page.actor.name, "user.exported", f"user {user_id}")
+
+    async def written() -> AsyncIterator[str]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    headers = {
+        "Content-Disposition": 'attachment; filename="user.json"',
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return StreamingResponse(written(), media_type="application/json", headers=headers)
+
+
+@router.get("/users/{user_id}/erase")
+@least(Role.ADMIN)
+async def erase_form(page: Opened, user_id: str) -> Response:
+    """What an erasure removes and leaves, and its form."""
+    return await _form(page, user_id)
+
+
+@router.post("/users/{user_id}/erase")
+@least(Role.ADMIN, accepts=FORM)
+async def erase(
+    page: Opened, user_id: str, confirm: Annotated[str, Form()] = "", note: Annotated[str, Form()] = ""
+) -> Response:
+    """Remove everything held about the user; the log of changes keeps a hash, who did it and why."""
+    wrong = []
+    if confirm != user_id:
+        wrong.append(Wrong("An erasure cannot be undone: type the user's id.", "f-confirm", f"Write {user_id}."))
+    if not note.strip():
+        wrong.append(Wrong("A note must say why.", "f-note", "It is kept with the erasure, so it should name nobody."))
+    elif len(note) > _MOST_NOTE or not note.strip().isprintable():
+        wrong.append(Wrong(f"The note is one line of at most {_MOST_NOTE:,} characters.", "f-note", "Shorten it."))
+    if wrong:
+        return await _form(page, user_id, note, wrong)
+    try:
+        found = await page.desk.erase(user_id, actor=page.actor.name, note=note.strip())
+    except OperatorError as error:
+        return await _unknown(page, error)
+    return go("/users", f"The user was erased: {plural(sum(found.rows.values()), 'row')} removed.")
+
+
+async def _form(page: Page, user_id: str, note: str = "", wrong: list[Wrong] | None = None) -> Response:
+    return await page.show(
+        "erase.html",
+        title=f"Erase {user_id}",
+        section="Users",
+        status=422 if wrong else 200,
+        faults=wrong or (),
+        user_id=user_id,
+        note=note,
+    )
+
+
+async def _unknown(page: Page, error: OperatorError) -> Response:
+    return await page.missing(error.message, "Ids are exact.", section="Users", link="/users", act="Users")
