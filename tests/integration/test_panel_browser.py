@@ -25,6 +25,11 @@ PAGES = (
     "/catalog",
     "/catalog/new?from=count",
     "/catalog/coverage",
+    "/catalog/sections/ladders",
+    "/catalog/sections/ladders/commentator/edit",
+    "/catalog/sections/event-types/answer.scored/edit",
+    "/catalog/sections/condition-types",
+    "/catalog/sections/milestones/new",
     "/catalog/translations?lang=fr",
     "/catalog/versions",
     "/catalog/versions/0..1",
@@ -122,6 +127,11 @@ def shoot(page: Any, name: str) -> None:
     page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
 
 
+def write(page: Any, field: str, text: str) -> None:
+    """Put a text into an editor, as pasting it over all there is does."""
+    page.evaluate("([id, text]) => document.getElementById(id).env.editor.setValue(text, 1)", [f"{field}-editor", text])
+
+
 def until_awarded(panel: Served, page: Any, count: int) -> None:
     """Wait until so many awards are logged."""
     for _ in range(200):
@@ -136,13 +146,12 @@ def test_an_author_makes_a_badge(panel: Served, page: Any) -> None:
     until_awarded(panel, page, 2)
     page.goto(f"{panel.address}/catalog/new?from=score")
     page.fill("#f-label", "Helpful")
-    page.fill("#f-flow", '{\n  "event": "answer.scored",\n  "criteria": {"scroe": {"$gte": 4}}\n}')
+    write(page, "f-flow", '{\n  "event": "answer.scored",\n  "criteria": {"scroe": {"$gte": 4}}\n}')
     page.wait_for_selector("#lint .marks")
     assert 'Write "score"' in page.inner_text("#lint")
     shoot(page, "flow-with-a-fault")
     page.click("#lint button[data-does=go-to]")
-    chosen = "el => el.value.slice(el.selectionStart, el.selectionEnd)"
-    assert page.eval_on_selector("#f-flow", chosen) == '"scroe"'
+    assert page.evaluate("document.getElementById('f-flow-editor').env.editor.getSelectedText()") == '"scroe"'
     page.keyboard.type('"score"')
     expect(page.locator("#lint")).to_contain_text("at least 4")
     page.click("#edit button.main")
@@ -158,6 +167,39 @@ def test_an_author_makes_a_badge(panel: Served, page: Any) -> None:
     panel.produce(event("u3", "answer.scored", post_id=9, score=5))
     expect(page.locator("#feed")).to_contain_text("u3", timeout=10_000)
     shoot(page, "feed")
+
+
+def test_the_editor_of_flows(panel: Served, page: Any) -> None:
+    """It completes event types, the event's fields and operators, marks faults at their lines, and lets keys out."""
+    page.goto(f"{panel.address}/catalog/new?from=score")
+    page.fill("#f-label", "Nine")
+    page.wait_for_selector("#f-flow-editor .ace_text-input", state="attached")
+    assert page.is_hidden("#f-flow")
+    write(page, "f-flow", '{\n  "event": "answer.scored",\n  "criteria": {\n    \n  }\n}')
+    page.evaluate("document.getElementById('f-flow-editor').env.editor.gotoLine(4, 4)")
+    page.focus("#f-flow-editor .ace_text-input")
+    page.keyboard.type("sco")
+    offered = page.locator(".ace_autocomplete")
+    expect(offered).to_contain_text("score")
+    expect(offered).not_to_contain_text("comment.posted")
+    shoot(page, "editor-completes")
+    page.keyboard.press("Enter")
+    page.keyboard.type("{")
+    page.keyboard.press("Control+Space")
+    expect(page.locator(".ace_autocomplete")).to_contain_text("$gte")
+    page.keyboard.type("$gte")
+    expect(page.locator(".ace_autocomplete .ace_selected")).to_contain_text("$gte")
+    page.keyboard.press("Enter")
+    page.keyboard.type("9}")
+    expect(page.locator("#lint")).to_contain_text("at least 9")
+    page.keyboard.type("x")
+    page.wait_for_selector("#f-flow-editor .ace_gutter-cell.ace_error")
+    assert page.inner_text("#f-flow-editor .ace_gutter-cell.ace_error").strip() == "4"
+    page.wait_for_selector("#f-flow-editor .flow-mark.error", state="attached")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    assert not page.evaluate("document.getElementById('f-flow-editor').contains(document.activeElement)")
 
 
 def test_why_not(panel: Served, page: Any) -> None:

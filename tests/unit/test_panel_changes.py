@@ -203,3 +203,19 @@ def test_animations() -> None:
     assert shown({"kind": "fire"}) == {"kind": "none", "unknown": "fire"}
     assert shown({"kind": "webm", "url": "javascript:x"}) == {"kind": "webm"}
     assert shown(None, "confetti") == {"kind": "confetti"}
+
+
+def test_the_editor_knows_the_catalogs_words() -> None:
+    """One answer has operators with their meanings, event types with the fields of their schemas, metrics, badges."""
+    user = author(FakeDesk())
+    found = user.get("/panel/_/words")
+    assert found.headers["content-type"] == "application/json"
+    words = found.json()
+    assert [name for name, _ in words["events"]["question.scored"]["fields"]] == ["score", "post_id"]
+    assert {"event", "criteria", "$and", "snapshot"} <= {name for name, _ in words["flow"]}
+    assert {"$eventCount", "timestamp"} <= {name for name, _ in words["criteria"]}
+    assert ["$gte", "at least"] in words["field"]
+    assert {"last", "flow"} <= {name for name, _ in words["inside"]["$timeWindow"]}
+    assert words["metrics"] == [["comments", "a metric"]]
+    assert ["nice_question", "Nice question"] in words["badges"]
+    assert client(panel(FakeDesk()), Role.READER).get("/panel/_/words").status_code == 403

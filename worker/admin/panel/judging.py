@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from worker.admin.panel.needs import Desk
@@ -28,7 +28,10 @@ _WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A fault with its place in the flow's text: character offsets, and line and column from 1; 0 where it has none."""
+    """A fault with its place in a text: character offsets, and line and column from 1; 0 where it has none.
+
+    `part` names the form's field that holds the text: the flow, or another one of JSON.
+    """
 
     code: str
     path: str
@@ -39,12 +42,13 @@ class Mark:
     end: int = 0
     line: int = 0
     column: int = 0
+    part: str = "flow"
 
     @property
     def field(self) -> str:
-        """The id of what to mend: the field that the pointer names."""
+        """The id of what to mend: the field that the pointer names, else the one with the text."""
         name = self.path.split("/")[1] if self.path.count("/") else ""
-        return f"f-{name}" if name in (*FIELDS, "flow") else "f-flow"
+        return f"f-{name}" if name in FIELDS else f"f-{self.part}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +72,21 @@ async def judge(desk: Desk, catalog: Catalog | None, badge: Badge | None, values
     """Judge a form for a badge of the catalog, or for a new one."""
     text = values.get("flow", "")[:_LONGEST]
     document: Mapping[str, Any] = {"version": 1} if catalog is None else catalog.document
-    flow, marks = _read(text)
+    flow, marks = json_of(text)
     if marks:
         return Judged(values, tuple(marks), lines=_lines(text, marks))
     try:
         body = _body(values, flow, new=badge is None)
+        if badge is not None and body.get("animation") == {"kind": (badge.animation or {}).get("kind")}:
+            del body["animation"]  # its other keys stay
         edit = badge_added(document, body) if badge is None else badge_changed(document, badge, body, whole=False)
     except AuthorError as error:
-        marks = [_mark(fault, text) for fault in error.faults]
+        marks = [mark_of(fault, {"flow": text}) for fault in error.faults]
         return Judged(values, tuple(marks), lines=_lines(text, marks))
     except BadgesError as error:
         return Judged(values, (Mark("refused", "/label", error.message, error.help or ""),), lines=_lines(text, []))
     reading = await desk.read("catalog.json", json_text.dumps(edit.document))
-    inside, outside = edit.told(reading.faults)
-    marks = [_mark(fault, text) for fault in [*inside, *_warnings(edit, reading.faults)]]
-    marks += [Mark(one.code, "", f"{one.path}: {one.message}", one.help or "") for one in outside]
+    marks = marks_of(edit, reading.faults, {"flow": text})
     made = None
     if reading.catalog is not None:
         made = next((one for one in reading.catalog.badges if one.key == edit.key), None)
@@ -90,16 +94,25 @@ async def judge(desk: Desk, catalog: Catalog | None, badge: Badge | None, values
     return Judged(values, tuple(marks), edit, made, takes, _lines(text, marks))
 
 
-def _read(text: str) -> tuple[Any, list[Mark]]:
-    """The flow as data, or what keeps it from being JSON."""
+def json_of(text: str, part: str = "flow") -> tuple[Any, list[Mark]]:
+    """A field's text as data, or what keeps it from being JSON."""
     data, problems = json_source.read(text)
     marks = []
     for one in problems:
         start = _offset(text, one.line, one.column)
         marks.append(
-            Mark(one.code, "/flow", one.message, one.help or "", "error", start, start + 1, one.line, one.column)
+            Mark(
+                one.code, f"/{part}", one.message, one.help or "", "error", start, start + 1, one.line, one.column, part
+            )
         )
     return data, marks
+
+
+def marks_of(edit: Edit, faults: Sequence[Fault], texts: Mapping[str, str]) -> list[Mark]:
+    """All that is wrong with an edit's document, marked in the form's texts where it lies in one of them."""
+    inside, outside = edit.told(faults)
+    marks = [mark_of(fault, texts) for fault in [*inside, *_warnings(edit, faults)]]
+    return marks + [Mark(one.code, "", f"{one.path}: {one.message}", one.help or "") for one in outside]
 
 
 def _offset(text: str, line: int, column: int) -> int:
@@ -144,12 +157,14 @@ def _warnings(edit: Edit, faults: Sequence[Fault]) -> list[Fault]:
     ]
 
 
-def _mark(fault: Fault, text: str) -> Mark:
-    """A fault of the entry; where it lies in the flow, with its place in the text."""
+def mark_of(fault: Fault, texts: Mapping[str, str]) -> Mark:
+    """A fault of the entry; where it lies in one of the texts (by the name of its field), with its place there."""
     tokens = pointer_tokens(fault.path)
+    part = tokens[0] if tokens else ""
     base = Mark(fault.code, fault.path, fault.message, fault.help or "", fault.severity)
-    if not tokens or tokens[0] != "flow":
+    if part not in texts:
         return base
+    text = texts[part]
     root = json_source.spots(text)
     if root is None:
         return base
@@ -159,7 +174,7 @@ def _mark(fault: Fault, text: str) -> Mark:
     span = spot.key if named and spot.key is not None else spot.span
     place = Lines(text).place(span)
     end = min(span[1], span[0] + place.end - place.column)
-    return Mark(base.code, base.path, base.message, base.help, base.severity, span[0], end, place.line, place.column)
+    return replace(base, start=span[0], end=end, line=place.line, column=place.column, part=part)
 
 
 def _lines(text: str, marks: Sequence[Mark]) -> tuple[tuple[int, str, str, str], ...]:

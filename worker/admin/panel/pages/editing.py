@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import Request
 from starlette.responses import Response
 
-from worker.admin.panel.animations import KINDS
+from worker.admin.answers import as_json
+from worker.admin.panel import animations
 from worker.admin.panel.drawing import icon_names
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.judging import FIELDS, Judged, judge
+from worker.admin.panel.kinds import KINDS
+from worker.admin.panel.making import entries_of
 from worker.admin.panel.page import Opened, Page, go, slug
 from worker.admin.panel.pages.badge import flow_text, no_badge
+from worker.admin.panel.words import words
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
@@ -61,14 +66,10 @@ async def edit(page: Opened, key: str) -> Response:
     badge = page.badges.get(key)
     if badge is None:
         return await no_badge(page, key)
-    if badge.kind != "badge":
-        return await page.missing(
-            f"{badge.label or key} is made by a {badge.kind}",
-            f"It cannot be changed alone: change the {badge.kind} in the catalog and apply that.",
-            section="Catalog",
-            link=f"/badges/{slug(key)}",
-            act="Back to the badge",
-        )
+    section, place = badge.path.split("/")[1:3]
+    kind = next((one for one in KINDS.values() if one.section == section), None)
+    if kind is not None:
+        return go(f"/catalog/sections/{kind.slug}/{slug(entries_of(page.catalog, kind)[int(place)][0])}/edit")
     return await _form(page, badge, Judged(_of(badge)))
 
 
@@ -89,6 +90,14 @@ async def lint(request: Request, page: Opened, key: str = "") -> Response:
     """What the engine reads of a form, and what is wrong with it, while somebody types."""
     judged = await judge(page.desk, page.catalog, page.badges.get(key), await _values(request))
     return page.part("lint.html", judged=judged)
+
+
+@router.get("/_/words")
+@least(Role.AUTHOR)
+async def completion(page: Opened) -> Response:
+    """The words that the flow's editor completes."""
+    found = await asyncio.to_thread(words, page.catalog)
+    return Response(as_json(found), media_type="application/json", headers={"Cache-Control": "private, max-age=10"})
 
 
 def refuse_managed(page: Page) -> None:
@@ -129,17 +138,12 @@ async def _form(page: Page, badge: Badge | None, judged: Judged, *, status: int 
         revocables=REVOCABLE,
         icons=icon_names(),
         families=sorted({one.family for one in page.badges.values()}),
-        kinds=list(KINDS),
+        kinds=list(animations.KINDS),
         types={
             name: sorted(((entry or {}).get("schema") or {}).get("properties") or {}) for name, entry in types.items()
         },
         operators=sorted({*FLOW_OPERATORS, *CRITERIA_OPERATORS}),
     )
-
-
-def _fields(entry: Mapping[str, Any]) -> list[str]:
-    """The payload fields that an event type declares."""
-    return sorted((entry.get("schema") or {}).get("properties") or {})
 
 
 def _of(badge: Badge) -> dict[str, str]:

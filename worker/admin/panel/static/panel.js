@@ -120,7 +120,7 @@
     rows[row].scrollIntoView({ block: "nearest" });
   };
   doc.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable], dialog");
+    const typing = event.target.closest("input, textarea, select, [contenteditable], dialog, .ace_editor");
     if (event.ctrlKey || event.metaKey || event.altKey || (typing && event.key !== "Escape")) return;
     if (event.key === "?") return void dialog()?.showModal();
     if (!keysAreOn()) return;
@@ -187,6 +187,8 @@
   // -- the flow's text: put a word in, go to a fault's place
   const putIn = (word) => {
     const text = doc.getElementById("f-flow");
+    const told = new CustomEvent("panel:put", { cancelable: true, detail: { word } });
+    if (!text.dispatchEvent(told)) return;
     text.focus();
     text.setRangeText(word, text.selectionStart, text.selectionEnd, "end");
     text.dispatchEvent(new Event("input", { bubbles: true }));
@@ -196,6 +198,7 @@
     if (!text) return;
     const from = Number(button.dataset.from);
     const to = Number(button.dataset.to);
+    if (!text.dispatchEvent(new CustomEvent("panel:go", { cancelable: true, detail: { from, to } }))) return;
     text.focus();
     text.setSelectionRange(from, to);
     const line = text.value.slice(0, from).split("\n").length;
