@@ -22,6 +22,7 @@ from worker.control import ControlEvent
 from worker.errors import OperatorError
 from worker.events import Event, json_text
 from worker.exchange import UserJob, Withheld
+from worker.jobs.simulated import with_jobs
 from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
@@ -311,6 +312,9 @@ class FakeDesk:
 
     async def history(self, user_id: str) -> Sequence[Event]:
         return []
+
+    async def with_jobs(self, catalog: Catalog, events: Sequence[Event], until_us: int) -> Sequence[Event]:
+        return with_jobs(catalog, events, until_us)
 
     async def send(self, events: Sequence[ControlEvent]) -> None:
         self.sent += events

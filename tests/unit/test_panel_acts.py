@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -203,3 +205,46 @@ def test_csv_of_the_audit_log() -> None:
     got = user(desk, Role.SUPPORT).get("/panel/settings/audit.csv")
     assert got.headers["content-type"].startswith("text/csv")
     assert '"\'=1+1"' in got.text
+
+
+def test_the_simulator_travels_in_time() -> None:
+    """With jobs on the clock's events come by themselves; its buttons move it on; a link keeps what was asked."""
+    support = client(panel(), Role.SUPPORT)
+    line = '{"type": "comment.posted", "occurred_at": "2020-02-29T12:00:00Z"}'
+    given = {"user": "u1", "events": line, "at": "2020-02-29T13:00:00Z"}
+    still = support.post("/panel/diagnostics/simulator", data=given)
+    assert ">cron.anniversary</td>" not in still.text
+    moved = support.post("/panel/diagnostics/simulator", data={**given, "shift": "year"})
+    assert 'value="2021-02-28T13:00:00' in moved.text
+    check_markup(moved.text)
+    address = re.search(r'id="kept" href="([^"]+)"', moved.text)
+    assert address is not None
+    again = support.get(unescape(address[1]))
+    assert 'value="2021-02-28T13:00:00' in again.text
+    assert "Where every badge stands then" in again.text
+    long = support.post("/panel/diagnostics/simulator", data={**given, "events": line + "\n" * 5_000})
+    assert "too long for a link" in long.text
+    assert playing.later(0, (0, 1)) == 86_400_000_000
+
+
+def test_the_simulator_lets_the_clock_run() -> None:
+    """Anniversaries of a tenure come with jobs on, and not without; too many ticks are refused in a sentence."""
+    made = {**document(), "tenures": [{"key": "member", "since": "comment.posted", "years": [1], "label": "Member"}]}
+    made["schedules"] = [{"event": "cron.minutely", "cron": "* * * * *"}]
+
+    class Timed(FakeDesk):
+        async def catalog(self) -> Any:
+            return catalog_of(made)
+
+    support = client(panel(Timed()), Role.SUPPORT)
+    line = '{"type": "comment.posted", "occurred_at": "2020-03-01T12:00:00Z"}'
+    given = {"user": "u1", "events": line, "at": "2021-03-02T00:00:00Z", "jobs": "1"}
+    refused = support.post("/panel/diagnostics/simulator", data=given)
+    assert refused.status_code == 422
+    assert "more than 20,000 events" in refused.text
+    del made["schedules"]
+    got = support.post("/panel/diagnostics/simulator", data=given)
+    assert ">cron.anniversary</td>" in got.text
+    assert "earned" in got.text
+    still = support.post("/panel/diagnostics/simulator", data={**given, "jobs": ""})
+    assert ">cron.anniversary</td>" not in still.text

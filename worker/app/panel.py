@@ -24,10 +24,12 @@ from worker.control import ControlEvent
 from worker.errors import OperatorError, TransientError
 from worker.events import Event
 from worker.events.instants import DAY
+from worker.jobs.simulated import with_jobs
 from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import Reading, read
+from worker.rules.rehearse import in_order
 from worker.store.dead_letters import LetterFilter
 from worker.store.histories import HistoryTable
 from worker.store.panel import BadgeCount, PanelTables, counted_by_badge
@@ -218,6 +220,11 @@ class PanelDesk:
     async def history(self, user_id: str) -> Sequence[Event]:
         """A user's logged events, in order."""
         return await HistoryTable(self._store.pool).history(user_id)
+
+    async def with_jobs(self, catalog: Catalog, events: Sequence[Event], until_us: int) -> Sequence[Event]:
+        """The events with those that the clock would send up to an instant. Raises OperatorError for too many."""
+        ordered, _ = in_order(events)
+        return await asyncio.to_thread(with_jobs, catalog, ordered, until_us)
 
     async def send(self, events: Sequence[ControlEvent]) -> None:
         """Publish events on the control topic. Raises OperatorError where Kafka cannot be reached."""

@@ -217,5 +217,8 @@ class Desk(Protocol):
     async def history(self, user_id: str) -> Sequence[Event]:
         """A user's logged events, in order."""
 
+    async def with_jobs(self, catalog: Catalog, events: Sequence[Event], until_us: int) -> Sequence[Event]:
+        """The events with those that the clock would send up to an instant. Raises OperatorError for too many."""
+
     async def send(self, events: Sequence[ControlEvent]) -> None:
         """Publish events on the control topic. Raises OperatorError where Kafka cannot be reached."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from worker.rules.rehearse import Answer, DryRun, in_order
 #: Lines of events that are pasted, and events that are played at once.
 MOST_LINES: Final = 2_000
 MOST_EVENTS: Final = 5_000
+#: Events that the clock may send at once.
+MOST_TICKS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,16 @@ def _number(text: str) -> int | Decimal:
     if not value.is_finite():
         raise ValueError(text)
     return int(value) if value == int(value) else value
+
+
+def later(at_us: int, by: tuple[int, int]) -> int:
+    """An instant some years and days later, in UTC; 29 February becomes the 28th. The last year is 9000."""
+    years, days = by
+    at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
+    year = min(at.year + years, 9000)
+    day = 28 if (at.month, at.day) == (2, 29) else at.day
+    moved = at.replace(year=year, day=day if years else at.day) + timedelta(days=days)
+    return int(moved.timestamp()) * 1_000_000 + at_us % 1_000_000
 
 
 def play(

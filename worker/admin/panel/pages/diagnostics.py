@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
+from urllib.parse import urlencode
 
 from fastapi import Request
 from starlette.responses import Response
@@ -13,8 +15,17 @@ from worker.admin.panel.page import Opened, Page
 from worker.admin.panel.pages.users import moment
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
+from worker.errors import BadgesError
+from worker.events import format_instant
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
+
+#: What the simulator is given, in its form and in its link.
+_GIVEN: Final = ("user", "events", "set", "at", "log", "jobs")
+#: A link that keeps more than so many characters is not offered: mail and chat would cut it.
+_LONGEST_LINK: Final = 4_000
+#: How far the clock's buttons move it, in years and days.
+_SHIFTS: Final = {"day": (0, 1), "year": (1, 0)}
 
 
 @router.get("/diagnostics")
@@ -59,38 +70,58 @@ async def dry_run(
 
 @router.get("/diagnostics/simulator")
 @least(Role.SUPPORT)
-async def simulator(page: Opened, user: str = "") -> Response:
-    """The form."""
-    given = {"user": user[:200], "events": "", "set": "", "at": "", "log": "1"}
-    return await _simulator(page, given, [], None)
+async def simulator(request: Request, page: Opened) -> Response:
+    """The form; with `play`, what a link kept is played."""
+    asked = request.query_params
+    given = {name: asked.get(name, "")[:_LONGEST_LINK] for name in _GIVEN}
+    if not asked.get("play"):
+        return await _simulator(page, {**given, "log": "1"}, [], None)
+    return await _play(request, page, given)
 
 
 @router.post("/diagnostics/simulator")
 @least(Role.SUPPORT, accepts=FORM)
 async def simulate(request: Request, page: Opened) -> Response:
-    """Play: the user's log, the events pasted, with metrics set, up to a moment."""
+    """Play: the user's log, the events pasted, with metrics set, up to a moment; `shift` moves the clock on before."""
     form = await request.form()
-    given = {name: str(form.get(name) or "")[:500_000] for name in ("user", "events", "set", "at", "log")}
+    given = {name: str(form.get(name) or "")[:500_000] for name in _GIVEN}
+    return await _play(request, page, given, shift=str(form.get("shift") or ""))
+
+
+async def _play(request: Request, page: Page, given: dict[str, str], *, shift: str = "") -> Response:
     wrong: list[Wrong] = []
     if page.catalog is None:
         return await _simulator(page, given, [Wrong("No catalog rules yet.")], None)
+    user = given["user"].strip()[:200]
     at_us = _at(request, page, given["at"], wrong)
-    events, faults = playing.read_lines(given["events"], page.catalog, user_id=given["user"].strip())
+    if shift in _SHIFTS:
+        at_us = playing.later(at_us, _SHIFTS[shift])
+        given["at"] = format_instant(at_us)
+    events, faults = playing.read_lines(given["events"], page.catalog, user_id=user)
     overrides, more = playing.read_overrides(given["set"], page.catalog)
     wrong += [Wrong(one, "f-events") for one in faults] + [Wrong(one, "f-set") for one in more]
-    if given["log"] and given["user"].strip():
-        events = [*await page.desk.history(given["user"].strip()[:200]), *events]
+    if given["log"] and user:
+        events = [*await page.desk.history(user), *events]
     if not events and not overrides and not wrong:
         wrong.append(Wrong("There is nothing to play.", "f-events", "Paste events, or name a user and take their log."))
     if wrong:
         return await _simulator(page, given, wrong, None)
-    played = await asyncio.to_thread(
-        playing.play, page.catalog, events, overrides, until_us=at_us, user_id=given["user"].strip()
-    )
+    if given["jobs"]:
+        seen = [event for event in events if event.occurred_us <= at_us]
+        try:
+            events = list(await page.desk.with_jobs(page.catalog, seen, at_us))
+            many = f"The clock would send more than {playing.MOST_TICKS:,} events."
+            said = many if len(events) - len(seen) > playing.MOST_TICKS else ""
+        except BadgesError as error:
+            said = error.message
+        if said:
+            return await _simulator(page, given, [Wrong(said, "f-at", "Set the clock to an earlier time.")], None)
+    played = await asyncio.to_thread(playing.play, page.catalog, events, overrides, until_us=at_us, user_id=user)
     return await _simulator(page, given, [], played)
 
 
 async def _simulator(page: Page, given: dict[str, str], wrong: list[Wrong], played: playing.Played | None) -> Response:
+    link = "?" + urlencode({**{name: text for name, text in given.items() if text}, "play": "1"})
     return await page.show(
         "simulator.html",
         title="Simulator",
@@ -99,6 +130,7 @@ async def _simulator(page: Page, given: dict[str, str], wrong: list[Wrong], play
         faults=wrong,
         given=given,
         played=played,
+        link=link if len(link) <= _LONGEST_LINK else "",
         metrics=sorted(page.catalog.metrics) if page.catalog is not None else [],
     )
 
