@@ -106,6 +106,11 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+def complaint(said: Any) -> list[str]:
+    """What the console complains of, and where."""
+    return [f"{said.text} ({said.location})"] if said.type in ("error", "warning") else []
+
+
 @pytest.fixture
 def page(browser: Any, panel: Served) -> Iterator[Any]:
     """A page of a reader in Berlin; what the console complains of fails the test."""
@@ -113,7 +118,10 @@ def page(browser: Any, panel: Served) -> Iterator[Any]:
     context.set_default_timeout(15_000)
     opened = context.new_page()
     complaints: list[str] = []
-    opened.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    opened.on(
+        "console",
+        lambda said: complaints.append(f"{said.text} ({said.location})") if said.type in ("error", "warning") else None,
+    )
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
     yield opened
@@ -202,6 +210,54 @@ def test_the_editor_of_flows(panel: Served, page: Any) -> None:
     assert not page.evaluate("document.getElementById('f-flow-editor').contains(document.activeElement)")
 
 
+def test_a_ladder_is_changed(panel: Served, page: Any) -> None:
+    """A ladder's form tells a faulty level at its field; mended, its preview names the new badge."""
+    page.goto(f"{panel.address}/catalog/sections/ladders")
+    page.click("text=commentator >> nth=0")
+    page.fill("#f-levels", "2, 5, four")
+    expect(page.locator("#lint")).to_contain_text('"four" is no number')
+    page.fill("#f-levels", "2, 5, 9")
+    expect(page.locator("#lint")).to_contain_text("Commentator III")
+    shoot(page, "ladder")
+    page.click("#edit button.main")
+    page.wait_for_selector("#population button.main")
+    assert "commentator_9" in page.inner_text("main")
+
+
+def test_the_simulator(panel: Served, page: Any) -> None:
+    """A user's log is played step by step with a metric set, the clock moved on, and a link plays it again."""
+    page.goto(f"{panel.address}/diagnostics/simulator?user=u1")
+    page.fill("#f-set", "comments = 4")
+    page.check("text=jobs on")
+    page.click("text=+1 day")
+    page.wait_for_selector("[data-played]")
+    page.click("text=From the start")
+    assert page.locator("[data-played]:visible").count() == 0
+    page.click("button:text-is('Step')")
+    assert page.locator("[data-played]:visible").count() == 1
+    shoot(page, "simulator-played")
+    address = page.get_attribute("#kept", "href")
+    page.goto(panel.address.removesuffix("/panel") + address)
+    assert page.input_value("#f-set") == "comments = 4"
+    page.wait_for_selector("[data-played]")
+
+
+def test_translations_are_imported(panel: Served, page: Any) -> None:
+    """A file is shown as a difference before it rules; a cell written in place rules at once."""
+    page.goto(f"{panel.address}/catalog/translations?lang=fr")
+    page.fill("input[name='nice_answer|label|fr']", "Bonne réponse")
+    page.click("text=Save texts")
+    page.wait_for_url("**/catalog/translations?*said=*")
+    assert "1 text translated" in page.inner_text(".note.ok")
+    assert panel.rows("SELECT max(version) AS n FROM catalog_versions")[0]["n"] > 1
+    file = {"name": "t.json", "mimeType": "application/json", "buffer": b'{"nice_answer": {"es": {"label": "Buena"}}}'}
+    page.set_input_files("#f-file", file)
+    page.click("text=Look at it")
+    page.wait_for_url("**/catalog/proposals/*")
+    assert "nice_answer" in page.inner_text("main")
+    shoot(page, "translations-imported")
+
+
 def test_why_not(panel: Served, page: Any) -> None:
     """Another user's "why not" says what is missing."""
     page.goto(f"{panel.address}/users/u2")
@@ -279,7 +335,10 @@ def test_every_page_is_usable(panel: Served, browser: Any, scheme: str, width: i
     context.set_default_timeout(15_000)
     page = context.new_page()
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda said: complaints.append(f"{said.text} ({said.location})") if said.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     found, wide = [], []
     for number, path in enumerate(PAGES):
