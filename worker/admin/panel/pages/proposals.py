@@ -42,7 +42,7 @@ async def proposal_part(request: Request, page: Opened, proposal_id: str) -> Res
     found = page.desk.proposal(proposal_id)
     if found is None:
         raise Problem(404, "This preview was forgotten: look again.")
-    return page.part("population.html", **_values(found))
+    return page.part("population_live.html", **_values(found))
 
 
 @router.post("/catalog/proposals/{proposal_id}")
