@@ -33,6 +33,18 @@ async def test_tokens(database: PostgresStore) -> None:
     ]
 
 
+async def test_one_token_ends(database: PostgresStore) -> None:
+    """A number ends the token of that number alone, though another is named so; as a text it may be a name too."""
+    first = await database.create_token("shop", "producer", b"1", actor="me")
+    await database.create_token(str(first), "reader", b"2", actor="me")
+    for _ in range(2):
+        ended = await database.revoke_token(first, actor="me")
+        assert [live.name for live in await database.live_tokens()] == [str(first)]
+    assert ended is None
+    assert await database.revoke_token(str(first), actor="me")
+    assert await database.live_tokens() == []
+
+
 async def test_changes(database: PostgresStore) -> None:
     """The log of changes is read newest first, by actor, action or subject; each change of a token is in it once."""
     number = await database.create_token("shop", "producer", b"1", actor="anna")

@@ -176,8 +176,8 @@ class FakeReads:
         self.asked.append(("token", {"name": name, "role": role, "sha256": sha256, "actor": actor}))
         return 2
 
-    async def revoke_token(self, which: str, *, actor: str) -> Any | None:
-        return None if which != "1" else TokenRow(1, "old", "reader", NOON, "x", None, None)
+    async def revoke_token(self, which: int | str, *, actor: str) -> Any | None:
+        return None if which != 1 else TokenRow(1, "old", "reader", NOON, "x", None, None)
 
     async def changes(self, **given: Any) -> Sequence[Any]:
         return self._some(Change(1, NOON, self.text, self.text, self.text, self.text, self.text, self.text))

@@ -92,6 +92,12 @@ class Gate:
             return Actor("local", Role.ADMIN, "open", "local")
         return None
 
+    async def still(self, actor: Actor) -> bool:
+        """Whether somebody who was let in a while ago would be let in now, as of some seconds ago."""
+        if actor.via == "open":
+            return not await self.book.any_token()
+        return await self._stands(actor)
+
     async def _stands(self, person: Actor) -> bool:
         """Whether what somebody signed in by is still good."""
         if person.token_id is not None:
@@ -147,10 +153,15 @@ def check_origin(request: Request) -> None:
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     other = site not in (None, "same-origin", "none")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
-        other = True
-    if other:
+    if other or (origin is not None and _host_of(origin) != request.headers.get("host", "").lower()):
         raise Problem(403, "This came from another site.", code="csrf")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 async def _shown_token(request: Request) -> str | None:

@@ -29,7 +29,9 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-_ALWAYS: Final = [(name.encode(), value.encode()) for name, value in (HEADERS | {"cache-control": "no-store"}).items()]
+#: What is said where an endpoint says nothing else.
+ALWAYS: Final = HEADERS | {"cache-control": "no-store"}
+_ALWAYS: Final = [(name.encode(), value.encode()) for name, value in ALWAYS.items()]
 
 
 def add_safe(raw: list[tuple[bytes, bytes]], *, secure: bool) -> None:

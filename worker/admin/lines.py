@@ -15,6 +15,8 @@ from worker.exchange import Message
 
 #: So many lines are decoded and sent together: about 10 ms in which nobody else is answered.
 _TOGETHER: Final = 400
+#: A stream has so many lines at most: each is answered, so that their number, not their length, takes the memory.
+MOST_LINES: Final = 200_000
 #: So many such pieces may be on their way to Kafka while the next is read.
 _ON_THE_WAY: Final = 4
 
@@ -22,8 +24,12 @@ _ON_THE_WAY: Final = 4
 Line: TypeAlias = tuple[int, bytes | None]
 
 
-async def lines_of(stream: AsyncIterator[bytes], *, most: int) -> AsyncIterator[list[Line]]:
-    """Pieces of the lines that are not blank. What lies behind `most` bytes is not read: a line without bytes says so.
+async def lines_of(
+    stream: AsyncIterator[bytes], *, most: int, most_lines: int = MOST_LINES
+) -> AsyncIterator[list[Line]]:
+    """Pieces of the lines that are not blank.
+
+    What lies behind `most` bytes or `most_lines` lines is not read: a line without bytes says so.
 
     Memory is bounded by a piece and a line.
     """
@@ -33,6 +39,9 @@ async def lines_of(stream: AsyncIterator[bytes], *, most: int) -> AsyncIterator[
         *whole, rest = (rest + part[:left]).split(b"\n")
         for text in whole:
             number += 1
+            if number > most_lines:
+                yield [*lines, (number, None)]
+                return
             if cut or len(text) > MAX_BYTES:
                 lines.append((number, None))
                 cut = False
@@ -105,7 +114,9 @@ class Batch:
 
     async def _take(self, number: int, text: bytes | None) -> Taken | Rejected:
         if text is None:
-            return Rejected("too_large", f"the line, or the stream with it, is larger than is allowed ({MAX_BYTES:,})")
+            return Rejected(
+                "too_large", f"the line has more than {MAX_BYTES:,} bytes, or the stream with it more than it may have"
+            )
         key = None if self._key is None else f"{self._key[:180]}:{number}"
         found = self._decoded(text, key)
         if isinstance(found, Rejected) and found.code == "unknown_event_type" and self._again is not None:

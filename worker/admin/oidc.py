@@ -14,10 +14,11 @@ from joserfc.errors import JoseError
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin import sessions
+from worker.admin.panel.frame import inside
 from worker.admin.problems import Problem, not_found, unavailable
 from worker.admin.roles import Actor, Role, anybody
 from worker.admin.routes import guarded_router
-from worker.admin.services import Asked
+from worker.admin.services import Asked, note_login
 from worker.config import Settings
 from worker.errors import OperatorError
 
@@ -141,16 +142,9 @@ async def come_back(request: Request, services: Asked) -> Response:
     except (AuthlibBaseError, JoseError, ValueError, KeyError, RuntimeError) as error:
         gate.failed(request)
         raise Problem(401, f"This log-in is not valid, or is over ({type(error).__name__}): begin again.") from None
+    await note_login(services, actor, "oidc")
     sessions.begin(request, actor, at=services.now())
     return RedirectResponse(inside(next_page), 303)
-
-
-def inside(address: str) -> str:
-    """An address of the panel; everything else leads to its first page."""
-    parts = urlsplit(address)
-    if parts.scheme or parts.netloc or not parts.path.startswith("/panel/") or "\\" in address:
-        return "/panel/"
-    return address
 
 
 def _oidc_of(request: Request) -> Oidc:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
 from worker.admin.answers import as_json
+from worker.admin.headers import ALWAYS
 from worker.errors import AuthorError, BadgesError, PoisonBatch, TransientError
 from worker.events.json_text import escape
 
@@ -123,7 +124,10 @@ async def shaped(request: Request, error: Exception) -> Response:
     page = getattr(request.app.state, "page_problem", None)
     if page is not None and (shown := page(request, problem)) is not None:
         return shown  # type: ignore[no-any-return]
-    return answer(problem)
+    told = answer(problem)
+    if problem.status_code == 500:  # goes out past all middleware
+        told.headers.update(ALWAYS)
+    return told
 
 
 _FORESEEN: Final[tuple[type[Exception], ...]] = (StarletteHTTPException, RequestValidationError, BadgesError)

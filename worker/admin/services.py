@@ -15,6 +15,7 @@ from worker.admin.outlet import Outlet
 from worker.admin.people import PeopleDesk
 from worker.admin.profiles import Profiles
 from worker.admin.rehearsal import Rehearsal
+from worker.admin.roles import Actor
 from worker.config import Settings
 from worker.rules.plan import Plan
 
@@ -130,6 +131,11 @@ class Services:
     people: PeopleDesk
     rehearsal: Rehearsal
     now: Callable[[], int]
+
+
+async def note_login(services: Services, actor: Actor, by: str) -> None:
+    """Write down that somebody comes in, before they are in: `by` token or oidc."""
+    await services.store.audit(actor.name, "session.began", "panel", after={"by": by, "role": actor.role.value})
 
 
 def services_of(request: Request) -> Services:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
+from collections import OrderedDict
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +24,9 @@ LONGEST_SECONDS: Final = 12 * 3600
 #: Its cookie is written anew when it is older than this.
 _RENEW_SECONDS: Final = 60
 _SECURE_NAME: Final = "__Host-badges"
+_HOST: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+#: So many sessions that people ended are remembered.
+_MOST_ENDED: Final = 10_000
 _LOOPBACK_NAME: Final = "badges"
 #: A cookie larger than this is none of ours.
 _MOST_BYTES: Final = 4_000
@@ -87,8 +92,17 @@ def on_loopback(connection: HTTPConnection) -> bool:
         connection.url.scheme == "http"
         and client is not None
         and is_loopback(client.host)
-        and is_loopback(connection.url.hostname or "")
+        and is_loopback(_host_of(connection))
     )
+
+
+def _host_of(connection: HTTPConnection) -> str:
+    """The name that a request was sent to, as it says itself; empty where that is none.
+
+    The address of the framework's URL would be the server's own one in that case: this machine.
+    """
+    found = _HOST.fullmatch(connection.headers.get("host", ""))
+    return "" if found is None else found[1]
 
 
 def is_loopback(host: str) -> bool:
@@ -119,14 +133,31 @@ def begin(request: Request, actor: Actor, *, at: int) -> None:
 
 
 def end(request: Request) -> None:
-    """Sign out."""
+    """Sign out; a copy of the cookie is worth nothing from now on, as far as this process lasts."""
+    token, ended = request.session.get("csrf"), _ended(request)
+    if isinstance(token, str):
+        ended[token] = None
+        if len(ended) > _MOST_ENDED:
+            ended.popitem(last=False)
     request.session.clear()
+
+
+def _ended(request: Request) -> OrderedDict[str, None]:
+    """The CSRF tokens of sessions that people ended, the newest last."""
+    state = request.app.state
+    if not hasattr(state, "ended_sessions"):
+        state.ended_sessions = OrderedDict()
+    found: OrderedDict[str, None] = state.ended_sessions
+    return found
 
 
 def signed_in(request: Request, *, at: int) -> Actor | None:
     """Who is signed in by the session; None where nobody is or the session has ended."""
     session = request.session
     if "role" not in session:
+        return None
+    if session.get("csrf") in _ended(request):
+        session.clear()
         return None
     seconds = at // 1_000_000
     try:

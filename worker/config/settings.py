@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         "4MiB", "Largest body of an HTTP request, but for a stream of events"
     )
     max_stream: Annotated[int, BeforeValidator(parse_size)] = _setting(
-        "64MiB", "Largest stream of events in one HTTP request; a line may have 256 KiB"
+        "64MiB", "Largest stream of events in one HTTP request; a line may have 256 KiB, a stream 200,000 lines"
     )
     session_secret: SecretStr | None = _setting(
         None, "What sessions of the panel are signed with; without it they end with the process"

@@ -69,11 +69,17 @@ class AdminTables(Database):
             await write_audit(session, actor, "token.created", f"token {number}", after={"name": name, "role": role})
         return number
 
-    async def revoke_token(self, which: str, *, actor: str) -> LiveToken | None:
-        """End a token by its number or name; None where there is no live one."""
-        number = int(which) if which.isascii() and which.isdigit() and len(which) < 19 else None
+    async def revoke_token(self, which: int | str, *, actor: str) -> LiveToken | None:
+        """End a token by its number, or by a text that is its number or else its name; None where there is none live.
+
+        One token at most ends: a name may be written as another's number.
+        """
+        text = str(which)
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
         async with self.work() as session:
-            found = await session.rows("revoke_token", number, which)
+            found = [] if number is None else await session.rows("revoke_token", number, None)
+            if not found and isinstance(which, str):
+                found = await session.rows("revoke_token", None, which)
             for row in found:
                 before = {"name": row["name"], "role": row["role"]}
                 await write_audit(session, actor, "token.revoked", f"token {row['id']}", before=before)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
+from time import monotonic
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Query, Request, Response
@@ -18,7 +20,7 @@ from worker.admin.awards import NEWEST, News, award_json
 from worker.admin.paging import MOST, Cursor, cursor, page, position
 from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Role, least
-from worker.admin.routes import guarded_router
+from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, Services
 from worker.events import parse_instant
 
@@ -118,7 +120,9 @@ async def listed(
 )
 @least(Role.READER)
 async def stream(
+    request: Request,
     services: Asked,
+    actor: By,
     last_event_id: Annotated[str | None, Header(max_length=20_000, description="Where the client was cut off")] = None,
 ) -> Response:
     """Server-sent events within a second of the award; with `Last-Event-ID` first what was missed in the last hour.
@@ -129,17 +133,25 @@ async def stream(
         raise unavailable("Too many listen to the feed of this process.", seconds=30)
     since, reset = _place(last_event_id)
     return StreamingResponse(
-        _lines(services, since, reset=reset),
+        _lines(services, since, reset=reset, still=partial(request.app.state.gate.still, actor)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _lines(services: Services, since: tuple[str, int] | None, *, reset: bool) -> AsyncIterator[bytes]:
+async def _lines(
+    services: Services, since: tuple[str, int] | None, *, reset: bool, still: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
+    """What is told until the listener may not listen any more, which `still` says, or goes away."""
     if reset:
         yield _RESET + b"\n"
+    looked = monotonic()
     async with aclosing(_with_heartbeat(services.awards.listen(since))) as found:  # type: ignore[type-var]
         async for news in found:
+            if monotonic() - looked >= _HEARTBEAT_SECONDS:
+                if not await still():
+                    return
+                looked = monotonic()
             yield b": \n\n" if news is None else await _told(services, news)
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Annotated, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from fastapi import Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin import sessions
 from worker.admin.admission import Gate, check_origin
-from worker.admin.panel.frame import FOLDER, ROOT, Wrong, is_fragment, render
+from worker.admin.panel.frame import FOLDER, ROOT, Wrong, inside, is_fragment, render
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Actor, Role, anybody, least
 from worker.admin.routes import By, guarded_router
-from worker.admin.services import Asked, settings_of
+from worker.admin.services import Asked, note_login, settings_of
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -72,16 +72,18 @@ async def login(
     if actor is None:
         wrong = Wrong("This token is not known, or was revoked.", "f-token", "badges tokens create makes one.")
         return _form(request, next, wrong=wrong)
+    await note_login(services, actor, "token")
     sessions.begin(request, actor, at=services.now())
     return RedirectResponse(inside(next), 303)
 
 
 @router.post("/logout")
 @least(Role.READER, accepts=FORM)
-async def logout(request: Request, actor: By) -> Response:
+async def logout(request: Request, services: Asked, actor: By) -> Response:
     """End the session."""
     if actor.via == "session":
         sessions.end(request)
+        await services.store.audit(actor.name, "session.ended", "panel")
     return RedirectResponse(f"{ROOT}/login?said=Logged+out", 303)
 
 
@@ -97,13 +99,6 @@ def _form(request: Request, next: str, *, wrong: Wrong | None = None) -> Respons
         oidc=oidc,
         faults=() if wrong is None else (wrong,),
     )
-
-
-def inside(address: str) -> str:
-    """An address of the panel; everything else leads home."""
-    parts = urlsplit(address[:2000])
-    safe = not parts.scheme and not parts.netloc and parts.path.startswith(f"{ROOT}/") and "\\" not in address
-    return address[:2000] if safe and not address.startswith("//") else f"{ROOT}/"
 
 
 def page_problem(request: Request, problem: Problem) -> Response | None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -112,6 +112,17 @@ def render(
     }
     text = environment().get_template(template).render({**defaults, **values})
     return HTMLResponse(text, status, headers={**_HEADERS, **(headers or {})})
+
+
+def inside(address: str) -> str:
+    """An address of the panel; everything else, what is no address too, leads home."""
+    given = address[:2000]
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        return f"{ROOT}/"
+    safe = not parts.scheme and not parts.netloc and parts.path.startswith(f"{ROOT}/") and "\\" not in given
+    return given if safe and not given.startswith("//") else f"{ROOT}/"
 
 
 def is_fragment(request: Request) -> bool:

@@ -117,7 +117,7 @@ class Reads(Protocol):
     async def create_token(self, name: str, role: str, sha256: bytes, *, actor: str) -> int:
         """Store a token by its hash. Raises OperatorError where a live one has the name."""
 
-    async def revoke_token(self, which: str, *, actor: str) -> Any | None:
+    async def revoke_token(self, which: int | str, *, actor: str) -> Any | None:
         """End a token; None where there is no live one."""
 
     async def changes(

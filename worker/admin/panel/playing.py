@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from worker.events import Event, parse_instant
+from worker.events import Event, json_text, parse_instant
 from worker.events.envelope import decode_line
 from worker.events.types import Rejected
 from worker.rules.catalog.definitions import Catalog
@@ -77,10 +77,12 @@ def read_overrides(text: str, catalog: Catalog) -> tuple[dict[str, Any], list[st
 
 
 def _number(text: str) -> int | Decimal:
-    value = Decimal(text[:40])
-    if not value.is_finite():
+    """A number as events may have it. Raises ValueError: one with a great exponent would fill the memory as an int."""
+    value = json_text.loads(text.encode())
+    if type(value) not in (int, Decimal):
         raise ValueError(text)
-    return int(value) if value == int(value) else value
+    number: int | Decimal = value
+    return int(number) if number == int(number) else number
 
 
 def later(at_us: int, by: tuple[int, int]) -> int:

@@ -75,7 +75,7 @@ async def create(page: Opened, name: Annotated[str, Form()] = "", role: Annotate
 @least(Role.ADMIN, accepts=FORM)
 async def revoke(page: Opened, number: int) -> Response:
     """End a token."""
-    found = await page.desk.reads.revoke_token(str(number), actor=page.actor.name)
+    found = await page.desk.reads.revoke_token(number, actor=page.actor.name)
     said = f"The token {found.name} ends within seconds." if found is not None else "It was revoked already."
     return go("/settings/tokens", said)
 
