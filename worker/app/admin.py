@@ -22,6 +22,7 @@ from worker.admin.services import Services
 from worker.admin.sessions import is_loopback
 from worker.app.awards import Awards
 from worker.app.catalog_desk import CatalogDesk
+from worker.app.connections import BoundedConnection
 from worker.app.panel import PanelDesk
 from worker.app.people_desk import PeopleAnswers
 from worker.app.plans import HeadPlans
@@ -174,7 +175,7 @@ def _config(services: Services, settings: Settings, desk: PanelDesk) -> uvicorn.
         loop="none",
         http=JoinedProtocol,
         timeout_graceful_shutdown=_FINISH_SECONDS,
-        h11_max_incomplete_event_size=64 * 1024,
+        http=BoundedConnection,
     )
 
 
