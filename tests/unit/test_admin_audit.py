@@ -84,6 +84,11 @@ PANEL: Mapping[tuple[str, str], tuple[str, Any, str]] = {
         {"badge": "nice_question", "which": "all", "verb": "release", "note": "n"},
         "quarantine.released",
     ),
+    ("POST", "/panel/dead-letters/replay"): (
+        "/dead-letters/replay",
+        {"which": "chosen", "reason": "not_json", "letter": ["badges.events~3~88"], "verb": "replay"},
+        "dead_letters.replayed",
+    ),
     ("POST", "/panel/jobs/asks/{ask_id}"): ("/jobs/asks/j0", {}, "recompute.started"),
     ("POST", "/panel/jobs/{number}/{act}"): ("/jobs/1/cancel", {}, "job.cancel"),
     ("POST", "/panel/catalog/proposals/{proposal_id}"): ("/catalog/proposals/p0", {"note": "n"}, "catalog.applied"),
@@ -97,6 +102,7 @@ PANEL: Mapping[tuple[str, str], tuple[str, Any, str]] = {
 ELSEWHERE = {
     ("POST", "/api/v1/events"): "events are what producers are for: the log of events has them",
     ("POST", "/panel/logout"): "only of a session; see below",
+    ("POST", "/panel/users/{user_id}/erase"): "in the store's transaction, see tests of the erasure",
     ("POST", "/panel/settings/tokens"): "in the store's transaction, see tests of the store",
     ("POST", "/panel/settings/tokens/{number}/revoke"): "in the store's transaction, see tests of the store",
 }

@@ -15,7 +15,6 @@ import uvicorn
 
 from worker.admin.app import build
 from worker.admin.applied import Applied
-from worker.admin.joined import JoinedProtocol
 from worker.admin.outlet import Outlet
 from worker.admin.panel.frame import warm
 from worker.admin.services import Services
@@ -173,7 +172,6 @@ def _config(services: Services, settings: Settings, desk: PanelDesk) -> uvicorn.
         server_header=False,
         lifespan="off",
         loop="none",
-        http=JoinedProtocol,
         timeout_graceful_shutdown=_FINISH_SECONDS,
         http=BoundedConnection,
     )

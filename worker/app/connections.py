@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from worker.admin.joined import JoinedProtocol
 
 #: Address and headers of a request have so many bytes at most.
 MOST_HEAD_BYTES: Final = 64 * 1024
@@ -13,7 +13,7 @@ MOST_HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 15.0
 
 
-class BoundedConnection(HttpToolsProtocol):
+class BoundedConnection(JoinedProtocol):
     """A connection that ends where headers go on and on, or do not come. The parser itself knows no limit."""
 
     _head_bytes = 0
