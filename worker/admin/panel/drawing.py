@@ -26,6 +26,7 @@ _CLASSES: Final = {"off": "", "bar": ""}
 KINDS: Final = {
     **dict.fromkeys(("active", "earned", "passed", "ok", "done", "well", "new version rules", "rules", "live"), "ok"),
     **dict.fromkeys(("silent", "never seen", "late", "slow", "locked", "waiting", "missing", "warning"), "warn"),
+    "missed": "warn",
     **dict.fromkeys(("fault", "down", "failed", "dead letter", "error"), "bad"),
     **dict.fromkeys(("held", "paused"), "held"),
     **dict.fromkeys(("hidden", "running", "manual", "backfill", "cron", "started"), "info"),

@@ -91,9 +91,18 @@ async def _state(page: Page) -> dict[str, Any]:
         "oldest_waits": waiting > 0,
         "oldest": oldest,
         "builds": [one for one in builds if one.done_us is None],
+        "runs": await _last_runs(page),
         "now": now,
         "newest": await reads.panel_awards(since_us=now - DAY, limit=8),
     }
+
+
+async def _last_runs(page: Page) -> list[Any]:
+    """The newest run of each scheduled job, of the newest runs."""
+    newest: dict[str, Any] = {}
+    for run in await page.desk.reads.job_runs(limit=20):
+        newest.setdefault(run.job, run)
+    return list(newest.values())
 
 
 def _alarms(page: Page, group: Any, letters: int, held: Any, waiting: int, oldest: float) -> list[Alarm]:
