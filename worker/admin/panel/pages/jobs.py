@@ -99,7 +99,7 @@ async def asked_part(request: Request, page: Opened, ask_id: str) -> Response:
     made = page.desk.asked_job(ask_id)
     if made is None:
         raise Problem(404, "This preview was forgotten: ask again.")
-    return page.part("job_gains.html", **_values(made))
+    return page.part("job_gains_live.html", **_values(made))
 
 
 @router.post("/jobs/asks/{ask_id}")
