@@ -25,6 +25,12 @@ INSERT INTO badges.dead_letters (topic, partition, "offset", reason, detail, use
 VALUES ('badges.events', 0, 5, 'payload_invalid', '', NULL, 'u9299', '{"type": "answer.scored"}', '', 25)
 """
 
+TAKEN = """
+INSERT INTO badges.withheld_awards
+    (user_id, badge_key, state, awarded_at, source, origin, catalog_version, trigger_id, trigger_type, reason)
+VALUES ('u9299', 'student', 'revoked', '2017-01-02T17:08:08Z', 'manual', 'live', 1, 'g1', 'grant.revoked', 'Wrong user')
+"""
+
 
 @pytest.fixture(scope="module")
 def settled(postgres: PostgresService) -> Iterator[str]:
@@ -61,6 +67,20 @@ def test_an_overview_says_what_is_held_and_how_far_the_rest_is(show: Show) -> No
     assert "Nice question    best score 3 (post_id 655); at least 10 needed" in lines
     week = next(line for line in lines if line.startswith("Busy week"))
     assert week.endswith("0 of 10 comments in the last 7 days; 10 more to go; closest 9 on 2017-12-06")
+
+
+def test_what_a_person_took_waits_for_no_event(show: Show, settled: str) -> None:
+    """A badge that was taken by hand, its criterion met, is said once, as revoked, and no event is said to give it."""
+    try:
+        in_thread(lambda: execute(settled, TAKEN))
+        overview = show("u9299", "--all").splitlines()
+        assert "revoked  student  Wrong user" in overview
+        assert not [line for line in overview if line.startswith(("Student", "missing"))]
+        why = show("u9299", "--badge", "student")
+        assert "Revoked by hand on " in why
+        assert "given at the next" not in why
+    finally:
+        in_thread(lambda: execute(settled, "DELETE FROM badges.withheld_awards"))
 
 
 def test_a_badge_that_is_not_held(show: Show) -> None:

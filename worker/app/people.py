@@ -23,6 +23,7 @@ from worker.rules.plan import EVALUATED, Plan
 from worker.rules.standing import (
     Closest,
     Given,
+    Progress,
     Search,
     Standing,
     exact_plan,
@@ -90,7 +91,7 @@ class People:
             held=tuple(self._held(row, standing) for row in record.awards if row.awarded_us <= at_us),
             withheld=record.withheld,
             missing=await self._missing(standing),
-            steps=tuple(Step(one, search.get(one.badge.key)) for one in progress),
+            steps=tuple(Step(one, search.get(one.badge.key)) for one in progress if not _kept_back(one, record)),
         )
 
     async def why(
@@ -232,6 +233,13 @@ class People:
         )
         shown = (award.context if award is not None else context) or ""
         return Why(user_id, key, None, shown, at_us, held, None if held else first_blocker(found), None, None)
+
+
+def _kept_back(found: Progress, record: Record) -> bool:
+    """Whether a badge is held back, dropped or taken by hand, and its criterion met: no event is what it waits for."""
+    if not found.holds:
+        return False
+    return any((one.badge_key, one.context) == (found.badge.key, found.context) for one in record.withheld)
 
 
 def _given(record: Record) -> dict[AwardKey, Given]:

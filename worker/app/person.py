@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from worker.app.blockers import Blocker
 from worker.rules.catalog.definitions import Badge
@@ -14,6 +14,9 @@ from worker.rules.plan import definition_hash
 from worker.rules.standing import Closest, Progress, fraction_of, sentence_of, waiting
 from worker.rules.state import AwardKey
 from worker.store.diagnosis import AwardRow, WithheldRow
+
+#: What is in the way of a badge whose criterion is met, and stays so at whatever event comes next.
+_NO_OCCASION_HELPS: Final = frozenset({"not_active", "held", "dropped", "revoked", "drift"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +165,8 @@ class Why:
     @property
     def _waits(self) -> bool:
         """Whether the criterion is met by now, and what is missing is an occasion to give the badge."""
-        drifted = self.blocker is not None and self.blocker.code == "drift"
-        return not self.earned and not drifted and self.explanation is not None and self.explanation.passed
+        kept = self.blocker is not None and self.blocker.code in _NO_OCCASION_HELPS
+        return not self.earned and not kept and self.explanation is not None and self.explanation.passed
 
     def as_json(self) -> dict[str, Any]:
         """As API and panel show it."""

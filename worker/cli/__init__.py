@@ -39,9 +39,9 @@ COMMANDS: dict[str, Entry] = {
     "dlq": Entry("operate", "List the records that could not be processed, and try them again.", "dlq:dlq"),
     "tokens": Entry("operate", "Make, list and end the tokens of the HTTP API.", "tokens:tokens"),
     "quarantine": Entry("operate", "List, release or drop awards that a breaker holds back.", "quarantine:quarantine"),
-    "grants": Entry("support", "Give a badge by hand, or take one back.", "grants:grants"),
+    "grants": Entry("operate", "Give a badge by hand, or take one back.", "grants:grants"),
     "bench": Entry("operate", "Measure the worker on your Kafka and PostgreSQL.", "bench:bench"),
-    "users": Entry("support", "Look at one user: awards, progress, why and why not.", "users:users"),
+    "users": Entry("support", "Look at one user: awards, progress, why and why not; export, erase.", "users:users"),
     "doctor": Entry("support", "Check every connection and setting and say what to do.", "doctor:doctor"),
 }
 JOBS = {

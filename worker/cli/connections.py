@@ -28,7 +28,7 @@ def quiet_clients() -> Iterator[None]:
 
 @asynccontextmanager
 async def catalog_store(settings: Settings, *, name: str = "badges catalog") -> AsyncIterator[PostgresStore]:
-    """A store for commands on the catalog's versions; its tables must be this version's. Logs go to standard error."""
+    """A store for commands that ask the database; its tables must be this version's. Logs go to standard error."""
     from worker import logs
     from worker.app import open_store, until_schema
 

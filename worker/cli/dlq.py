@@ -127,16 +127,13 @@ dlq.add_command(replay)
 
 def _ask(question: Callable[[DeadLetterTable], Awaitable[Answer]]) -> Answer:
     """What the database answers, on a connection of its own."""
+    from worker.cli.connections import catalog_store
     from worker.config import load_settings
     from worker.store.dead_letters import DeadLetterTable
-    from worker.store.pool import close_pool, create_pool
 
     async def ask() -> Answer:
-        pool = await create_pool(load_settings().dsn, application_name="badges-dlq", max_size=1)
-        try:
-            return await question(DeadLetterTable(pool))
-        finally:
-            await close_pool(pool)
+        async with catalog_store(load_settings(), name="badges dlq") as store:
+            return await question(DeadLetterTable(store.pool))
 
     return asyncio.run(ask())
 

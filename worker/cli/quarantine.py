@@ -184,32 +184,26 @@ def _ask(verb: str, badge_key: str, count: int) -> None:
 
 
 async def _counts() -> list[HeldBack]:
+    from worker.cli.connections import catalog_store
     from worker.config import load_settings
-    from worker.store.pool import close_pool, create_pool
     from worker.store.quarantine import QuarantineTable
 
-    pool = await create_pool(load_settings().dsn, application_name="badges quarantine", max_size=1)
-    try:
-        return await QuarantineTable(pool).quarantine_counts()
-    finally:
-        await close_pool(pool)
+    async with catalog_store(load_settings(), name="badges quarantine") as store:
+        return await QuarantineTable(store.pool).quarantine_counts()
 
 
 async def _page(badge_key: str | None, users: tuple[str, ...], after: str, limit: int) -> list[Quarantined]:
+    from worker.cli.connections import catalog_store
     from worker.config import load_settings
-    from worker.store.pool import close_pool, create_pool
     from worker.store.quarantine import QuarantineTable
 
-    pool = await create_pool(load_settings().dsn, application_name="badges quarantine", max_size=1)
-    try:
-        return await QuarantineTable(pool).quarantined(
+    async with catalog_store(load_settings(), name="badges quarantine") as store:
+        return await QuarantineTable(store.pool).quarantined(
             badge_key=badge_key,
             users=users or None,
             after=(badge_key or "", after, "\U0010ffff") if after else ("", "", ""),
             limit=limit,
         )
-    finally:
-        await close_pool(pool)
 
 
 _COLUMNS: list[Column | str] = [

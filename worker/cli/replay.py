@@ -74,7 +74,9 @@ def _asked(
     from worker.app.ranges import Asked
 
     if sum((bool(places), from_time is not None, from_offset is not None)) != 1:
-        raise click.UsageError("Say where to start: --from-time T, --from-offset O, or [TOPIC:]PARTITION:OFFSET.")
+        raise click.UsageError(
+            "Say where to start, in one way: --from-time T, --from-offset O, or [TOPIC:]PARTITION:OFFSET."
+        )
     until_us, until_offset, until_places = _ends(until)
     starts = {(topic, partition): offset for topic, partition, offset in map(place, places)}
     if len(starts) < len(places):
