@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from worker.errors import AuthorError, BadgesError
+from worker.errors import AuthorError, BadgesError, TransientError
 
 
 class Entry(NamedTuple):
@@ -202,6 +202,8 @@ def _say(error: Exception, *, color: bool | None) -> int:
                 place = f"{fault.file}:{fault.line}:{fault.column} " if fault.file else ""
                 message = f"{place}{fault.code} {fault.path or '/'}: {fault.message}"
                 _complain(message, fault.help, color, kind=fault.severity)
+        case TransientError():
+            _complain(error.message, error.help or "badges doctor says what is away", color)
         case BadgesError():
             _complain(error.message, error.help, color)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in EXTRAS:

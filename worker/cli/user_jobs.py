@@ -100,7 +100,8 @@ def recompute(
 ) -> None:
     """Hold what is stored of users against the log again: memory, and awards; what is missing is put back or granted.
 
-    Nothing is taken away: awards that the log does not show are counted and left.
+    Only what falls by itself (`revocable: auto`) is taken back; other awards that the log does not show are
+    counted and left.
 
     \b
     Example:
