@@ -274,7 +274,7 @@ class FakeDesk:
         head = StoredCatalog(3, "h", "{}", 3)
         old, new = catalog_of(self._document()), catalog_of(document)
         found = Difference(head, old, new, "{}", "d", compare(old, new), builds=True, given={"nice_question": 39})
-        made = Proposal(f"p{len(self.proposals)}", actor, back, found, done=1, total=2)
+        made = Proposal(id=f"p{len(self.proposals)}", actor=actor, back=back, found=found, done=1, total=2)
         if not self.slow:
             made.preview = Preview(new, may_gain(found.changed, new))
             for gain in made.preview.gains.values():
@@ -295,7 +295,7 @@ class FakeDesk:
         if user == "nobody":
             raise OperatorError("No event of nobody was ever logged; nothing was changed.", help="ids are exact")
         plan = compile_plan(catalog_of(document(self.text)))
-        made = JobAsk("j0", Asked(plan, kind, {"user": user, "badges": [self.text]}, 1))
+        made = JobAsk(id="j0", asked=Asked(plan, kind, {"user": user, "badges": [self.text]}, 1))
         if not self.slow:
             made.preview = Preview(plan.catalog, {"nice_question"})
             made.preview.gains["nice_question"].awards = 3

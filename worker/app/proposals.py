@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from worker.app.catalog import put_in_force
 from worker.app.comparing import Difference, against_head, preview
-from worker.errors import BadgesError
+from worker.app.looks import Look, Looks
 from worker.events import json_text
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
-from worker.rules.preview import Preview
 from worker.store.postgres import PostgresStore
 
-#: So many are kept; older ones are forgotten, and must be looked at again.
-_KEPT: Final = 16
 
+@dataclass(slots=True, kw_only=True)
+class Proposal(Look):
+    """One change: whose, where it was made, what it changes; with the look at whom it would concern."""
 
-@dataclass(slots=True)
-class Proposal:
-    """One change: whose, where it was made, what it changes; and how far its look at the population is.
-
-    `preview` is the result, `error` a sentence where there is none.
-    """
-
-    id: str
     actor: str
     back: str
     found: Difference
-    done: int = 0
-    total: int = 0
-    events: int = 0
-    preview: Preview | None = None
-    error: str = ""
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the population is still looked at."""
-        return self.task is not None and not self.task.done()
 
 
 class Proposals:
@@ -53,24 +34,21 @@ class Proposals:
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
-        self._kept: OrderedDict[str, Proposal] = OrderedDict()
+        self._looks: Looks[Proposal] = Looks()
 
     async def propose(self, document: Mapping[str, Any], *, actor: str, back: str) -> Proposal:
         """Compare a document with the catalog that rules, and begin to try it. Raises AuthorError."""
         catalog, text, digest = await asyncio.to_thread(_loaded, document)
-        made = Proposal(secrets.token_urlsafe(9), actor, back, await against_head(self._store, catalog, text, digest))
-        while len(self._kept) >= _KEPT:
-            _, oldest = self._kept.popitem(last=False)
-            if oldest.task is not None:
-                oldest.task.cancel()
-        self._kept[made.id] = made
-        if not made.found.same:
-            made.task = asyncio.create_task(self._look(made), name="panel preview")
+        found = await against_head(self._store, catalog, text, digest)
+        made = Proposal(id=secrets.token_urlsafe(9), actor=actor, back=back, found=found)
+        self._looks.keep(made)
+        if not found.same:
+            self._looks.begin(made, partial(preview, self._store, found, progress=made.told), name="panel preview")
         return made
 
     def proposal(self, proposal_id: str) -> Proposal | None:
         """One of them; None where it is forgotten."""
-        return self._kept.get(proposal_id)
+        return self._looks.get(proposal_id)
 
     async def apply(self, proposal: Proposal, *, actor: str, note: str) -> int:
         """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""
@@ -84,18 +62,8 @@ class Proposals:
             note=note,
             expected=0 if found.head is None else found.head.version,
         )
-        self._kept.pop(proposal.id, None)
+        self._looks.forget(proposal)
         return version
-
-    async def _look(self, made: Proposal) -> None:
-        def told(done: int, total: int, events: int) -> None:
-            made.done, made.total, made.events = done, total, events
-
-        try:
-            made.preview, made.total = await preview(self._store, made.found, progress=told)
-            made.done = made.total
-        except BadgesError as error:
-            made.error = error.message
 
 
 def _loaded(document: Mapping[str, Any]) -> tuple[Catalog, str, str]:

@@ -27,8 +27,8 @@ NEVER: Final = 1 << 62
 OWN_SCOPE: Final = frozenset({""})
 
 
-# Made by the thousand, and packed and unpacked as it is, when it is unused for long; it is never part of a cycle.
-class UserState(msgspec.Struct, array_like=True, gc=False):
+# Made by the thousand, and never part of a cycle.
+class UserState(msgspec.Struct, gc=False):
     """One user's memory, as far as it was loaded.
 
     `scopes` maps a scope ("" for the user, `field=value` for one value of a `per` field) to fold id to state; a scope
