@@ -51,9 +51,12 @@ def limits_of(settings: Settings, *, past: bool = False) -> Limits:
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, *, name: str, connections: int = 2, schema: str = SCHEMA
+    settings: Settings, *, name: str, connections: int = 2, schema: str = SCHEMA, writes: bool = True
 ) -> AsyncIterator[PostgresStore]:
-    """A store on a pool of its own, on a server worth trusting; closed within seconds whatever happens."""
+    """A store on a pool of its own; closed within seconds whatever happens.
+
+    Who `writes` needs a server that keeps what it commits; reading one that forgets puts nothing at risk.
+    """
     try:
         pool = await create_pool(settings.dsn, application_name=name, schema=schema, max_size=connections)
     except TransientError as error:
@@ -62,8 +65,9 @@ async def open_store(
             help="start it, or set BADGES_DATABASE_URL",
         ) from None
     try:
-        for sentence in await check_server(pool, allow_insecure=settings.allow_insecure):
-            log.warning("durability_lifted", what=sentence)
+        if writes:
+            for sentence in await check_server(pool, allow_insecure=settings.allow_insecure):
+                log.warning("durability_lifted", what=sentence)
         yield PostgresStore(pool, group_id=settings.group_id, schema=schema)
     finally:
         await close_pool(pool)

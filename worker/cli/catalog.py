@@ -175,7 +175,7 @@ def _stored(version: int | None) -> Catalog:
     from worker.config import load_settings
 
     async def read() -> Catalog:
-        async with catalog_store(load_settings()) as store:
+        async with catalog_store(load_settings(), writes=False) as store:
             found = await (store.catalog_head() if version is None else store.catalog_stored(version))
         if found is None:
             missing = "The database holds no catalog." if version is None else f"There is no version {version}."

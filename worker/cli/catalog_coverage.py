@@ -61,7 +61,7 @@ async def _covered(path: str | None, *, no_database: bool) -> tuple[list[Trigger
     settings = load_settings()
     if given is not None and (no_database or settings.database_url is None):
         return alone(given), False
-    async with catalog_store(settings) as store:
+    async with catalog_store(settings, writes=False) as store:
         found, known = await logged_coverage(store, given if given is not None else await _head(store))
     if not known:
         notice("What arrived is not counted yet. Next: badges schedule --once arrivals")

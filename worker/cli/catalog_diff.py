@@ -65,7 +65,7 @@ async def _compared(
     from worker.app import difference, preview
     from worker.cli.progress import Progress
 
-    async with catalog_store(settings) as store:
+    async with catalog_store(settings, writes=False) as store:
         found = await difference(store, path)
         listed = await store.catalog_versions(before=None if found.head is None else found.head.version + 1, limit=1)
         live = listed[0].applied_us if listed else None

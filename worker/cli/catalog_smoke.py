@@ -77,7 +77,7 @@ async def _tried(path: Path, settings: Settings, *, sample: int, seed: int) -> t
     from worker.app.smoke import smoke as try_on
     from worker.cli.progress import Progress
 
-    async with catalog_store(settings) as store:
+    async with catalog_store(settings, writes=False) as store:
         found = await difference(store, path)
         progress = Progress()
         try:

@@ -27,12 +27,14 @@ def quiet_clients() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def catalog_store(settings: Settings, *, name: str = "badges catalog") -> AsyncIterator[PostgresStore]:
+async def catalog_store(
+    settings: Settings, *, name: str = "badges catalog", writes: bool = True
+) -> AsyncIterator[PostgresStore]:
     """A store for commands that ask the database; its tables must be this version's. Logs go to standard error."""
     from worker import logs
     from worker.app import open_store, until_schema
 
     logs.configure(settings)
-    async with open_store(settings, name=name) as store:
+    async with open_store(settings, name=name, writes=writes) as store:
         await until_schema(store, seconds=0)
         yield store

@@ -132,7 +132,7 @@ def _ask(question: Callable[[DeadLetterTable], Awaitable[Answer]]) -> Answer:
     from worker.store.dead_letters import DeadLetterTable
 
     async def ask() -> Answer:
-        async with catalog_store(load_settings(), name="badges dlq") as store:
+        async with catalog_store(load_settings(), name="badges dlq", writes=False) as store:
             return await question(DeadLetterTable(store.pool))
 
     return asyncio.run(ask())

@@ -35,7 +35,7 @@ async def _export(user_id: str) -> None:
     from worker.cli.connections import catalog_store
     from worker.config import load_settings
 
-    async with catalog_store(load_settings()) as store:
+    async with catalog_store(load_settings(), writes=False) as store:
         async for piece in export_user(store, user_id):
             click.echo(piece, nl=False)
 

@@ -188,7 +188,7 @@ async def _counts() -> list[HeldBack]:
     from worker.config import load_settings
     from worker.store.quarantine import QuarantineTable
 
-    async with catalog_store(load_settings(), name="badges quarantine") as store:
+    async with catalog_store(load_settings(), name="badges quarantine", writes=False) as store:
         return await QuarantineTable(store.pool).quarantine_counts()
 
 
@@ -197,7 +197,7 @@ async def _page(badge_key: str | None, users: tuple[str, ...], after: str, limit
     from worker.config import load_settings
     from worker.store.quarantine import QuarantineTable
 
-    async with catalog_store(load_settings(), name="badges quarantine") as store:
+    async with catalog_store(load_settings(), name="badges quarantine", writes=False) as store:
         return await QuarantineTable(store.pool).quarantined(
             badge_key=badge_key,
             users=users or None,

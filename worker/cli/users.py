@@ -85,7 +85,7 @@ async def _people() -> AsyncIterator[People]:
     from worker.cli.connections import catalog_store
     from worker.config import load_settings
 
-    async with catalog_store(load_settings()) as store:
+    async with catalog_store(load_settings(), writes=False) as store:
         head = await store.catalog_head()
         if head is None:
             raise OperatorError("The database holds no catalog.", help="badges catalog apply FILE makes one")
