@@ -29,6 +29,7 @@ events:
     noun: {one: answer, other: answers}
     schema: {type: object, required: [post_id, score], properties: {post_id: {type: integer}, score: {type: integer}}}
   comment.posted: {description: A comment was posted., noun: {one: comment, other: comments}}
+  edit.approved: {description: An edit was approved., noun: {one: edit, other: edits}}
 metrics:
   comments: {count: comment.posted}
 badges:
@@ -41,6 +42,11 @@ badges:
     per: post_id
     animation: {kind: confetti}
     translations: {de: {label: Gute Antwort}}
+  - key: editor
+    label: Editor
+    description: An approved edit
+    flow: {event: edit.approved}
+    breaker: {limit: 1}
 ladders:
   - {key: commentator, metric: comments, levels: [2, 5], label: Commentator, description: "{level} comments"}
 """
