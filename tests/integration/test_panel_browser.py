@@ -142,6 +142,7 @@ def shoot(page: Any, name: str) -> None:
 
 def write(page: Any, field: str, text: str) -> None:
     """Put a text into an editor, as pasting it over all there is does."""
+    page.wait_for_selector(f"#{field}-editor .ace_text-input", state="attached")
     page.evaluate("([id, text]) => document.getElementById(id).env.editor.setValue(text, 1)", [f"{field}-editor", text])
 
 
