@@ -176,6 +176,24 @@ async def test_broker_that_dies(own_broker: KafkaBroker, settings: Settings) -> 
     assert [ids.count(name) for name in taken] == [1, 1]
 
 
+async def test_who_listens_is_sent_away_at_the_stop(settings: Settings) -> None:
+    """An open stream of awards ends when the process is told to: the stop waits for nobody who listens."""
+    admin = Admin(settings)
+    task = asyncio.create_task(admin.run())
+    await until(lambda: task.done() or admin.serving, "the API serving")
+    async with (
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{admin.port}", headers=TOKEN, timeout=30) as client,
+        client.stream("GET", "/api/v1/awards/stream") as answer,
+    ):
+        lines = answer.aiter_lines()
+        assert (await anext(lines)).startswith("id:")
+        told = monotonic()
+        admin.stop()
+        assert [line async for line in lines if line] == []
+        await task
+    assert monotonic() - told < 4
+
+
 async def test_port_that_is_taken(settings: Settings) -> None:
     """A port in use is one sentence that names the setting."""
     async with serving(settings) as client:

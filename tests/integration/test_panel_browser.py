@@ -131,7 +131,7 @@ def page(browser: Any, panel: Served) -> Iterator[Any]:
     opened.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
     yield opened
     context.close()
-    assert [one for one in complaints if "status of 4" not in one] == []
+    assert [one for one in complaints if "status of 4" not in one and "ERR_CONNECTION_RESET" not in one] == []
 
 
 def shoot(page: Any, name: str) -> None:
@@ -202,6 +202,7 @@ def see_its_award(panel: Served, page: Any) -> None:
     assert time.monotonic() - sent < SOON_MS / 1000
     expect(page.locator("#feed tbody tr").first).to_contain_text("Helpful")
     assert page.evaluate("window.notReloaded")
+    assert page.get_attribute("#feed", "data-live") == "yes"
     shoot(page, "feed")
 
 
@@ -339,6 +340,28 @@ def test_translations_are_imported(panel: Served, page: Any) -> None:
     page.wait_for_url("**/catalog/proposals/*")
     assert "nice_answer" in page.inner_text("main")
     shoot(page, "translations-imported")
+
+
+def test_the_feed_goes_on(panel: Served, page: Any) -> None:
+    """Where the stream breaks off, the feed is looked at again and again until the stream is back, with what was lost."""
+    streams: list[str] = []
+
+    def cut_off(route: Any) -> None:
+        streams.append(route.request.url)
+        if len(streams) == 1:
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/awards/stream", cut_off)
+    page.goto(f"{panel.address}/awards")
+    page.wait_for_selector("#feed[data-live=no]", state="attached")
+    panel.produce(event("u6", "answer.scored", post_id=10, score=15))
+    expect(page.locator("#feed tbody")).to_contain_text("u6", timeout=10_000)
+    page.wait_for_selector("#feed[data-live=yes]", state="attached")
+    assert len(streams) == 2
+    page.keyboard.press(".")
+    assert page.inner_text("[data-pause]") == "Go on"
 
 
 def test_keys(panel: Served, page: Any) -> None:

@@ -71,7 +71,7 @@ class Admin:
         listening = _listen(self.settings)
         self.port = listening.getsockname()[1]
         try:
-            async with self._services() as (services, desk):
+            async with self._services() as (services, desk), _running(self._send_away(services), "listeners"):
                 server = self._server = uvicorn.Server(_config(services, self.settings, desk))
                 log.info("admin_served", host=self.settings.admin_host, port=self.port)
                 if not self._stop.is_set():
@@ -79,6 +79,11 @@ class Admin:
         finally:
             listening.close()
             log.info("admin_stopped")
+
+    async def _send_away(self, services: Services) -> None:
+        """End the streams at the stop: a request that never ends would be waited for."""
+        await self._stop.wait()
+        await services.awards.close()
 
     @asynccontextmanager
     async def _services(self) -> AsyncIterator[tuple[Services, PanelDesk]]:

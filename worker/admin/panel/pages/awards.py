@@ -42,7 +42,7 @@ async def feed(page: Opened, trigger: str = "", badge: str = "", origin: str = "
 @router.get("/_/awards")
 @least(Role.READER)
 async def feed_rows(request: Request, page: Opened, trigger: str = "", badge: str = "", origin: str = "") -> Response:
-    """The rows alone, looked at every second by an open page."""
+    """The rows alone, fetched by an open page when the stream of awards says that there is news."""
     if not is_fragment(request):
         return RedirectResponse(f"{ROOT}/awards?{request.url.query}", 303)
     return page.part("awards_rows.html", **await _rows(page, trigger, badge, origin, ""))

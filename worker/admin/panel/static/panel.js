@@ -45,6 +45,10 @@
     sessionStorage.setItem("paused", paused ? "yes" : "no");
     showPause();
     announce(paused ? "Updates are paused" : "Updates go on");
+    doc.dispatchEvent(new CustomEvent("panel:pause"));
+  };
+  const updated = () => {
+    for (const place of all("[data-updated]")) place.textContent = clock.format(new Date());
   };
   const announce = (text) => {
     const place = doc.getElementById("announce");
@@ -58,52 +62,9 @@
   });
   doc.addEventListener("htmx:after:swap", () => {
     localTimes(doc);
-    for (const place of all("[data-updated]")) place.textContent = clock.format(new Date());
+    updated();
     charts();
   });
-
-  // -- the feed: new rows wait behind a button while the list is being read
-  const feed = () => {
-    const list = doc.getElementById("feed");
-    if (!list) return;
-    const button = doc.getElementById("feed-new");
-    let waiting = null;
-    const newest = () => list.querySelector("tbody tr")?.dataset.at || "";
-    const show = () => {
-      if (!waiting) return;
-      list.replaceChildren(...waiting.childNodes);
-      waiting = null;
-      button.hidden = true;
-      localTimes(list);
-    };
-    button.addEventListener("click", show);
-    const look = async () => {
-      if (paused || doc.hidden) return;
-      let answer;
-      try {
-        answer = await fetch(list.dataset.from, { headers: { "HX-Request": "true" } });
-      } catch {
-        return;
-      }
-      if (!answer.ok) return;
-      const text = await answer.text();
-      const parsed = new DOMParser().parseFromString(text, "text/html").body;
-      const known = new Set(all("tbody tr", list).map((row) => row.dataset.id));
-      const fresh = all("tbody tr", parsed).filter((row) => !known.has(row.dataset.id));
-      for (const place of all("[data-updated]")) place.textContent = clock.format(new Date());
-      if (!fresh.length) return;
-      waiting = parsed;
-      const busy = list.contains(doc.activeElement) || list.getBoundingClientRect().top < -40;
-      if (busy) {
-        button.textContent = `${fresh.length} new: show`;
-        button.hidden = false;
-      } else {
-        show();
-      }
-      announce(`${fresh.length} new awards`);
-    };
-    setInterval(look, Number(list.dataset.every || 1000));
-  };
 
   // -- keys
   const places = { h: "/", c: "/catalog", u: "/users", a: "/awards", j: "/jobs", d: "/dead-letters", x: "/diagnostics", s: "/settings" };
@@ -278,13 +239,15 @@
     if (count) count.textContent = `${shown} of ${rows.length}`;
   };
 
+  // what other scripts of the panel use
+  window.panel = { all, announce, localTimes, updated, resting: () => paused || doc.hidden };
+
   const begin = () => {
     if (!doc.cookie.includes(`tz=${encodeURIComponent(zone)}`)) {
       doc.cookie = `tz=${encodeURIComponent(zone)};path=/;max-age=31536000;samesite=lax`;
     }
     localTimes(doc);
     showPause();
-    feed();
     charts();
     const keysOn = doc.getElementById("keys-on");
     if (keysOn) keysOn.checked = keysAreOn();
