@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
+import signal
+import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -243,6 +246,59 @@ def test_the_scheduler_sweeps_everybody_by_name(community: str, run: Run) -> Non
     assert told["note"] == "fold_missing 5, award_missing 20"
     assert everything(community) == before
     assert "note" not in json.loads(run("schedule", "--once", "sweep", "--format", "json")[1])[0]
+
+
+def kill_in_a_slice(dsn: str, user_id: str, *arguments: str) -> int:
+    """Run a command in a process of its own and kill it in the transaction that waits for a user; users done."""
+
+    async def work() -> int:
+        connection = await asyncpg.connect(dsn, server_settings={"search_path": "badges"})
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT 1 FROM users WHERE user_id = $1 FOR UPDATE", user_id)
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "worker", *arguments), stdout=asyncio.subprocess.DEVNULL
+                )
+                try:
+                    async with asyncio.timeout(60):
+                        while not await connection.fetchval(
+                            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                            " AND wait_event_type = 'Lock'"
+                        ):
+                            await connection.execute("SELECT pg_stat_clear_snapshot()")
+                            assert process.returncode is None
+                            await asyncio.sleep(0.02)
+                finally:
+                    if process.returncode is None:
+                        process.kill()
+                    status = await process.wait()
+                assert status == -signal.SIGKILL
+            # it is not heard of for longer than leases last
+            await connection.execute(
+                "UPDATE leases SET expires_at = now() - interval '1 s';"
+                "UPDATE user_jobs SET leased_until = now() - interval '1 s' WHERE state = 'running'"
+            )
+            return int(await connection.fetchval("SELECT users_done FROM user_jobs ORDER BY id DESC LIMIT 1"))
+        finally:
+            await connection.close()
+
+    return int(in_thread(work))
+
+
+def test_a_process_that_was_killed_is_made_good_by_the_next(community: str, run: Run) -> None:
+    """Killed in the middle of a slice by a signal that nothing can catch, a sweep is ended by another, as if it had
+    lived: all comes back, is counted once, and the tick is done."""
+    before = everything(community)
+    last = max(row[0] for row in asks(community, "DELETE FROM user_badges RETURNING user_id"))
+    done = kill_in_a_slice(community, last, "schedule", "--once", "sweep")
+    assert 0 < done < 1702
+    held = int(asks(community, "SELECT count(*) FROM user_badges")[0][0])
+    assert 0 < held < 527
+    status, out, _ = run("schedule", "--once", "sweep", "--format", "json")
+    (told,) = json.loads(out)
+    assert (status, told["outcome"], told["users"], told["awards"]) == (0, "done", 1702, 527)
+    assert everything(community) == before
+    assert {row[0] for row in asks(community, "SELECT outcome FROM job_runs WHERE job = 'sweep'")} == {"done"}
 
 
 @pytest.mark.parametrize(

@@ -288,15 +288,19 @@ class Sweeps:
         )
 
     async def begin(self, *, everybody: bool) -> int:
-        """A new sweep; its number. A share goes on after the last user of the one before."""
-        total = await PopulationTable(self._store.pool).count()
-        if everybody:
-            return await self._store.create_user_job("sweep", {}, users=total, requested_by="schedule")
-        share = max(1, -(-total // self._settings.sweep_days))
-        after = await self._store.last_sweep()
-        return await self._store.create_user_job(
-            "sweep", {"share": share}, users=share, requested_by="schedule", after=after
-        )
+        """A sweep, unless one that looks at as many was left unfinished; its number.
+
+        A share goes on after the last user of the one before.
+        """
+        users = await PopulationTable(self._store.pool).count()
+        parameters, after = {}, ""
+        if not everybody:
+            users = max(1, -(-users // self._settings.sweep_days))
+            parameters, after = {"share": users}, await self._store.last_sweep()
+        found = await self._store.unfinished_user_job("sweep", parameters)
+        if found is not None:
+            return found[0]
+        return await self._store.create_user_job("sweep", parameters, users=users, requested_by="schedule", after=after)
 
     async def go_on(self, number: int) -> Swept:
         """Do a sweep to its end, from where it is, unless a worker does it meanwhile: that is waited for."""

@@ -1,0 +1,246 @@
+"""A process killed before any statement of a job, the runner's own among them: the next one ends it, nothing twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests.integration.test_batch_faults import Faults
+from tests.people import settle_users
+from worker.app import head_plan
+from worker.app.user_jobs import Sweeps, driver_of
+from worker.config import load_settings
+from worker.events import Event, parse_instant
+from worker.exchange import Ran
+from worker.jobs.arrivals import Arrivals
+from worker.jobs.base import DAY, Job
+from worker.jobs.runner import MOST_ATTEMPTS, Runner, Told
+from worker.jobs.sweep import Sweep
+from worker.metrics import Metrics
+from worker.pipeline.driving import Pace
+from worker.rules.catalog.definitions import Condition
+from worker.rules.plan import Plan
+from worker.store.pool import close_pool, create_pool
+from worker.store.postgres import PostgresStore
+from worker.store.session import Session
+
+CATALOG = """
+version: 1
+events: {comment.posted: {}, order.paid: {}, question.scored: {}}
+condition_types: [{name: big, source: "(event) => event.payload.total > 100"}]
+metrics: {comments: {count: comment.posted}}
+ladders: [{key: commentator, metric: comments, levels: [1, 2], label: C, description: "{level} comments"}]
+badges:
+  - {key: nice, flow: {event: question.scored, criteria: {$eventCount: {$gte: 2}}}, per: post}
+  - {key: big, flow: {event: order.paid, criteria: {$condition: {type: big}}}}
+"""
+NOON = parse_instant("2026-03-14T12:00:00Z")
+#: What a job may change, and what of it must be the same however often the job was begun.
+TABLES = {
+    "events": "user_id, id, verdicts",
+    "users": "user_id, award_sequence, built_version, newest_id, state",
+    "user_scopes": "user_id, scope, state",
+    "user_badges": "user_id, badge_key, context, awarded_at, origin, sequence, award_id, trigger_id",
+    "badge_awards_log": "user_id, badge_key, context, kind, awarded_at, origin, sequence, award_id, trigger_id",
+    "outbox": "messages",
+    "user_jobs": "kind, state, users_done, events, awards, changes",
+    "job_runs": "job, tick, outcome, progress",
+    "event_days": "type, events",
+    "user_activity": "user_id, newest_at",
+}
+
+
+class Killed(BaseException):
+    """The process is no more: nothing of it may catch this and go on."""
+
+
+class Kills(Faults):
+    """Ends a process before the statement whose turn it is: from then on, nothing it does reaches the database."""
+
+    dead = False
+
+    def counting(self, method: str, original: Any) -> Any:
+        async def counted(session: Session, *arguments: Any) -> Any:
+            if self.left is not None and not self.dead:
+                self.names.append(str(arguments[0]) if arguments and method != "begin" else method)
+                self.left -= 1
+                self.dead = self.left == 0
+            if self.dead:
+                raise Killed  # what is open is rolled back, as the server does when it finds the process gone
+            return await original(session, *arguments)
+
+        return counted
+
+
+def history(user_id: str) -> list[Event]:
+    """Two comments, two scores of a post, an order."""
+    told: list[tuple[str, str, dict[str, Any]]] = [
+        ("c1", "comment.posted", {}), ("c2", "comment.posted", {}), ("o1", "order.paid", {"total": 500}),
+        ("q1", "question.scored", {"post": "p"}), ("q2", "question.scored", {"post": "p"}),
+    ]  # fmt: skip
+    return [
+        Event(user_id, kind, NOON - DAY + number, "", name, payload, json.dumps(payload))
+        for number, (name, kind, payload) in enumerate(told)
+    ]
+
+
+class Scene:
+    """A database as a worker left it, which can be had again; what was lost of it; what there is now."""
+
+    def __init__(self, store: PostgresStore, plan: Plan) -> None:
+        self.store, self.plan = store, plan
+
+    async def say(self, *statements: str) -> None:
+        """Change the database beside the code under test."""
+        async with self.store.pool.acquire() as connection:
+            await connection.execute("BEGIN; SET LOCAL badges.removal = 'on';" + ";".join(statements) + "; COMMIT")
+
+    async def keep(self) -> None:
+        """Keep what there is."""
+        await self.say("CREATE SCHEMA kept", *(f"CREATE TABLE kept.{name} AS TABLE {name}" for name in TABLES))
+
+    async def again(self, damage: str) -> None:
+        """What there was, but for some damage; nobody has read or driven anything."""
+        back = [f"DELETE FROM {name}" for name in (*TABLES, "log_readers")]
+        back += [f"INSERT INTO {name} OVERRIDING SYSTEM VALUE TABLE kept.{name}" for name in TABLES]
+        await self.say(*back, damage)
+
+    async def end_leases(self) -> None:
+        """Time goes by: whoever was killed is not heard of any more."""
+        await self.say(
+            "UPDATE leases SET expires_at = now() - interval '1 day'",
+            "UPDATE user_jobs SET leased_until = now() - interval '1 day' WHERE driver IS NOT NULL",
+        )
+
+    async def seen(self) -> dict[str, list[str]]:
+        """What there is."""
+        parts = [
+            f"SELECT '{name}', (x.*)::text FROM (SELECT {columns} FROM {name}) x" for name, columns in TABLES.items()
+        ]
+        async with self.store.pool.acquire() as connection:
+            rows = await connection.fetch(" UNION ALL ".join(parts))
+        return {name: sorted(row for table, row in rows if table == name) for name in TABLES}
+
+
+@pytest.fixture
+async def scene(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    await settle_users(postgres_dsn, tmp_path / "catalog.yaml", [one for user in "ab" for one in history(user)])
+    pool = await create_pool(postgres_dsn, max_size=4)
+    try:
+        store = PostgresStore(pool)
+        plan = await head_plan(store)
+        assert plan is not None
+        made = Scene(store, plan)
+        await made.keep()
+        yield made
+    finally:
+        await close_pool(pool)
+
+
+async def yes(asked: Mapping[str, Sequence[Condition]], events: Sequence[Event]) -> list[Event]:
+    """Conditions as they are after a script was mended: all say yes."""
+    return [replace(event, verdicts={one.hash: "yes" for one in asked.get(event.type, ())}) for event in events]
+
+
+def scheduled(make: Callable[[Scene], Job]) -> Callable[[Scene, str], Awaitable[None]]:
+    """Does a scheduled job as a replica does: what is due of it, until nothing is."""
+
+    async def work(scene: Scene, owner: str) -> None:
+        told: list[Told] = []
+        job = make(scene)
+        assert await Runner(scene.store, owner, told.append).take(job, NOON) is not None
+        ran = (await scene.store.last_runs([job.name], MOST_ATTEMPTS)).get(job.name, Ran())
+        assert (ran.unfinished, [one.outcome for one in told]) in [((), ["done"]), ((), [])]
+
+    return work
+
+
+def sweep(scene: Scene) -> Job:
+    """The sweep of a share that is everybody."""
+    settings = load_settings(sweep_days=1)
+    sweeps = Sweeps(scene.store, settings, scene.plan, Metrics())
+    sweeps._driver.slices.limit = 1
+    return Sweep(sweeps)
+
+
+def arrivals(scene: Scene) -> Job:
+    """The count of what arrived."""
+    return Arrivals(scene.store, scene.plan.catalog)
+
+
+def asked_for(kind: str, **parameters: Any) -> Callable[[Scene, str], Awaitable[None]]:
+    """Does a job as a person asks for it: one that is there and left is gone on with."""
+
+    async def work(scene: Scene, owner: str) -> None:
+        store = scene.store
+
+        async def moved(head: int) -> None:
+            raise AssertionError(f"the catalog moved to {head}")
+
+        driver = driver_of(
+            *(store, lambda: scene.plan, load_settings()),
+            moved=moved, told=lambda *_: None, judge=yes, pace=Pace(None, 0.0),
+        )  # fmt: skip
+        driver.slices.limit = 1
+        found = await store.unfinished_user_job(kind, parameters)
+        number = await store.create_user_job(kind, parameters, driver=owner) if found is None else found[0]
+        driver.slices.driver = owner
+        await driver.finish(number)
+
+    return work
+
+
+LOST = (
+    "DELETE FROM user_badges WHERE user_id = 'a'; DELETE FROM user_scopes WHERE user_id = 'a';"
+    " DELETE FROM users WHERE user_id = 'b'"
+)
+NEVER = (
+    "DELETE FROM user_badges WHERE badge_key = 'nice'; DELETE FROM badge_awards_log WHERE badge_key = 'nice';"
+    " DELETE FROM outbox"
+)
+
+
+@pytest.mark.parametrize(
+    ("work", "damage", "among"),
+    [
+        (scheduled(arrivals), "SELECT 1", {"begin_run", "end_run", "last_runs", "acquire_lease", "commit"}),
+        (scheduled(sweep), LOST, {"mark_run", "create_user_job", "restore_awards", "save_users", "move_user_job"}),
+        (asked_for("backfill", badges=["nice"], notify=True), NEVER, {"grant_counts", "move_user_job", "commit"}),
+        (asked_for("recompute", badges=["big"], conditions=True), "SELECT 1", {"store_verdicts", "save_users"}),
+    ],
+    ids=["arrivals", "sweep", "backfill", "conditions"],
+)
+async def test_killed_at_any_statement_a_job_is_ended_by_the_next(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[Scene, str], Awaitable[None]],
+    damage: str,
+    among: set[str],
+) -> None:
+    """Wherever a process is killed, another one does the rest: awards, memory, messages, counts as if it had lived."""
+    monkeypatch.setattr("worker.pipeline.driving.SLICE_USERS", 1)
+    kills = Kills(monkeypatch)
+
+    async def left(kill: int) -> dict[str, list[str]]:
+        kills.names, kills.left = [], kill
+        await scene.again(damage)
+        try:
+            await work(scene, "first")
+        except Killed:
+            kills.dead, kills.left = False, None
+            await scene.end_leases()
+            await work(scene, "second")
+        kills.left = None
+        return await scene.seen()
+
+    whole = await left(10_000)
+    statements = len(kills.names)
+    assert among <= set(kills.names)
+    for kill in range(1, statements + 1):
+        assert await left(kill) == whole, f"killed before statement {kill}, {kills.names[-1]}"
