@@ -343,7 +343,7 @@ def test_translations_are_imported(panel: Served, page: Any) -> None:
 
 
 def test_the_feed_goes_on(panel: Served, page: Any) -> None:
-    """Where the stream breaks off, the feed is looked at again and again until the stream is back, with what was lost."""
+    """Where the stream breaks off, the feed is looked at until the stream is back; nothing is lost."""
     streams: list[str] = []
 
     def cut_off(route: Any) -> None:
