@@ -12,6 +12,7 @@ OTHER = "other"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DELAY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
+_ANSWER_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -210,4 +211,36 @@ class SupervisorMetrics:
             "badges_process_restarts",
             "Times that a process of `--processes` ended and was started again",
             registry=registry,
+        )
+
+
+class HttpMetrics:
+    """The metrics of `badges admin`; a route is its template, and what leads to none has the route `none`."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self.requests = Counter(
+            "badges_http_requests",
+            "HTTP requests answered, by method, route and status",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "badges_http_request_seconds",
+            "From a request's headers to those of its answer, by route",
+            ("route",),
+            registry=self.registry,
+            buckets=_ANSWER_SECONDS,
+        )
+        self.requests_running = Gauge(
+            "badges_http_requests_running",
+            "HTTP requests that are being answered, listeners to the feed among them",
+            registry=self.registry,
+        )
+        self.listeners = Gauge("badges_http_listeners", "Who listens to the feed of awards", registry=self.registry)
+        self.refused = Counter(
+            "badges_http_refused",
+            "Requests and connections refused or ended by a limit, by limit",
+            ("limit",),
+            registry=self.registry,
         )

@@ -14,6 +14,7 @@ COLUMNS = 24
 CHOSEN = 'job="badges",instance=~"$instance"'
 UNREAD = f'badges_dead_letters_total{{{CHOSEN},reason=~"unknown_event_type|payload_invalid|invalid_field"}}'
 APPLIED = f'badges_events_total{{{CHOSEN},outcome="applied"}}'
+ANSWERED = "rate(badges_http_request_seconds_bucket[$__rate_interval])"
 HITS = "sum(rate(badges_cache_hits_total{}[$__rate_interval]))"
 
 
@@ -146,6 +147,26 @@ OVER_TIME = [
         "Connections at work",
         "Connections to PostgreSQL in use, by worker.",
         [("badges_db_pool_in_use{}", "{{instance}}")],
+    ),
+    Panel(
+        "HTTP requests",
+        "Requests to the API and the panel by status, and what limits refused.",
+        [
+            ("sum by (status) (rate(badges_http_requests_total[$__rate_interval]))", "{{status}}"),
+            ("sum by (limit) (rate(badges_http_refused_total[$__rate_interval]))", "refused: {{limit}}"),
+        ],
+        "reqps",
+    ),
+    Panel(
+        "HTTP answers",
+        "From a request's headers to those of its answer, 99 of 100; the ten slowest routes.",
+        [
+            (
+                f"topk(10, histogram_quantile(0.99, sum by (le, route) ({ANSWERED})))",
+                "{{route}}",
+            ),
+        ],
+        "s",
     ),
     Panel(
         "Late users",

@@ -145,6 +145,7 @@ def served(kafka: KafkaService, dsn: str, folder: Path, names: dict[str, str]) -
         catalog=folder / "catalog.yaml",
         metrics_port=0,
         admin_port=0,
+        admin_metrics_port=0,
         allow_insecure="fsync",
     )
     running = Served(settings, names["events"])

@@ -57,6 +57,7 @@ async def settings(
         session_timeout_ms=6000,
         metrics_port=0,
         admin_port=0,
+        admin_metrics_port=0,
         admin_token="secret",
         allow_insecure="fsync",
     )

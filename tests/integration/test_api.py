@@ -92,6 +92,7 @@ async def served(
         session_timeout_ms=6_000,
         metrics_port=0,
         admin_port=0,
+        admin_metrics_port=0,
         admin_token=TOKEN,
         allow_insecure="fsync",
     )

@@ -300,13 +300,6 @@ def test_a_forged_place_begins_anew(given: str) -> None:
     assert awards.asked == [None]
 
 
-def test_too_many_listeners_are_sent_away() -> None:
-    """The feed of a process is for so many; others are told to come again."""
-    answer = asking(awards=FakeAwards(listeners=200)).get("/api/v1/awards/stream")
-    assert refusal(answer)[0] == 503
-    assert answer.headers["retry-after"] == "30"
-
-
 # ---------------------------------------------------------------- acts
 
 ACTS = {

@@ -14,6 +14,7 @@ from tests.rig.waiting import until
 from tests.unit.serving import fakes
 from worker.app import admin, connections
 from worker.config import load_settings
+from worker.metrics import HttpMetrics
 
 MOST = 32 * 1024 * 1024
 REQUEST = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -23,7 +24,7 @@ REQUEST = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 async def address() -> AsyncIterator[tuple[str, int]]:
     """The API on services in memory, on the server as it is run."""
     desk: Any = None
-    server = uvicorn.Server(admin._config(fakes(), load_settings(), desk))
+    server = uvicorn.Server(admin._config(fakes(), load_settings(), desk, HttpMetrics()))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(admin._serve(server, listening))
         await until(lambda: server.started, "serving")

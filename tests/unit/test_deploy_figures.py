@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import yaml
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from worker.config import Settings
-from worker.metrics import Metrics, SupervisorMetrics
+from worker.metrics import HttpMetrics, Metrics, SupervisorMetrics
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -49,7 +50,8 @@ def labels_of(metric: Any) -> set[str]:
 def served() -> dict[str, set[str]]:
     """Every series that workers serve, with its labels, and the one that Prometheus makes for each of them."""
     found: dict[str, set[str]] = {"up": set(ADDED)}
-    for metric in [*vars(Metrics()).values(), *vars(SupervisorMetrics(CollectorRegistry())).values()]:
+    homes = Metrics(), SupervisorMetrics(CollectorRegistry()), HttpMetrics()
+    for metric in chain.from_iterable(vars(home).values() for home in homes):
         if isinstance(metric, Counter):
             found[f"{metric._name}_total"] = labels_of(metric)
         elif isinstance(metric, Gauge):
@@ -162,13 +164,14 @@ def test_log_lines_of_alerts_exist() -> None:
 
 
 def test_workers_are_scraped() -> None:
-    """Prometheus finds workers and scheduler at the port they serve, and reads rules that lie beside its file."""
-    assert [job["job_name"] for job in SCRAPE["scrape_configs"]] == ["badges", "badges-schedule"]
-    for job, name in zip(SCRAPE["scrape_configs"], ("worker", "schedule"), strict=True):
+    """Prometheus finds workers, scheduler and API at the port they serve, and reads rules that lie beside its file."""
+    ports = {"badges": "metrics_port", "badges-schedule": "metrics_port", "badges-admin": "admin_metrics_port"}
+    assert [job["job_name"] for job in SCRAPE["scrape_configs"]] == list(ports)
+    for job, name in zip(SCRAPE["scrape_configs"], ("worker", "schedule", "admin"), strict=True):
         (found,) = job["dns_sd_configs"]
         assert found["names"] == [name]
         assert name in SERVICES
-        assert found["port"] == Settings.model_fields["metrics_port"].default
+        assert found["port"] == Settings.model_fields[ports[job["job_name"]]].default
     assert all((DEPLOY / name).is_file() for name in SCRAPE["rule_files"])
 
 

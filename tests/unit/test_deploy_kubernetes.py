@@ -95,8 +95,11 @@ def test_what_is_asked_for_its_health_serves_it() -> None:
         if one["kind"] == "Job":
             continue
         (container,) = containers(one)
-        (port,) = container["ports"]
+        port, *more = container["ports"]
         assert port["containerPort"] == ports[port["name"]]
+        assert [one["containerPort"] for one in more] == (
+            [Settings.model_fields["admin_metrics_port"].default] if port["name"] == "http" else []
+        )
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             asked = container[probe]["httpGet"]
             assert asked["port"] == port["name"]

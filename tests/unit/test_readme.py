@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import jsonschema_rs
@@ -17,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from tests.readme import README, ROOT, blocks, commands, needs_services, rows
 from worker.config import Settings, setting_name
 from worker.files import read_sources
-from worker.metrics import Metrics, SupervisorMetrics
+from worker.metrics import HttpMetrics, Metrics, SupervisorMetrics
 from worker.rules.catalog.load import read_catalog
 
 #: The word with which README parts the settings that work from those that do not yet.
@@ -103,7 +104,8 @@ def test_settings_without_effect_are_told_apart() -> None:
 def test_metrics_table() -> None:
     """README has every metric with its labels and its sentence, and nothing else as one."""
     expected = set()
-    for metric in [*vars(Metrics()).values(), *vars(SupervisorMetrics(CollectorRegistry())).values()]:
+    homes = Metrics(), SupervisorMetrics(CollectorRegistry()), HttpMetrics()
+    for metric in chain.from_iterable(vars(home).values() for home in homes):
         if isinstance(metric, (Counter, Gauge, Histogram)):
             name = metric._name + ("_total" if isinstance(metric, Counter) else "")
             labels = f"{{{','.join(metric._labelnames)}}}" if metric._labelnames else ""

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from worker.admin.limits import Bucket, Failures
-from worker.admin.problems import Problem
+from worker.admin.limits import Bucket, Crowd, Failures
+from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Actor, Admission, Role
 from worker.admin.services import Services
 from worker.admin.sessions import CSRF_FIELD, CSRF_HEADER, csrf_matches, is_loopback, on_loopback, signed_in
@@ -20,6 +20,8 @@ from worker.config import Settings
 #: These change nothing; all others must show that a form or a program of ours sent them.
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LONGEST_TOKEN: Final = 1_000
+#: When to come again where there is no room, seconds.
+_ROOM_SECONDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Gate:
             raise Problem(403, f"This needs the role {wanted}; {actor.name} has {actor.role}.")
         wait = self.bucket.take(actor.key)
         if wait > 0:
-            raise too_many("This token has sent too many requests.", wait)
+            raise too_many("This token has sent too many requests.", wait, limit="rate")
         if actor.via != "token" and request.method not in SAFE:
             await _own_form(request, actor)
         return actor
@@ -73,7 +75,7 @@ class Gate:
         """Refuse an address from which too many log-ins failed (429)."""
         wait = self.failures.wait(address_of(request))
         if wait > 0:
-            raise too_many("Too many failed log-ins from this address.", wait)
+            raise too_many("Too many failed log-ins from this address.", wait, limit="logins")
 
     def failed(self, request: Request) -> None:
         """Count a failed log-in."""
@@ -129,9 +131,18 @@ def gate_of(services: Services, settings: Settings) -> Gate:
     )
 
 
-def too_many(message: str, wait: float) -> Problem:
+def too_many(message: str, wait: float, *, limit: str) -> Problem:
     """429 that says when to come again."""
-    return Problem(429, message, headers={"Retry-After": str(max(1, math.ceil(wait)))})
+    return Problem(429, message, headers={"Retry-After": str(max(1, math.ceil(wait)))}, limit=limit)
+
+
+def check_room(crowd: Crowd, actor: Actor) -> None:
+    """Refuse who would be one too many: 429 where their own are, 503 where others are."""
+    if crowd.many_of(actor.key):
+        raise too_many(f"{actor.name} has {crowd.each} {crowd.limit} open already.", _ROOM_SECONDS, limit=crowd.limit)
+    if crowd.full:
+        told = f"{crowd.most} {crowd.limit} are open, which is as many as one process bears."
+        raise unavailable(told, seconds=_ROOM_SECONDS, limit=crowd.limit)
 
 
 def address_of(request: Request) -> str:

@@ -20,12 +20,15 @@ from worker.admin.problems import shape_problems
 from worker.admin.services import Services
 from worker.admin.sessions import Sessions
 from worker.config import Settings
+from worker.metrics import HttpMetrics
 
 
-def build(services: Services, settings: Settings, *, desk: Desk | None = None) -> FastAPI:
+def build(
+    services: Services, settings: Settings, *, desk: Desk | None = None, metrics: HttpMetrics | None = None
+) -> FastAPI:
     """The application over these services, with the panel where there is a desk for it.
 
-    `app.state` holds `services`, `settings` and `gate`.
+    `app.state` holds `services`, `settings`, `gate` and `metrics`.
     """
     secret = settings.session_secret
     app = Application(
@@ -45,6 +48,8 @@ def build(services: Services, settings: Settings, *, desk: Desk | None = None) -
     )
     app.state.services = services
     app.state.settings = settings
+    app.state.metrics = metrics or HttpMetrics()
+    app.state.metrics.listeners.set_function(lambda: services.awards.listeners)
     app.state.gate = gate_of(services, settings)
     app.state.oidc = None if settings.oidc_issuer is None else Oidc(settings)
     shape_problems(app)

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from worker.admin.figures import counted
 from worker.admin.headers import add_safe
 from worker.admin.problems import foreseen, shaped
 from worker.admin.routes import Guarded, Handler
@@ -35,14 +36,21 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and not scope.get("root_path"):
+        if scope["type"] == "http":
+            await counted(self.state.metrics, self._answer, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it by the short way, or by the long one."""
+        if not scope.get("root_path"):
             method, path = scope["method"], scope["path"]
             for route, handle in self._short:
                 if method in (route.methods or ()) and (found := route.path_regex.match(path)) is not None:
                     headers = _Looked(scope)
                     if "authorization" not in headers:
                         break
-                    scope["app"] = self
+                    scope["app"], scope["route"] = self, route
                     scope["path_params"] = found.groupdict()
                     request = Request(scope, receive, send)
                     request._headers = headers  # noqa: SLF001 (where starlette keeps them)

@@ -1,10 +1,11 @@
-"""How often somebody may ask: a bucket for each token, a count of failed log-ins for each address; bounded memory."""
+"""How often and how many may ask: a bucket for each token, failed log-ins by address, crowds; bounded memory."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
@@ -73,3 +74,33 @@ class Failures:
     def _recent(self, address: str) -> list[float]:
         oldest = self._clock() - _MINUTE
         return [at for at in self._times.get(address, ()) if at > oldest]
+
+
+class Crowd:
+    """Who does something that takes long: at most `most` at once in this process, `each` of them of one key."""
+
+    def __init__(self, limit: str, *, most: int, each: int) -> None:
+        self.limit = limit
+        self.most = most
+        self.each = each
+        self._inside: Counter[str] = Counter()
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody more may come in."""
+        return self._inside.total() >= self.most
+
+    def many_of(self, key: str) -> bool:
+        """Whether nobody more of this key may come in."""
+        return self._inside.get(key, 0) >= self.each
+
+    @contextmanager
+    def joined(self, key: str) -> Iterator[None]:
+        """Be inside."""
+        self._inside[key] += 1
+        try:
+            yield
+        finally:
+            self._inside[key] -= 1
+            if not self._inside[key]:
+                del self._inside[key]

@@ -51,11 +51,14 @@ class Problem(HTTPException):
         code: str | None = None,
         details: Sequence[Mapping[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
+        limit: str | None = None,
     ) -> None:
         super().__init__(status, message, dict(headers or {}))
         self.code = code or _CODES.get(status, "error")
         self.message = message
         self.details = details
+        #: The limit that refused, as the metrics name it.
+        self.limit = limit
 
     def body(self) -> dict[str, Any]:
         """The JSON of the answer."""
@@ -68,9 +71,9 @@ class Problem(HTTPException):
         }
 
 
-def unavailable(message: str, *, seconds: int = RETRY_SECONDS) -> Problem:
-    """503: a service is away; the same request may pass after `seconds`."""
-    return Problem(503, message, headers={"Retry-After": str(seconds)})
+def unavailable(message: str, *, seconds: int = RETRY_SECONDS, limit: str | None = None) -> Problem:
+    """503: a service is away, or full; the same request may pass after `seconds`."""
+    return Problem(503, message, headers={"Retry-After": str(seconds)}, limit=limit)
 
 
 def not_found(what: str) -> Problem:
@@ -119,6 +122,8 @@ def shape_problems(app: FastAPI) -> None:
 async def shaped(request: Request, error: Exception) -> Response:
     """The response of any error."""
     problem = problem_of(error)
+    if problem.limit is not None:
+        request.app.state.metrics.refused.labels(problem.limit).inc()
     if problem.status_code == 405:
         problem.headers = {"Allow": ", ".join(_methods(request))}
     page = getattr(request.app.state, "page_problem", None)

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.admin.admission import Gate
+from worker.admin.admission import Gate, check_room
+from worker.admin.limits import Crowd
 from worker.admin.problems import Problem
 from worker.admin.roles import Actor, Admission, Endpoint, admission_of
 
@@ -29,6 +30,16 @@ def body_limit(size: int | None) -> Callable[[Callable[..., Any]], Callable[...,
     return declare
 
 
+def few(crowd: Crowd) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let only so many requests run an endpoint at once: for answers that take memory and time."""
+
+    def declare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        _crowds[endpoint] = crowd
+        return endpoint
+
+    return declare
+
+
 def direct(endpoint: Endpoint) -> Endpoint:
     """Call an endpoint past the framework, with the request as its only argument: for what is asked most.
 
@@ -39,6 +50,7 @@ def direct(endpoint: Endpoint) -> Endpoint:
 
 
 _direct: Final[set[Callable[..., Any]]] = set()
+_crowds: Final[dict[Callable[..., Any], Crowd]] = {}
 
 
 class Guarded(APIRoute):
@@ -61,15 +73,20 @@ class Guarded(APIRoute):
         admission = self.admission
         own = self.endpoint in _limits
         limit = _limits.get(self.endpoint)
+        crowd = _crowds.get(self.endpoint)
 
         async def guarded(request: Request) -> Response:
             gate: Gate = request.app.state.gate
             most = limit if own else request.app.state.settings.max_body
             if most is not None and has_body(request):
                 request = Request(request.scope, _bounded(request, most), request._send)  # noqa: SLF001
-            request.state.actor = await gate.admit(request, admission)
+            actor = request.state.actor = await gate.admit(request, admission)
             check_type(request, admission.accepts)
-            return await handle(request)
+            if crowd is None or actor is None:
+                return await handle(request)
+            check_room(crowd, actor)
+            with crowd.joined(actor.key):
+                return await handle(request)
 
         return guarded
 
@@ -120,7 +137,7 @@ def check_type(request: Request, accepts: tuple[str, ...]) -> None:
 
 def too_large(most: int) -> Problem:
     """413 for a body above the limit."""
-    return Problem(413, f"The body is larger than {most:,} bytes.")
+    return Problem(413, f"The body is larger than {most:,} bytes.", limit="body")
 
 
 def _bounded(request: Request, most: int) -> Receive:

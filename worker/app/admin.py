@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import time_ns
 from typing import Any, Final
@@ -28,8 +28,10 @@ from worker.app.plans import HeadPlans
 from worker.app.profiles import GatheredProfiles
 from worker.app.rehearsal import Rehearsals
 from worker.app.services import check_surroundings, open_store, until_schema
+from worker.app.vitals import Pulse, vitals
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
+from worker.metrics import HttpMetrics
 from worker.store.pool import SCHEMA
 from worker.store.postgres import PostgresStore
 from worker.stream.producer import open_publisher
@@ -45,12 +47,18 @@ _FINISH_SECONDS: Final = 5
 
 
 class Admin:
-    """The API and the panel on one port; `port` is the one taken where 0 was asked for."""
+    """The API and the panel on one port, its metrics and health on another.
+
+    `port` and `health_port` are those taken where 0 was asked for.
+    """
 
     def __init__(self, settings: Settings, *, schema: str = SCHEMA) -> None:
         self.settings = settings
         self.schema = schema
         self.port = 0
+        self.health_port = 0
+        self.metrics = HttpMetrics()
+        self._pulse = Pulse()
         self._server: uvicorn.Server | None = None
         self._stop = asyncio.Event()
 
@@ -71,8 +79,12 @@ class Admin:
         listening = _listen(self.settings)
         self.port = listening.getsockname()[1]
         try:
-            async with self._services() as (services, desk), _running(self._send_away(services), "listeners"):
-                server = self._server = uvicorn.Server(_config(services, self.settings, desk))
+            async with (
+                self._seen(),
+                self._services() as (services, desk),
+                _running(self._send_away(services), "listeners"),
+            ):
+                server = self._server = uvicorn.Server(_config(services, self.settings, desk, self.metrics))
                 log.info("admin_served", host=self.settings.admin_host, port=self.port)
                 if not self._stop.is_set():
                     await _serve(server, listening)
@@ -84,6 +96,29 @@ class Admin:
         """End the streams at the stop: a request that never ends would be waited for."""
         await self._stop.wait()
         await services.awards.close()
+
+    @asynccontextmanager
+    async def _seen(self) -> AsyncIterator[None]:
+        """Metrics and health beside the block. Where their port is taken the API is served all the same."""
+        async with AsyncExitStack() as stack:
+            where = self.settings.metrics_host, self.settings.admin_metrics_port
+            try:
+                self.health_port = stack.enter_context(
+                    vitals(*where, registry=self.metrics.registry, pulse=self._pulse, ready=self._ready)
+                )
+            except OperatorError as error:
+                told = "the API is served without; set BADGES_ADMIN_METRICS_PORT to a free port"
+                log.warning("metrics_not_served", why=error.message, help=told)
+            await stack.enter_async_context(_running(self._keep_beating(), "pulse"))
+            yield
+
+    async def _keep_beating(self) -> None:
+        while True:
+            self._pulse.beat()
+            await asyncio.sleep(1.0)
+
+    def _ready(self) -> str | None:
+        return self._pulse.fault() if self.serving else "starting"
 
     @asynccontextmanager
     async def _services(self) -> AsyncIterator[tuple[Services, PanelDesk]]:
@@ -169,9 +204,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _config(services: Services, settings: Settings, desk: PanelDesk) -> uvicorn.Config:
+def _config(services: Services, settings: Settings, desk: PanelDesk, metrics: HttpMetrics) -> uvicorn.Config:
     return uvicorn.Config(
-        build(services, settings, desk=desk),
+        build(services, settings, desk=desk, metrics=metrics),
         log_config=None,  # its lines go where all of ours go
         access_log=False,
         server_header=False,

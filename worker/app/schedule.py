@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic, time
 
@@ -19,10 +19,10 @@ from worker.app.schedule_gauges import Gauges
 from worker.app.sending import Sender
 from worker.app.services import check_surroundings, open_store, until_schema
 from worker.app.user_jobs import Sweeps
+from worker.app.vitals import Pulse, vitals
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
 from worker.events import format_instant
-from worker.health import HealthServer
 from worker.jobs.base import Job
 from worker.jobs.runner import Runner, Told
 from worker.jobs.table import NAMES, Parts, jobs_of
@@ -42,8 +42,6 @@ REST_SECONDS = 30.0
 GAUGE_SECONDS = 60.0
 #: Running jobs may end within this once the scheduler must stop, seconds; what is cut off is taken again.
 FINISH_SECONDS = 5.0
-#: No turn of the event loop for so long means that it hangs: `/livez` says so, seconds.
-HANG_SECONDS = 30.0
 #: A database that did not answer for so long makes a replica unready, seconds.
 AWAY_SECONDS = 60.0
 #: What is written of runs is kept so long, microseconds.
@@ -70,7 +68,7 @@ class Scheduler:
         self._stop = asyncio.Event()
         self._unready: str | None = "starting"
         self._looked = monotonic()
-        self._beat = monotonic()
+        self._pulse = Pulse()
         self._rest: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -81,7 +79,8 @@ class Scheduler:
     async def run(self) -> None:
         """Serve until `stop`. Health answers from the first moment on."""
         check_surroundings(self.settings)
-        with self._health():
+        where = self.settings.metrics_host, self.settings.metrics_port
+        with vitals(*where, registry=self.metrics.registry, pulse=self._pulse, ready=self.ready) as self.health_port:
             async with self._opened() as (store, sender):
                 await self._until_stopped(store, sender)
             log.info("scheduler_stopped")
@@ -106,7 +105,7 @@ class Scheduler:
         gauges = Gauges(self.metrics)
         pruned, gauged = -KEPT_US, -GAUGE_SECONDS
         while not self._stop.is_set():
-            self._beat = monotonic()
+            self._pulse.beat()
             try:
                 plan = await catalog.plan()
                 await self._look(runner, self.parts(store, sender, plan))
@@ -174,29 +173,9 @@ class Scheduler:
         if told.outcome == "done":
             self.metrics.job_last_success_timestamp.labels(told.job).set(time())
 
-    @contextmanager
-    def _health(self) -> Iterator[None]:
-        server = HealthServer(
-            self.settings.metrics_host,
-            self.settings.metrics_port,
-            registry=self.metrics.registry,
-            live=self._live,
-            ready=self.ready,
-        )
-        self.health_port = server.port
-        log.info("health_served", host=self.settings.metrics_host, port=server.port)
-        try:
-            yield
-        finally:
-            server.close()
-
     def ready(self) -> str | None:
         """Why this replica is not ready; None where it is."""
-        return self._unready or self._live()
-
-    def _live(self) -> str | None:
-        silent = monotonic() - self._beat
-        return f"the event loop has not turned for {silent:.0f} s" if silent > HANG_SECONDS else None
+        return self._unready or self._pulse.fault()
 
 
 class Head:

@@ -26,10 +26,10 @@ from worker.app.services import (
 )
 from worker.app.silence import Silence
 from worker.app.user_jobs import driver_of, told_by
+from worker.app.vitals import Pulse, vitals
 from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
-from worker.health import HealthServer
 from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier
@@ -57,8 +57,6 @@ FINISH_SECONDS = 8.0
 GAUGE_SECONDS = 5.0
 #: How often rows that were published a week ago are removed, seconds.
 PRUNE_SECONDS = 600.0
-#: No turn of the event loop for so long means that it hangs: `/livez` says so, seconds.
-HANG_SECONDS = 30.0
 
 
 class Worker:
@@ -87,7 +85,7 @@ class Worker:
         self._relay: Relay | None = None
         self._door: Door | None = None
         self._stop = asyncio.Event()
-        self._beat = monotonic()
+        self._pulse = Pulse()
         self._unready: str | None = STARTING
         self._refused: str | None = None
         self._report = report
@@ -287,7 +285,7 @@ class Worker:
 
     async def _keep_beating(self) -> None:
         while True:
-            self._beat = monotonic()
+            self._pulse.beat()
             if self._report is not None:
                 self._report(self._ready())
             await asyncio.sleep(1.0)
@@ -345,26 +343,12 @@ class Worker:
         if self._report is not None:
             yield
             return
-        server = HealthServer(
-            self.settings.metrics_host,
-            self.settings.metrics_port,
-            registry=self.metrics.registry,
-            live=self._live,
-            ready=self._ready,
-        )
-        self.health_port = server.port
-        log.info("health_served", host=self.settings.metrics_host, port=server.port)
-        try:
+        where = self.settings.metrics_host, self.settings.metrics_port
+        with vitals(*where, registry=self.metrics.registry, pulse=self._pulse, ready=self._ready) as self.health_port:
             yield
-        finally:
-            server.close()
-
-    def _live(self) -> str | None:
-        silent = monotonic() - self._beat
-        return f"the event loop has not turned for {silent:.0f} s" if silent > HANG_SECONDS else None
 
     def _ready(self) -> str | None:
         if (reason := self._unready or self._refused) is not None:
             return reason
         halted = self.member.halted() if self.member is not None else {}
-        return next(iter(halted.values()), None) or self._live()
+        return next(iter(halted.values()), None) or self._pulse.fault()

@@ -130,6 +130,7 @@ async def _measure(ground: Ground, sizes: ApiSizes, said: Said) -> dict[str, Any
             "event_topics": topic,
             "admin_host": "127.0.0.1",
             "admin_port": 0,
+            "admin_metrics_port": 0,
             "admin_token": token,
             "log_format": "json",
             "log_level": "error",

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     )
     admin_host: _Line = _setting("127.0.0.1", "Address of the HTTP API")
     admin_port: _Port = _setting(8080, "Port of the HTTP API")
+    admin_metrics_port: _Port = _setting(
+        9466, "Port of the API's own `/metrics`, `/livez` and `/readyz`; `0` takes a free one"
+    )
     admin_token: SecretStr | None = _setting(None, "A token of role admin")
     max_body: Annotated[int, BeforeValidator(parse_size)] = _setting(
         "4MiB", "Largest body of an HTTP request, but for a stream of events"

@@ -87,6 +87,7 @@ def demo_settings(dsn: str, bootstrap_servers: str, *, port: int) -> Settings:
         session_timeout_ms=6000,
         metrics_host="127.0.0.1",
         metrics_port=0,
+        admin_metrics_port=0,
         admin_host="127.0.0.1",
         admin_port=port,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from time import monotonic
@@ -15,11 +15,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from worker.admin import shapes
+from worker.admin.admission import check_room
 from worker.admin.answers import as_json
 from worker.admin.awards import NEWEST, News, award_json
+from worker.admin.limits import Crowd
 from worker.admin.paging import MOST, Cursor, cursor, page, position
-from worker.admin.problems import Problem, unavailable
-from worker.admin.roles import Role, least
+from worker.admin.problems import Problem
+from worker.admin.roles import Actor, Role, least
 from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, Services
 from worker.events import parse_instant
@@ -30,8 +32,8 @@ Origin = Literal["live", "late", "backfill", "cron", "manual"]
 
 _DAY_US: Final = 86_400_000_000
 _LIST: Final = "awards"
-#: So many may listen at once to one process.
-MOST_LISTENERS: Final = 200
+#: Who listens: some hundred to one process, some of them by one token or person.
+LISTENERS: Final = Crowd("listeners", most=200, each=50)
 #: A line that says nothing, so that nobody on the way takes the silence for the end; seconds.
 _HEARTBEAT_SECONDS: Final = 15.0
 _TOLD: Final = {
@@ -129,19 +131,26 @@ async def stream(
 
     After a cut an award may come twice: its id says so. `event: reset` says that some were missed: read the list.
     """
-    if services.awards.listeners >= MOST_LISTENERS:
-        raise unavailable("Too many listen to the feed of this process.", seconds=30)
+    check_room(LISTENERS, actor)
     since, reset = _place(last_event_id)
     return StreamingResponse(
-        _lines(services, since, reset=reset, still=partial(request.app.state.gate.still, actor)),
+        _admitted(actor, _lines(services, since, reset=reset, still=partial(request.app.state.gate.still, actor))),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
+async def _admitted(actor: Actor, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """The lines, with their listener counted as long as they come."""
+    with LISTENERS.joined(actor.key):
+        async with aclosing(lines) as found:
+            async for line in found:
+                yield line
+
+
 async def _lines(
     services: Services, since: tuple[str, int] | None, *, reset: bool, still: Callable[[], Awaitable[bool]]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """What is told until the listener may not listen any more, which `still` says, or goes away."""
     if reset:
         yield _RESET + b"\n"

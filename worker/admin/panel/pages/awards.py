@@ -9,9 +9,9 @@ from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, is_fragment
 from worker.admin.panel.page import PAGE, Opened, Page
-from worker.admin.panel.tables import csv_answer
+from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.roles import Role, least
-from worker.admin.routes import guarded_router
+from worker.admin.routes import few, guarded_router
 from worker.events import format_instant
 from worker.events.instants import DAY
 
@@ -49,6 +49,7 @@ async def feed_rows(request: Request, page: Opened, trigger: str = "", badge: st
 
 
 @router.get("/awards.csv")
+@few(EXPORTS)
 @least(Role.READER)
 async def feed_csv(page: Opened, trigger: str = "", badge: str = "", origin: str = "") -> Response:
     """The filtered list of 24 hours as CSV, in UTC."""
@@ -67,7 +68,7 @@ async def feed_csv(page: Opened, trigger: str = "", badge: str = "", origin: str
         for one in found
     )  # fmt: skip
     names = ("logged_at", "user_id", "badge_key", "context", "awarded_at", "kind", "origin", "trigger", "note")
-    return csv_answer("awards.csv", names, lines)
+    return await csv_answer("awards.csv", names, lines)
 
 
 async def _rows(page: Page, trigger: str, badge: str, origin: str, before: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from worker.admin.credentials import digest, new_token
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.page import PAGE, Opened, Page, go
-from worker.admin.panel.tables import csv_answer
+from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.roles import FORM, Role, least
-from worker.admin.routes import guarded_router
+from worker.admin.routes import few, guarded_router
 from worker.errors import OperatorError
 from worker.events import format_instant
 
@@ -100,6 +100,7 @@ async def audit(page: Opened, actor: str = "", action: str = "", before: int | N
 
 
 @router.get("/settings/audit.csv")
+@few(EXPORTS)
 @least(Role.SUPPORT)
 async def audit_csv(page: Opened, actor: str = "", action: str = "") -> Response:
     """The filtered log as CSV, in UTC."""
@@ -109,7 +110,7 @@ async def audit_csv(page: Opened, actor: str = "", action: str = "") -> Response
         for one in found
     )
     names = ("id", "at", "actor", "action", "subject", "before", "after", "note")
-    return csv_answer("audit.csv", names, [["" if cell is None else cell for cell in line] for line in lines])
+    return await csv_answer("audit.csv", names, [["" if cell is None else cell for cell in line] for line in lines])
 
 
 async def _tokens(page: Page, *, made: str = "", name: str = "", wrong: Wrong | None = None) -> Response:

@@ -10,11 +10,11 @@ from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_of
 from worker.admin.panel.page import PAGE, Opened, Page, go, slug
-from worker.admin.panel.tables import csv_answer
+from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.panel.working import PATIENCE, working_of
 from worker.admin.problems import Problem
 from worker.admin.roles import Role, least
-from worker.admin.routes import guarded_router
+from worker.admin.routes import few, guarded_router
 from worker.errors import BadgesError
 from worker.events import format_instant, parse_instant
 
@@ -108,6 +108,7 @@ async def history(page: Opened, user_id: str, before: int | None = None) -> Resp
 
 
 @router.get("/users/{user_id}/history.csv")
+@few(EXPORTS)
 @least(Role.READER)
 async def history_csv(page: Opened, user_id: str) -> Response:
     """The history as CSV, in UTC."""
@@ -124,7 +125,7 @@ async def history_csv(page: Opened, user_id: str) -> Response:
         )
         for one in found
     )  # fmt: skip
-    return csv_answer("history.csv", names, lines)
+    return await csv_answer("history.csv", names, lines)
 
 
 @router.get("/users/{user_id}/why/{key}")
