@@ -255,7 +255,9 @@ WHERE o.bytes - octet_length(o.messages) < $3::bigint
 ORDER BY o.id;
 
 -- name: mark_published
--- Mark rows as published, each under its lease, where that is still ours; the leases that are.
+-- Mark rows as published, each under its lease, where that is still ours; the leases that are. The commit does not wait
+-- for the disk (in the output, since it must be evaluated; for this transaction only): a mark that a crash of the server
+-- takes back means that messages are sent again, in order and with the same ids, which is promised anyhow.
 WITH held AS (
     SELECT l.name FROM leases l JOIN unnest($1::text[], $2::uuid[]) AS ours (name, token) USING (name)
     WHERE l.token = ours.token
@@ -265,7 +267,7 @@ WITH held AS (
     FROM unnest($3::text[], $4::bigint[]) AS sent (lease, id)
     WHERE o.id = sent.id AND o.published_at IS NULL AND sent.lease IN (SELECT name FROM held)
 )
-SELECT name FROM held;
+SELECT name, set_config('synchronous_commit', 'off', true) FROM held;
 
 -- name: park
 -- Set one message of a row aside in a row of its own, if the lease is still ours; says whether it is. What is left of
@@ -312,8 +314,11 @@ WHERE l.expires_at < clock_timestamp() OR l.owner = excluded.owner
 RETURNING token;
 
 -- name: renew_lease
--- Keep a lease; it counts as ours until another takes it.
-UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3) WHERE name = $1 AND token = $2;
+-- Keep a lease; it counts as ours until another takes it. The commit does not wait for the disk: a renewal that a crash of
+-- the server takes back leaves the lease ours by its token, only its end is earlier. At worst another takes it while we
+-- trust it still, as with a holder that was frozen: nothing is marked or moved without the token, so that does no harm.
+UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3) WHERE name = $1 AND token = $2
+RETURNING set_config('synchronous_commit', 'off', true);
 
 -- name: resign_lease
 -- Give a lease back, if it is still ours.

@@ -9,6 +9,8 @@ import pytest
 from tests.contracts.samples import NOON, AnyStore, claim, grant, letter, load, message, step, until, waiting
 from worker.exchange import SHARDS, Message
 from worker.store.blobs import ROW_BYTES, outbox_rows, shard_of, unpack_messages
+from worker.store.postgres import PostgresStore
+from worker.store.queries import QUERIES
 
 LEASE = "relay-0"
 
@@ -187,6 +189,28 @@ async def test_pruning_leaves_what_waits_and_what_is_young(store: AnyStore) -> N
     removed = [await until(lambda: store.prune_outbox(days=0, limit=2)), await store.prune_outbox(days=0, limit=2)]
     assert removed == [2, 1]
     assert await rows_of(store, "u1") == rows[3:]
+
+
+async def test_marks_and_renewals_do_not_wait_for_the_disk(database: PostgresStore) -> None:
+    """Their commits alone need not be durable at once; taking a lease, and whatever comes after them, waits as ever."""
+    token = await database.acquire_lease(LEASE, "a", 60)
+    await publish(database, ("u1", message("1")))
+    row = await rows_of(database, "u1")
+    statements = {
+        "acquire_lease": ("on", (LEASE, "a", 60.0)),
+        "renew_lease": ("off", (LEASE, token, 60.0)),
+        "mark_published": ("off", ([LEASE], [token], [LEASE], row)),
+    }
+    async with database.pool.acquire() as connection:
+        await connection.execute("SET synchronous_commit = on")
+        for name in ("mark_published", "renew_lease", "acquire_lease"):
+            waits, arguments = statements[name]
+            async with connection.transaction():
+                await connection.fetch(QUERIES[name], *arguments)
+                assert await connection.fetchval("SHOW synchronous_commit") == waits, name
+            assert await connection.fetchval("SHOW synchronous_commit") == "on", name
+        await connection.execute("RESET synchronous_commit")
+    assert await rows_of(database, "u1") == []
 
 
 def test_large_batches_become_several_rows() -> None:
