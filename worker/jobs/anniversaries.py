@@ -104,13 +104,16 @@ class Anniversaries:
 
     async def _serve(self, event_type: str, day_of_year: int, zone: str, day: date) -> int:
         """Send the events of users of a zone who joined on a day of the year, for a day that has begun there."""
-        start_us, sent, after = calendar_of(zone).start_of_day(day), 0, ""
-        while chunk := await self._store.tenures_due(
-            event_type, day_of_year, zone, before=date(day.year, 1, 1), after=after, limit=CHUNK
-        ):
-            after = chunk[-1][0]
-            await self._send(await self._messages([(user_id, day, start_us, at) for user_id, at in chunk], zone))
-            sent += len(chunk)
+        start_us, sent, after, more = calendar_of(zone).start_of_day(day), 0, "", True
+        while more:
+            chunk = await self._store.tenures_due(
+                event_type, day_of_year, zone, before=date(day.year, 1, 1), after=after, limit=CHUNK
+            )
+            more = len(chunk) == CHUNK
+            if chunk:
+                after = chunk[-1][0]
+                await self._send(await self._messages([(user_id, day, start_us, at) for user_id, at in chunk], zone))
+                sent += len(chunk)
         return sent
 
     async def _messages(self, due: Sequence[tuple[str, date, int, int | None]], zone: str) -> list[Message]:
