@@ -1,21 +1,25 @@
-"""Connections of the HTTP server: headers without an end, and headers that do not come."""
+"""Connections of the HTTP server: too many, and headers and bodies without an end or that do not come."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import uvicorn
 
 from tests.rig.waiting import until
-from tests.unit.serving import fakes
+from tests.unit.serving import TOKENS, fakes
+from worker.admin.roles import Role
 from worker.app import admin, connections
 from worker.config import load_settings
 from worker.metrics import HttpMetrics
 
+METRICS = HttpMetrics()
 MOST = 32 * 1024 * 1024
 REQUEST = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
@@ -24,7 +28,7 @@ REQUEST = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 async def address() -> AsyncIterator[tuple[str, int]]:
     """The API on services in memory, on the server as it is run."""
     desk: Any = None
-    server = uvicorn.Server(admin._config(fakes(), load_settings(), desk, HttpMetrics()))
+    server = uvicorn.Server(admin._config(fakes(), load_settings(), desk, METRICS))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(admin._serve(server, listening))
         await until(lambda: server.started, "serving")
@@ -65,4 +69,83 @@ async def test_who_sends_no_headers_is_sent_away(address: tuple[str, int], monke
     reader, writer = await asyncio.open_connection(*address)
     writer.write(REQUEST[:20])
     assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
+@pytest.mark.parametrize(("begun", "drop"), [(b"GET /health HTTP/1.1\r\nx: ", b"a"), (b"", b"\r\n")])
+async def test_later_headers_come_in_time_too(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, begun: bytes, drop: bytes
+) -> None:
+    """After an answer the next request has the same time, however often a byte of it comes."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(REQUEST)
+    assert b"200 OK" in await reader.readuntil(b"}")
+    writer.write(begun)
+    assert await asyncio.wait_for(_dripped(reader, writer, drop), 10) == b""
+    writer.close()
+
+
+async def _dripped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> bytes:
+    """What is answered while drops go out, until the connection ends."""
+    answered = b""
+    while True:
+        with suppress(ConnectionError):
+            writer.write(drop)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                part = await reader.read(65_536)
+                if not part:
+                    return answered
+                answered += part
+
+
+def _sending(length: int) -> bytes:
+    token = TOKENS[Role.PRODUCER]
+    return (
+        f"POST /api/v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
+        f"content-type: application/x-ndjson\r\ncontent-length: {length}\r\n\r\n"
+    ).encode()
+
+
+async def test_a_body_that_drips_is_cut_off(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that comes byte by byte ends with its connection, is counted, and is no fault of ours in the log."""
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(_sending(100_000))
+    assert await asyncio.wait_for(_dripped(reader, writer, b"\n"), 10) == b""
+    writer.close()
+    assert METRICS.registry.get_sample_value("badges_http_refused_total", {"limit": "slow_body"}) == 1
+    assert caplog.text == ""
+
+
+async def test_a_body_that_keeps_pace_is_taken(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long body that comes fast enough may take many times that long."""
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "LEAST_BODY_BYTES", 20)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(_sending(1_000))
+    for _ in range(20):
+        writer.write(b"\n" * 50)
+        await asyncio.sleep(0.01)
+    assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    writer.close()
+
+
+async def test_one_connection_too_many(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many connections the next is told when to come again; those that are open go on."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(REQUEST)
+    assert b"200 OK" in await reader.readuntil(b"}")
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 1)
+    other, others = await asyncio.open_connection(*address)
+    told = await asyncio.wait_for(other.read(), 10)
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 5" in told
+    assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]["code"] == "unavailable"
+    others.close()
+    writer.write(REQUEST)
+    assert b"200 OK" in await reader.readuntil(b"}")
     writer.close()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from worker.admin.answers import as_json
@@ -90,6 +91,8 @@ def problem_of(error: Exception) -> Problem:
             return _of_http(error)
         case RequestValidationError():
             return _of_validation(error)
+        case ClientDisconnect():
+            return Problem(400, "The body did not come whole.")
         case AuthorError():
             faults = [
                 {"path": fault.path, "message": fault.message, "code": fault.code, "severity": fault.severity}
@@ -135,7 +138,12 @@ async def shaped(request: Request, error: Exception) -> Response:
     return told
 
 
-_FORESEEN: Final[tuple[type[Exception], ...]] = (StarletteHTTPException, RequestValidationError, BadgesError)
+_FORESEEN: Final[tuple[type[Exception], ...]] = (
+    StarletteHTTPException,
+    RequestValidationError,
+    BadgesError,
+    ClientDisconnect,
+)
 
 
 def foreseen(error: Exception) -> bool:

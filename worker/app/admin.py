@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 import uvicorn
@@ -213,7 +213,7 @@ def _config(services: Services, settings: Settings, desk: PanelDesk, metrics: Ht
         lifespan="off",
         loop="none",
         timeout_graceful_shutdown=_FINISH_SECONDS,
-        http=BoundedConnection,
+        http=cast("type[asyncio.Protocol]", partial(BoundedConnection, metrics=metrics)),
     )
 
 

@@ -1,55 +1,130 @@
-"""Connections of the HTTP server: what comes before a request's body is bounded, in bytes and in time."""
+"""Connections of the HTTP server: their number, their headers and the pace of their bodies are bounded."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
 
+from worker.admin.answers import as_json
 from worker.admin.joined import JoinedProtocol
+from worker.admin.problems import unavailable
+from worker.metrics import HttpMetrics
 
 #: Address and headers of a request have so many bytes at most.
 MOST_HEAD_BYTES: Final = 64 * 1024
-#: A connection's first request has its headers here within so many seconds.
+#: The headers of a request are here so long after their first byte, those of the first so long after the connection.
 HEAD_SECONDS: Final = 15.0
+#: In each such time, seconds, so many bytes of a body that is awaited come at least: 1 KiB a second.
+BODY_SECONDS: Final = 15.0
+LEAST_BODY_BYTES: Final = 15 * 1024
+#: So many connections are open at once.
+MOST_CONNECTIONS: Final = 1_000
 
 
 class BoundedConnection(JoinedProtocol):
-    """A connection that ends where headers go on and on, or do not come. The parser itself knows no limit."""
+    """A connection that ends where headers or a body go on and on, or do not come. The parser itself knows no limit."""
 
-    _head_bytes = 0
-    _in_head = True
-    _late: asyncio.TimerHandle | None = None
+    def __init__(self, *args: Any, metrics: HttpMetrics, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._refused = metrics.refused
+        #: What is not here yet: `head`, `body`, or nothing; each is told from the one before by its number.
+        self._awaited: str | None = "head"
+        self._number = 0
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._timed = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first request."""
+        """Begin to wait for the first request; say no to one connection too many."""
         super().connection_made(transport)
-        self._late = self.loop.call_later(HEAD_SECONDS, transport.close)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._refused.labels("connections").inc()
+            self.transport.write(_FULL)
+            self.transport.close()
+        else:
+            self._await("head")
+            self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        if self._late is not None:
-            self._late.cancel()
+        self._await(None)
+        self._set_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, up to the bound while they are headers."""
-        if self._in_head:
+        if self._awaited == "body":
+            self._body_bytes += len(data)
+        elif self._awaited is None:
+            self._await("head")  # what comes between two requests is the beginning of one
+        if self._awaited == "head":
             self._head_bytes += len(data)
             # what was read at once may hold a body too: one piece of the socket is let pass
             if self._head_bytes > MOST_HEAD_BYTES + len(data):
-                self.transport.close()
+                self._end("head")
                 return
         super().data_received(data)
+        self._set_timer()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        if self._awaited != "head":
+            self._await("head")
 
     def on_headers_complete(self) -> None:
         """Its headers are here."""
-        self._in_head = False
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
         super().on_headers_complete()
+        self._await("body")
+
+    def on_message_complete(self) -> None:
+        """All of it is here."""
+        super().on_message_complete()
+        self._await(None)
+
+    def _await(self, part: str | None) -> None:
+        self._awaited = part
+        self._number += 1
+        self._head_bytes = self._body_bytes = 0
+
+    def _set_timer(self) -> None:
+        """Time what is awaited now, once: most requests come whole, and cost no timer."""
+        if self._timer is not None:
+            if self._timed == self._number:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if self._awaited is not None and not self.transport.is_closing():
+            self._timed = self._number
+            seconds = HEAD_SECONDS if self._awaited == "head" else BODY_SECONDS
+            self._timer = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """End what did not come; go on where a body came fast enough, or where we are the ones who are slow."""
+        self._timer = None
+        if self._awaited == "body":
+            ours = self.flow.read_paused or self.cycle.waiting_for_100_continue
+            if ours or self._body_bytes >= LEAST_BODY_BYTES:
+                self._body_bytes = 0
+                self._set_timer()
+                return
+        self._end(f"slow_{self._awaited}")
+
+    def _end(self, limit: str) -> None:
+        self._refused.labels(limit).inc()
+        self.transport.close()
+
+
+def _full() -> bytes:
+    """What one connection too many is told."""
+    problem = unavailable("Too many connections are open.", seconds=5)
+    body = as_json(problem.body())
+    head = (
+        f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"retry-after: {(problem.headers or {})['Retry-After']}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_FULL: Final = _full()
