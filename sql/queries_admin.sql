@@ -44,3 +44,17 @@ WHERE ($1::bigint IS NULL OR id < $1) AND ($2::text IS NULL OR actor = $2)
   AND ($3::text IS NULL OR action = $3) AND ($4::text IS NULL OR subject = $4)
 ORDER BY id DESC
 LIMIT $5;
+
+-- ================================================================ sessions of the panel
+
+-- name: end_session
+-- Notes that a session is over.
+INSERT INTO ended_sessions (sha256) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- name: ended_sessions
+-- The newest sessions that were ended within some seconds.
+SELECT sha256 FROM ended_sessions WHERE ended_at > now() - make_interval(secs => $1) ORDER BY ended_at DESC LIMIT $2;
+
+-- name: forget_sessions
+-- Those that would be over by themselves by now.
+DELETE FROM ended_sessions WHERE ended_at < now() - make_interval(secs => $1);

@@ -79,3 +79,14 @@ async def test_requests_that_come_again(database: PostgresStore) -> None:
     assert len(set(answers)) == 1
     assert await database.first_request(b"other", b"b", 7) == (b"b", 7)
     assert await database.forget_requests() == 0
+
+
+async def test_ended_sessions(database: PostgresStore) -> None:
+    """Sessions that were ended are listed, the newest first and so many; twice is once; old ones are forgotten."""
+    for hashed in (b"a", b"b", b"a", b"c"):
+        await database.end_session(hashed)
+    assert await database.ended_sessions(60.0, 10) == [b"c", b"b", b"a"]
+    assert await database.ended_sessions(60.0, 2) == [b"c", b"b"]
+    assert await database.forget_sessions(60.0) == 0
+    assert await database.forget_sessions(-1.0) == 3
+    assert await database.ended_sessions(60.0, 10) == []

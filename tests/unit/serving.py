@@ -43,6 +43,7 @@ class FakeStore:
     touched: set[int] = field(default_factory=set)
     broken: BadgesError | None = None
     requests: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    ended: list[bytes] = field(default_factory=list)
     log: set[tuple[str, str, str]] = field(default_factory=set)
     earned: dict[tuple[str, str], list[EarnedAward]] = field(default_factory=dict)
 
@@ -70,6 +71,14 @@ class FakeStore:
     ) -> None:
         self._look()
         self.changes.append((actor, action, subject, before, after, note))
+
+    async def end_session(self, sha256: bytes) -> None:
+        self._look()
+        self.ended.append(sha256)
+
+    async def ended_sessions(self, seconds: float, most: int) -> list[bytes]:
+        self._look()
+        return self.ended[-most:]
 
     async def first_request(self, name: bytes, body: bytes, occurred_us: int) -> tuple[bytes, int]:
         self._look()

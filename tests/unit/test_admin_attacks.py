@@ -18,6 +18,7 @@ from worker.admin.panel import playing
 from worker.admin.panel.entrance import inside
 from worker.admin.roles import Role
 from worker.app.feed import News
+from worker.errors import TransientError
 
 PACKAGE = Path(__file__).parents[2] / "worker"
 
@@ -164,7 +165,36 @@ def test_ended_sessions_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(4):
         browser, _, csrf = browser_of(app)
         browser.post("/panel/logout", data={"csrf_token": csrf})
-    assert len(app.state.ended_sessions) == 2
+    assert len(app.state.gate.ended._own) == 2
+
+
+def test_a_session_ends_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever logs out at one process is nobody at the others within seconds, with whatever copy of the cookie."""
+    monkeypatch.setattr("worker.admin.sessions.FOLLOW_SECONDS", 0.0)
+    store = FakeStore()
+    here, there = (panel(store=store, session_secret="a secret of both, long enough") for _ in range(2))
+    browser, copy, csrf = browser_of(here)
+    elsewhere = client(there, cookies=copy)
+    assert elsewhere.get("/panel/").status_code == 200
+    assert browser.post("/panel/logout", data={"csrf_token": csrf}).status_code == 303
+    assert elsewhere.get("/panel/").status_code == 303
+    assert store.ended != []
+    assert csrf.encode() not in b"".join(store.ended)
+
+
+def test_a_log_out_while_the_database_is_away() -> None:
+    """Who logs out then is told that it did not go everywhere, and is out here all the same."""
+    store = FakeStore()
+    app = panel(store=store)
+    browser, copy, csrf = browser_of(app)
+
+    async def away(_: bytes) -> None:
+        raise TransientError("The database is away.")
+
+    store.end_session = away  # type: ignore[method-assign]
+    assert browser.post("/panel/logout", data={"csrf_token": csrf}).status_code == 503
+    assert browser.get("/panel/").status_code == 303
+    assert client(app, cookies=copy).get("/panel/").status_code == 303
 
 
 def test_every_form_asks_for_its_token() -> None:
@@ -207,7 +237,7 @@ async def test_who_listens_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
 
 async def _live_now(book: Any, token_id: int) -> bool:
     """What the book knows when it reads its table anew."""
-    await book._follow(0.0)
+    await book._table.follow(0.0)
     return any(actor.token_id == token_id for actor in book._known.values())
 
 

@@ -135,7 +135,7 @@ def test_revoked_token_ends() -> None:
     app = changing(panel(store=store))
     book = app.state.gate.book
     now = [0.0]
-    book._clock = lambda: now[0]
+    book._table._clock = lambda: now[0]
     asking, browser = client(app, Role.SUPPORT), logged_in(app, Role.SUPPORT)
     assert [asking.get("/me").status_code, browser.get("/me").status_code] == [200, 200]
     store.tokens = [token for token in store.tokens if token.role != "support"]
@@ -157,7 +157,7 @@ def test_use_is_noted_now_and_then() -> None:
     store = FakeStore()
     app = changing(served(store))
     now = [0.0]
-    app.state.gate.book._clock = lambda: now[0]
+    app.state.gate.book._clock = app.state.gate.book._table._clock = lambda: now[0]
     app.state.gate.book._touched_at = 0.0
     asking = client(app, Role.READER)
     asking.get("/me")
@@ -290,7 +290,7 @@ def test_open_until_there_is_a_token() -> None:
     app = changing(served(store))
     assert client(app).get("/me").json().items() >= {"role": "admin", "via": "open"}.items()
     store.tokens = FakeStore().tokens
-    app.state.gate.book._read_at = None
+    app.state.gate.book._table._read_at = None
     assert client(app).get("/me").status_code == 401
 
 

@@ -13,7 +13,15 @@ from worker.admin.limits import Bucket, Crowd, Failures
 from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Actor, Admission, Role
 from worker.admin.services import Services
-from worker.admin.sessions import CSRF_FIELD, CSRF_HEADER, csrf_matches, is_loopback, on_loopback, signed_in
+from worker.admin.sessions import (
+    CSRF_FIELD,
+    CSRF_HEADER,
+    EndedSessions,
+    csrf_matches,
+    is_loopback,
+    on_loopback,
+    signed_in,
+)
 from worker.admin.tokens import TokenBook
 from worker.config import Settings
 
@@ -31,6 +39,7 @@ class Gate:
     book: TokenBook
     bucket: Bucket
     failures: Failures
+    ended: EndedSessions
     services: Services
     may_be_open: bool
     by_oidc: bool = False
@@ -87,7 +96,7 @@ class Gate:
             return await self._bearer(request, header)
         person = signed_in(request, at=self.services.now())
         if person is not None:
-            if await self._stands(person):
+            if not await self.ended.has(request) and await self._stands(person):
                 return person
             request.session.clear()
         if self.may_be_open and on_loopback(request) and not await self.book.any_token():
@@ -125,6 +134,7 @@ def gate_of(services: Services, settings: Settings) -> Gate:
         book=TokenBook(services.store, admin_token=None if token is None else token.get_secret_value()),
         bucket=Bucket.of(settings.rate_limit),
         failures=Failures(),
+        ended=EndedSessions(services.store),
         services=services,
         may_be_open=token is None and settings.oidc_issuer is None and is_loopback(settings.admin_host),
         by_oidc=settings.oidc_issuer is not None,

@@ -16,6 +16,7 @@ from worker.admin.people import PeopleDesk
 from worker.admin.profiles import Profiles
 from worker.admin.rehearsal import Rehearsal
 from worker.admin.roles import Actor
+from worker.admin.sessions import EndedTable
 from worker.config import Settings
 from worker.rules.plan import Plan
 
@@ -99,7 +100,7 @@ class Requests(EventLog, Protocol):
         """What the user holds that this event earned."""
 
 
-class Store(Tokens, AuditLog, Requests, Protocol):
+class Store(Tokens, EndedTable, AuditLog, Requests, Protocol):
     """What the API reads and writes of the database."""
 
     async def ping(self) -> None:

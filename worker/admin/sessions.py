@@ -7,7 +7,9 @@ import ipaddress
 import re
 import secrets
 from collections import OrderedDict
-from typing import Any, Final
+from collections.abc import Collection
+from hashlib import sha256
+from typing import Any, Final, Protocol
 
 import msgspec
 from fastapi import Request
@@ -16,6 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from worker.admin.followed import FOLLOW_SECONDS, Followed
 from worker.admin.roles import Actor, Role
 
 #: A session ends so long after its last request, and so long after its beginning; seconds.
@@ -132,32 +135,55 @@ def begin(request: Request, actor: Actor, *, at: int) -> None:
     )
 
 
-def end(request: Request) -> None:
-    """Sign out; a copy of the cookie is worth nothing from now on, as far as this process lasts."""
-    token, ended = request.session.get("csrf"), _ended(request)
-    if isinstance(token, str):
-        ended[token] = None
-        if len(ended) > _MOST_ENDED:
-            ended.popitem(last=False)
-    request.session.clear()
+class EndedTable(Protocol):
+    """The table of sessions that people ended, by hash."""
+
+    async def end_session(self, sha256: bytes) -> None:
+        """Note that one is over."""
+
+    async def ended_sessions(self, seconds: float, most: int) -> Collection[bytes]:
+        """The newest of those that were ended within some seconds."""
 
 
-def _ended(request: Request) -> OrderedDict[str, None]:
-    """The CSRF tokens of sessions that people ended, the newest last."""
-    state = request.app.state
-    if not hasattr(state, "ended_sessions"):
-        state.ended_sessions = OrderedDict()
-    found: OrderedDict[str, None] = state.ended_sessions
-    return found
+class EndedSessions:
+    """Sessions that people ended: a copy of the cookie is worth nothing, here at once and elsewhere within seconds."""
+
+    def __init__(self, table: EndedTable) -> None:
+        self._table = table
+        self._known: frozenset[bytes] = frozenset()
+        self._own: OrderedDict[bytes, None] = OrderedDict()
+        self._followed = Followed(self._read)
+
+    async def end(self, request: Request) -> None:
+        """Sign out."""
+        hashed = _hash_of(request)
+        request.session.clear()
+        if hashed is not None:
+            self._own[hashed] = None
+            if len(self._own) > _MOST_ENDED:
+                self._own.popitem(last=False)
+            await self._table.end_session(hashed)
+
+    async def has(self, request: Request) -> bool:
+        """Whether the session of a request was ended, as of some seconds ago. Raises TransientError."""
+        await self._followed.follow(FOLLOW_SECONDS)
+        hashed = _hash_of(request)
+        return hashed in self._own or hashed in self._known
+
+    async def _read(self) -> None:
+        self._known = frozenset(await self._table.ended_sessions(LONGEST_SECONDS, _MOST_ENDED))
+
+
+def _hash_of(request: Request) -> bytes | None:
+    """What a session is known by when it is over; None where there is none."""
+    token = request.session.get("csrf")
+    return sha256(token.encode()).digest() if isinstance(token, str) else None
 
 
 def signed_in(request: Request, *, at: int) -> Actor | None:
     """Who is signed in by the session; None where nobody is or the session has ended."""
     session = request.session
     if "role" not in session:
-        return None
-    if session.get("csrf") in _ended(request):
-        session.clear()
         return None
     seconds = at // 1_000_000
     try:

@@ -1,22 +1,17 @@
-"""A book of the live tokens that follows their table within seconds."""
+"""A book of the live tokens that follows their table: a revoked one ends within seconds, a new one works at once."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
 from worker.admin.credentials import PREFIX, digest
+from worker.admin.followed import FOLLOW_SECONDS, Followed
 from worker.admin.roles import Actor, Role
 from worker.admin.services import Tokens
-from worker.errors import TransientError
 
-#: A revoked token ends within so many seconds; a new one works at once.
-FOLLOW_SECONDS: Final = 5.0
-#: While the database is away, tokens known go on for so long.
-_AWAY_SECONDS: Final = 60.0
 _TOUCH_SECONDS: Final = 60.0
 
 
@@ -29,10 +24,9 @@ class TokenBook:
         self._clock = clock
         self._known: dict[bytes, Actor] = {}
         self._any = False
-        self._read_at: float | None = None
+        self._table = Followed(self._read, clock=clock)
         self._touched_at = clock()
         self._used: set[int] = set()
-        self._reading = asyncio.Lock()
 
     async def actor(self, token: str, *, look_again: bool = True) -> Actor | None:
         """Whose token this is; None where it is nobody's.
@@ -43,9 +37,9 @@ class TokenBook:
         hashed = digest(token)
         if self._admin is not None and hmac.compare_digest(hashed, self._admin):
             return Actor("admin token", Role.ADMIN, "token", "admin token")
-        await self._follow(FOLLOW_SECONDS)
+        await self._table.follow(FOLLOW_SECONDS)
         if hashed not in self._known and look_again and token.startswith(PREFIX):
-            await self._follow(0.0)
+            await self._table.follow(0.0)
         found = self._known.get(hashed)
         if found is not None and found.token_id is not None:
             self._used.add(found.token_id)
@@ -58,27 +52,13 @@ class TokenBook:
 
     async def live(self, token_id: int) -> bool:
         """Whether a token still stands, as of some seconds ago."""
-        await self._follow(FOLLOW_SECONDS)
+        await self._table.follow(FOLLOW_SECONDS)
         return any(actor.token_id == token_id for actor in self._known.values())
 
     async def any_token(self) -> bool:
         """Whether a token was ever created, as of some seconds ago."""
-        await self._follow(FOLLOW_SECONDS)
+        await self._table.follow(FOLLOW_SECONDS)
         return self._any
-
-    async def _follow(self, seconds: float) -> None:
-        """Read the table where what is known is older than `seconds`."""
-        asked_at = self._clock()
-        if self._read_at is not None and asked_at - self._read_at < seconds:
-            return
-        async with self._reading:
-            if self._read_at is not None and self._read_at >= asked_at:
-                return  # somebody else has read it meanwhile
-            try:
-                await self._read()
-            except TransientError:
-                if self._read_at is None or asked_at - self._read_at > _AWAY_SECONDS:
-                    raise
 
     async def _read(self) -> None:
         started = self._clock()
@@ -87,7 +67,6 @@ class TokenBook:
             token.sha256: Actor(token.name, Role(token.role), "token", f"token {token.id}", token.id) for token in live
         }
         self._any = bool(live) or await self._tokens.any_token()
-        self._read_at = started
         if self._used and started - self._touched_at >= _TOUCH_SECONDS:
             used, self._used, self._touched_at = self._used, set(), started
             await self._tokens.touch_tokens(used)

@@ -18,7 +18,7 @@ from worker.admin.applied import Applied
 from worker.admin.outlet import Outlet
 from worker.admin.panel.frame import warm
 from worker.admin.services import Services
-from worker.admin.sessions import is_loopback
+from worker.admin.sessions import LONGEST_SECONDS, is_loopback
 from worker.app.awards import Awards
 from worker.app.catalog_desk import CatalogDesk
 from worker.app.connections import BoundedConnection
@@ -168,10 +168,11 @@ async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[
 
 
 async def _tidy(store: PostgresStore) -> None:
-    """Forget requests that nobody sends again, now and then."""
+    """Forget requests that nobody sends again, and sessions that are over anyway, now and then."""
     while True:
         try:
             await store.forget_requests()
+            await store.forget_sessions(LONGEST_SECONDS)
         except TransientError as error:
             log.info("requests_kept", reason=error.message)
         await asyncio.sleep(_TIDY_SECONDS)

@@ -1,4 +1,4 @@
-"""Tokens of the API and the log of changes, in PostgreSQL."""
+"""Tokens of the API, sessions that were ended, and the log of changes, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -100,6 +100,18 @@ class AdminTables(Database):
     async def touch_tokens(self, ids: Collection[int]) -> None:
         """Note that these were used now."""
         await self.execute("touch_tokens", list(ids))
+
+    async def end_session(self, sha256: bytes) -> None:
+        """Note that a session of the panel is over, by the hash of its token."""
+        await self.execute("end_session", sha256)
+
+    async def ended_sessions(self, seconds: float, most: int) -> list[bytes]:
+        """The newest of the sessions that were ended within some seconds."""
+        return [row["sha256"] for row in await self.rows("ended_sessions", seconds, most)]
+
+    async def forget_sessions(self, seconds: float) -> int:
+        """Remove those ended longer ago; returns how many."""
+        return await self.execute("forget_sessions", seconds)
 
     async def audit(
         self, actor: str, action: str, subject: str, *, before: Any = None, after: Any = None, note: str = ""

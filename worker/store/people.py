@@ -63,7 +63,8 @@ WITHOUT: Final = frozenset(
             "catalog_versions",
             "condition_types",
         ),
-        *("erased_users", "event_types", "idempotent_requests", "job_runs", "leases", "partitions", "retention_floors"),
+        *("ended_sessions", "erased_users", "event_types", "idempotent_requests", "job_runs", "leases", "partitions"),
+        "retention_floors",
         *(
             "activity_days",
             "badge_baselines",

@@ -82,7 +82,8 @@ async def login(
 async def logout(request: Request, services: Asked, actor: By) -> Response:
     """End the session."""
     if actor.via == "session":
-        sessions.end(request)
+        gate: Gate = request.app.state.gate
+        await gate.ended.end(request)
         await services.store.audit(actor.name, "session.ended", "panel")
     return RedirectResponse(f"{ROOT}/login?said=Logged+out", 303)
 
