@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, is_hypothesis_test, settings
 
 pytest_plugins = ["tests.rig.kafka", "tests.rig.postgres"]
 
@@ -13,4 +14,21 @@ settings.register_profile("dev", max_examples=100, deadline=None, suppress_healt
 settings.register_profile("ci", max_examples=200, deadline=None, suppress_health_check=_CALM, print_blob=True)
 _MANY = int(os.environ.get("BADGES_TEST_EXAMPLES", "2000"))
 settings.register_profile("acceptance", max_examples=_MANY, deadline=None, suppress_health_check=_CALM, print_blob=True)
-settings.load_profile(os.environ.get("BADGES_TEST_PROFILE", "dev"))
+#: Where only matters whether a test fails: nothing is made smaller, nothing kept for the next run.
+settings.register_profile(
+    "mutation",
+    max_examples=_MANY,
+    deadline=None,
+    suppress_health_check=_CALM,
+    phases=(Phase.explicit, Phase.generate),
+    database=None,
+)
+_PROFILE = os.environ.get("BADGES_TEST_PROFILE", "dev")
+settings.load_profile(_PROFILE)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where the first failure ends the run, what is quick runs before the properties."""
+    if _PROFILE == "mutation":
+        items.sort(key=lambda item: is_hypothesis_test(getattr(item, "obj", None)))

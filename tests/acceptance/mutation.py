@@ -6,8 +6,10 @@ A sample: the score is an estimate, and another seed draws other mutants. All of
 system's folder for temporary files, called after their contents: what was broken off goes on where it was, and changed
 sources begin anew. Survivors are looked up in `tests/mutation_survivors.md`, where each has its reason.
 
-The tests are those that run inside one process. The published cases run the commands as processes of their own, which
-mutmut cannot follow, so they count for nothing here.
+The tests are those that run inside one process, the quick ones first, then the properties, which stop at the first
+example that fails. The published cases run the commands as processes of their own, which mutmut cannot follow, so they
+count for nothing here. Each mutant is tried in a process that has computed nothing before, or what it changes might not
+be asked for again.
 """
 
 from __future__ import annotations
@@ -43,9 +45,19 @@ source_paths = ["worker"]
 only_mutate = ["worker/rules/operators/*", "worker/rules/plan/*", "worker/rules/evaluate.py"]
 also_copy = ["schemas", "sql"]
 pytest_add_cli_args_test_selection = [
+  "tests/unit/test_bests.py",
+  "tests/unit/test_blockers.py",
+  "tests/unit/test_build.py",
   "tests/unit/test_calendar.py",
+  "tests/unit/test_catalog_edits.py",
+  "tests/unit/test_catalog_load.py",
+  "tests/unit/test_compare.py",
   "tests/unit/test_condition_operator.py",
+  "tests/unit/test_coverage.py",
+  "tests/unit/test_dry_run.py",
   "tests/unit/test_evaluate.py",
+  "tests/unit/test_faults.py",
+  "tests/unit/test_guide.py",
   "tests/unit/test_operators_conditions.py",
   "tests/unit/test_operators_normalize.py",
   "tests/unit/test_operators_pattern.py",
@@ -54,16 +66,33 @@ pytest_add_cli_args_test_selection = [
   "tests/unit/test_parse.py",
   "tests/unit/test_parse_cases.py",
   "tests/unit/test_plan.py",
+  "tests/unit/test_preview.py",
   "tests/unit/test_problems.py",
+  "tests/unit/test_progress.py",
+  "tests/unit/test_ranges.py",
+  "tests/unit/test_rehearse.py",
+  "tests/unit/test_sentences.py",
+  "tests/unit/test_standing.py",
+  "tests/unit/test_translate.py",
   "tests/unit/test_trends.py",
   "tests/unit/test_values.py",
   "tests/unit/test_zones.py",
+  "tests/properties/test_arrival.py",
+  "tests/properties/test_catalog_cost.py",
+  "tests/properties/test_checkpoint.py",
+  "tests/properties/test_condition.py",
   "tests/properties/test_engine.py",
   "tests/properties/test_kinds.py",
   "tests/properties/test_operators.py",
+  "tests/properties/test_plan_builds.py",
+  "tests/properties/test_plan_cost.py",
   "tests/properties/test_plan_dispatch.py",
+  "tests/properties/test_preview.py",
+  "tests/properties/test_withdrawal.py",
+  "tests/properties/test_zones.py",
 ]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=1", "--timeout=60"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=1", "--timeout=600"]
+process_isolation = "forkserver"
 timeout_multiplier = 4.0
 track_dependencies = false
 use_git_change_detection = false
@@ -90,7 +119,7 @@ def scratch() -> Path:
 def mutmut(tree: Path, names: Iterable[str], examples: int, seconds: float) -> str:
     """Run mutmut on these mutants until they are judged or the time is up; what it said."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"BADGES_TEST_PROFILE": "acceptance", "BADGES_TEST_EXAMPLES": str(examples)}
+    environment |= {"BADGES_TEST_PROFILE": "mutation", "BADGES_TEST_EXAMPLES": str(examples)}
     command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", "2", *names]
     log = tree / "mutmut.log"
     with log.open("w") as said:

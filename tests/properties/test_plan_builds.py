@@ -91,6 +91,7 @@ OTHER = {"event": "answer.scored"}
 ASKS = {"$and": [{"badge": "b0"}, {"event": "order.paid"}]}
 ENTRY = {"key": "b0", "flow": COUNT}
 HOLDER = {"key": "b1", "flow": {"badge": "b0"}, "triggers": ["user.logged_in"]}
+STEADY = {"pattern": "consistent", "periodType": "day"}
 ENDED = {**ENTRY, "status": "deprecated"}
 
 
@@ -113,6 +114,12 @@ ENDED = {**ENTRY, "status": "deprecated"}
         ),
         ([ENTRY, ASKS], [ENDED, ASKS], True),
         ([COUNT], [{"$not": COUNT}], True),
+        ([{"$not": COUNT}], [{"$not": MORE}], True),
+        ([{"$not": COUNT}], [{"$not": COUNT}], False),
+        ([{"$and": [COUNT, OTHER]}], [{"$or": [COUNT, OTHER]}], True),
+        ([{"$timeWindow": {"last": "7d", "flow": COUNT}}], [{"$timeWindow": {"last": "8d", "flow": COUNT}}], True),
+        ([{"$pattern": STEADY}], [{"$pattern": {**STEADY, "minPeriods": 4}}], True),
+        ([ENTRY, {"badge": "b0"}], [ENTRY, {"event": "comment.posted"}], True),
         ([ENTRY, HOLDER], [ENTRY, {**HOLDER, "per": "post_id"}], True),
         ([ENTRY, HOLDER], [ENTRY, {**HOLDER, "triggers": ["order.paid"]}], True),
     ],

@@ -153,3 +153,24 @@ def test_a_definition_has_a_name() -> None:
     assert definition_hash(one) == definition_hash(same)
     assert len({definition_hash(badge) for badge in (one, more, per)}) == 3
     assert definition_hash(one) == definition_hash(catalog(OTHER, COUNT, timezone="Europe/Berlin").badges[1])
+
+
+STEADY = {"pattern": "consistent", "periodType": "day"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        (COUNT, "8ce04f4266aa9934"),
+        ({"$not": COUNT}, "ac028f3fd297b6ef"),
+        ({"$or": [COUNT, OTHER]}, "d4510548ffae1fc5"),
+        ({"$and": [COUNT, OTHER]}, "6a0e6959cfd4ec3d"),
+        ({"$timeWindow": {"last": "7d", "flow": COUNT}}, "d4f59901be7194f2"),
+        ({"$pattern": STEADY}, "15342d898e73a9e0"),
+        ({"badge": "other"}, "275b066cd4ab8ed7"),
+        ({"flow": {"badge": "other"}, "triggers": ["user.logged_in", "order.paid"]}, "93acda3963e16b36"),
+    ],
+)
+def test_the_name_of_a_definition_never_changes(entry: Any, name: str) -> None:
+    """Awards are kept with the name of what earned them: each version gives each definition the same one."""
+    assert definition_hash(catalog(entry, {"key": "other", "flow": COUNT}).badges[0]) == name

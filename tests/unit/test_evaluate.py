@@ -71,6 +71,15 @@ def test_the_state_stands_after_the_event() -> None:
     assert state.dirty == {"", "post_id=5", "post_id=6"}
 
 
+def test_a_badge_that_is_asked_for_in_any_context_is_noted_with_the_user() -> None:
+    """Its first award changes the user's own scope beside that of its context, so both are to be saved."""
+    compiled = plan({"key": "per_post", "flow": COMMENT, "per": "post_id"}, {"badge": "per_post"})
+    state = UserState("u")
+    apply(compiled, state, event("comment.posted", post_id=5))
+    assert state.dirty == {"", "post_id=5"}
+    assert state.held == {("per_post", "5"): NOON, ("b1", ""): NOON}
+
+
 def test_the_state_counts_what_was_tested() -> None:
     """A badge that is looked at counts as an evaluation, earned or not; one that is held is not looked at."""
     compiled = plan({"event": "comment.posted", "criteria": {"$eventCount": {"$lt": 0}}}, COMMENT)

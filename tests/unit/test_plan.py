@@ -132,6 +132,40 @@ def test_types_that_no_badge_names_go_where_all_events_are_counted() -> None:
     assert not play(plan(days), [event("comment.posted", 0), event("user.erased", 1)])
 
 
+DAYS = {"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 2}}}
+
+
+def test_what_any_event_may_take_back_is_looked_at_at_each() -> None:
+    """A badge over all events that is taken back may fall at every type that counts, also one known to nobody."""
+    compiled = plan({"flow": {"$not": DAYS}, "revocable": "auto"}, {"flow": COMMENT, "revocable": "auto"}, LOGIN)
+    kinds = ("comment.posted", "user.logged_in", "never.heard.of", "cron.monthly")
+    assert {kind: compiled.falling_at(kind) for kind in kinds} == {
+        "comment.posted": (0, 1),
+        "user.logged_in": (0,),
+        "never.heard.of": (0,),
+        "cron.monthly": (),
+    }
+    assert compiled.falling == {"b0", "b1"}
+    assert plan(LOGIN).falling_at("user.logged_in") == ()
+
+
+def test_a_badge_is_not_tested_at_events_that_cannot_bring_it() -> None:
+    """Where every step of its memory is one of its triggers, a badge waits for the step that may complete it."""
+    kinds = ("comment.posted", "order.paid", "any.other", "cron.monthly")
+    for flow in (COMMENT, {"$and": [COMMENT, LOGIN]}, {"$and": [DAYS, COMMENT]}, {"$or": [LOGIN, DAYS]}):
+        assert [plan(flow).route(kind).watchers for kind in kinds] == [()] * 4, flow
+    compiled = plan({"flow": {"$and": [COMMENT, LOGIN]}, "triggers": ["user.logged_in"]})
+    assert compiled.route("user.logged_in").watchers == (0,)
+    assert compiled.route("comment.posted").watchers == ()
+
+
+def test_filters_that_look_below_a_field_are_found_there() -> None:
+    """Many filters over one path are told apart by what stands at its end."""
+    found = [{"event": "comment.posted", "criteria": {"o.p": value}} for value in ("a", "b", "c", "d")]
+    history = [event("comment.posted", 0, o={"p": "c"}), event("comment.posted", 1, **{"o.p": "b"})]
+    assert [award.badge_key for award in play(plan(*found), history)] == ["b2", "b1"]
+
+
 def test_counts_name_the_badges_per_trigger() -> None:
     """Each badge that is tested counts once for each of its triggers."""
     compiled = plan(COMMENT, {"$and": [COMMENT, LOGIN]}, {"$timePeriod": {"periodType": "day"}})

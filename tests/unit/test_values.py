@@ -11,6 +11,7 @@ import pytest
 from worker.events import parse_instant
 from worker.rules.ir import Check, Clause, Frozen, Moment
 from worker.rules.operators.calendar import FIXED, Calendar
+from worker.rules.operators.distinct import canonical_text
 from worker.rules.operators.facts import check_fact, compile_check, figure
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
@@ -201,6 +202,33 @@ def test_an_expression_that_is_none_is_refused(text: str) -> None:
     """What the linear-time engine does not take is a ValueError with a reason."""
     with pytest.raises(ValueError, match=r"."):
         compile_regex(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("é", '"é"'),
+        ('"', '"\\""'),
+        ("\ud800", '"\ud800"'),
+        (True, "true"),
+        (False, "false"),
+        (1, "1e0"),
+        (Decimal("1.0"), "1e0"),
+        (1.5, "15e-1"),
+        (1200, "12e2"),
+        (-3, "-3e0"),
+        (0, "0"),
+        (Decimal("-0.00"), "0"),
+        ("x" * 62, '"' + "x" * 62 + '"'),
+        ("x" * 63, "#349ce33d127f84be4af98c636166aa885fcaaaa3b7b4a92689a73af084d13413"),
+        (None, None),
+        ([1], None),
+        ({}, None),
+    ],
+)
+def test_a_value_has_one_text_that_never_changes(value: Any, text: str | None) -> None:
+    """Memories hold these texts, so every version writes the same: equal values one, long ones as a hash."""
+    assert canonical_text(value) == text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), D("NaN"), object(), b"x", {1: {"a": set()}}])

@@ -88,7 +88,7 @@ def _number_bounds(operand: Any, place: Place, *, whole: bool) -> tuple[Any, Any
     items: Any = operand
     if isinstance(operand, str):
         try:
-            items = [Decimal(text) if _is_short(text) else None for text in split_bounds(operand)]
+            items = [Decimal(text) if _is_short(text) else text for text in split_bounds(operand)]
         except ValueError:
             items = None
     if not isinstance(items, list | tuple) or len(items) != 2:

@@ -34,8 +34,8 @@ class Since(First):
         return {**super().facts(state, params), "day": None if state is None else state[3]}
 
 
-def tenure_test(event_type: str, years: int, *, path: str, feb_29: str = "feb_28", per: str | None = None) -> Test:
+def tenure_test(event_type: str, years: int, *, path: str, feb_29: str) -> Test:
     """The test that holds from the local day on which the years since the first such event are complete."""
-    fold = Fold("since", Match(types=(event_type,)), (), per)
+    fold = Fold("since", Match(types=(event_type,)))
     checks = (Check("$years", (years, feb_29)),)
     return Test(fold, "day", checks, "tenure", path, (("at", "since"),), (("years", years),))

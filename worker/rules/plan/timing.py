@@ -23,7 +23,6 @@ from worker.rules.ir import (
     Some,
     Test,
     Windowed,
-    counted,
 )
 from worker.rules.operators import KINDS, VERDICTS, always
 from worker.rules.operators.moving import may_cap, rises_with_now
@@ -173,11 +172,5 @@ def thresholds(node: Node) -> list[Threshold] | None:
 
 
 def covers(triggers: frozenset[str], found: Iterable[Test]) -> bool:
-    """Whether every event that can change a fold of these tests is a trigger."""
-    return all(_covered(triggers, test.fold.match.types) for test in found)
-
-
-def _covered(triggers: frozenset[str], types: tuple[str, ...]) -> bool:
-    if not types:
-        return "*" in triggers
-    return triggers.issuperset(types) or ("*" in triggers and all(name in triggers or counted(name) for name in types))
+    """Whether every event that can change a fold of these tests is a trigger: `*` stands for all of them."""
+    return all(triggers.issuperset(test.fold.match.types or ("*",)) for test in found)
