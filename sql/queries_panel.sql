@@ -68,6 +68,10 @@ SELECT count(*) AS partitions, count(owner) AS owned, count(DISTINCT owner) AS w
 FROM partitions
 WHERE group_id = $1;
 
+-- name: panel_positions
+-- Where the group of workers stands in each partition.
+SELECT topic, partition, next_offset, progressed_at FROM partitions WHERE group_id = $1 ORDER BY topic, partition;
+
 -- name: panel_builds
 -- How far the builds of the newest versions of the catalog are.
 SELECT version, users, awards, started_at, moved_at, done_at FROM catalog_builds ORDER BY version DESC LIMIT $1;

@@ -22,6 +22,14 @@ from tests.rig.postgres import PostgresService
 SHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
 #: An award is to be seen so soon after its event, milliseconds.
 SOON_MS = 2_000
+#: Awards of some 40 days, for the chart of Home.
+PAST = """
+INSERT INTO badge_awards_log (user_id, badge_key, award_id, awarded_at, source, origin, sequence, catalog_version,
+                              logged_at)
+SELECT 'p' || n, 'nice_answer', gen_random_uuid(), at, 'auto', 'live', 1, 1, at
+FROM generate_series(0, 500) AS n,
+     LATERAL (SELECT now() - interval '25 h' - n * (n % 5) * interval '20 min' AS at) AS days
+RETURNING 1"""
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PAGES = (
     "/",
@@ -87,7 +95,14 @@ def panel(kafka: KafkaService, postgres: PostgresService, tmp_path_factory: pyte
     stamp = uuid.uuid4().hex[:8]
     names = {name: f"panel.{name}.{stamp}" for name in ("events", "awards", "dead", "control")}
     folder = tmp_path_factory.mktemp("panel")
-    with postgres.database() as dsn, served(kafka, dsn, folder, names) as running:
+    with pytest.MonkeyPatch.context() as patch, postgres.database() as dsn:
+        patch.setattr("worker.app.lookout.TREND_SECONDS", 1.0)
+        yield from _with_data(kafka, dsn, folder, names)
+
+
+def _with_data(kafka: KafkaService, dsn: str, folder: Path, names: dict[str, str]) -> Iterator[Served]:
+    with served(kafka, dsn, folder, names) as running:
+        running.rows(PAST)
         running.produce(
             *(event("u1", "comment.posted") for _ in range(3)),
             event("u1", "answer.scored", post_id=7, score=12),
@@ -149,7 +164,7 @@ def write(page: Any, field: str, text: str) -> None:
 def until_awarded(panel: Served, page: Any, count: int) -> None:
     """Wait until so many awards are logged."""
     for _ in range(200):
-        if panel.rows("SELECT count(*) AS n FROM badge_awards_log")[0]["n"] >= count:
+        if panel.rows("SELECT count(*) AS n FROM user_badges")[0]["n"] >= count:
             return
         page.wait_for_timeout(50)
     pytest.fail("the awards did not come")
@@ -220,6 +235,7 @@ def release_what_is_held(panel: Served, page: Any) -> None:
     held = "SELECT user_id FROM user_badges WHERE badge_key = 'editor' ORDER BY user_id"
     assert len(panel.rows(held)) == 1
     page.goto(f"{panel.address}/")
+    page.wait_for_selector("#state .chart canvas")
     page.click("#state >> text=Review")
     shoot(page, "quarantine-with-an-award")
     page.fill("#f-note", "looked at")

@@ -14,13 +14,16 @@ from fastapi import FastAPI
 from tests.unit.serving import NOON, Clock, FakeStore, fakes
 from worker.admin.app import build
 from worker.app.comparing import Difference
+from worker.app.coverage import coverage
 from worker.app.job_asks import JobAsk
+from worker.app.lookout import Lag, trend_of
 from worker.app.proposals import Proposal
 from worker.app.user_jobs import Asked
 from worker.config import load_settings
 from worker.control import ControlEvent
 from worker.errors import OperatorError
 from worker.events import Event, json_text
+from worker.events.instants import DAY
 from worker.exchange import UserJob, Withheld
 from worker.jobs.simulated import with_jobs
 from worker.pipeline.redrive import Redriven
@@ -347,6 +350,18 @@ class FakeDesk:
 
     def _document(self) -> dict[str, Any]:
         return document(self.text)
+
+    async def trend(self) -> Any:
+        return None if self.reads.empty else trend_of([(NOON // DAY - day, day % 7) for day in range(40)], NOON // DAY)
+
+    async def coverage(self) -> Any:
+        if self.reads.empty:
+            return (), False
+        days = await self.reads.trigger_days([])
+        return coverage(catalog_of(document(self.text)), days, NOON + 30 * DAY), True
+
+    async def lag(self) -> Any:
+        return None if self.reads.empty else Lag(1_204, 75.0)
 
     async def counts(self) -> Mapping[str, Any] | None:
         return None if self.reads.empty else {"nice_question": BadgeCount(17, (0, 1, 5, 2))}

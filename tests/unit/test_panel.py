@@ -148,6 +148,25 @@ def test_no_catalog() -> None:
     assert user.get("/panel/badges/nice_question").status_code == 404
 
 
+def test_home_tells_what_needs_attention() -> None:
+    """The worst comes first and names the state: lag that stands, dead letters, what is held, a silent trigger."""
+    home = client(panel(), Role.READER).get("/panel/").text
+    state = home[home.index('id="state"') :]
+    said = (
+        "1,204 records wait to be read",
+        "3 dead letters",
+        "212 held back",
+        "5 messages wait",
+        "no comment.posted for",
+    )
+    assert [text for text in said if text not in state] == []
+    places = [state.index(text, state.index("<table")) for text in said]
+    assert places == sorted(places)
+    assert state.index(said[0]) < state.index("cards")
+    assert '"band":[2,3]' in state
+    assert "Silent triggers" in state
+
+
 @pytest.mark.parametrize("path", FRAGMENTS)
 def test_fragments(path: str) -> None:
     """A part of a page is served to an open page; who opens its address is led to the page."""

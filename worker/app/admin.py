@@ -133,10 +133,11 @@ class Admin:
             async with plans.following(), _running(outlet.run(), "outlet"), _running(_tidy(store), "tidy"):
                 services = services_on(store, plans, outlet, self.settings)
                 desk = PanelDesk(store, plans, self.settings, now=services.now)
-                await desk.counts()
+                await desk.open()
                 try:
                     yield services, desk
                 finally:
+                    await desk.close()
                     await services.awards.close()
 
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import date, timedelta
 from typing import Any, Final
-
-import structlog
 
 from worker.admin.services import Plans
 from worker.app.comparing import readable
 from worker.app.control import send_control
+from worker.app.coverage import Trigger
 from worker.app.dead_letters import redrive_letters
 from worker.app.erasure import erase_user, export_user
 from worker.app.job_asks import JobAsk, JobAsks
+from worker.app.lookout import Lag, Lookout, PanelReads, Trend
 from worker.app.people import People, UnknownUser
 from worker.app.proposals import Proposal, Proposals
 from worker.app.quarantine import settle_quarantine
 from worker.config import Settings
 from worker.control import ControlEvent
-from worker.errors import OperatorError, TransientError
+from worker.errors import OperatorError
 from worker.events import Event
-from worker.events.instants import DAY
 from worker.jobs.simulated import with_jobs
 from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
@@ -32,38 +30,12 @@ from worker.rules.catalog.load import Reading, read
 from worker.rules.rehearse import in_order
 from worker.store.dead_letters import LetterFilter
 from worker.store.histories import HistoryTable
-from worker.store.panel import BadgeCount, PanelTables, counted_by_badge
+from worker.store.panel import BadgeCount
 from worker.store.people import Erased
 from worker.store.postgres import PostgresStore
 
-log = structlog.get_logger(__name__)
-
 #: So many versions of the catalog are kept in memory; they never change.
 _KEPT: Final = 8
-#: Holders and trends are counted so often at most, microseconds.
-_COUNT_US: Final = 600_000_000
-_EPOCH: Final = date(1970, 1, 1)
-#: So long a page waits for the first count, seconds.
-_COUNT_PATIENCE: Final = 0.05
-
-
-class PanelReads(PostgresStore, PanelTables):
-    """The store with the panel's reads."""
-
-    async def kept_counts(self, now_us: int, *, days: int = 28) -> dict[str, BadgeCount] | None:
-        """Holders and awards by badge from what the scheduler counted, but for today; None where it never did.
-
-        Backfills are left out.
-        """
-        if await self.baselines_day() is None:
-            return None
-        first = now_us // DAY - days + 1
-        start, today = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=now_us // DAY)
-        awards = [(one.badge_key, (one.day - _EPOCH).days, one.awards) for one in await self.award_days(start, today)]
-        since = await self.awards_since(now_us // DAY * DAY)
-        awards += [(key, now_us // DAY, count) for key, count in since.items()]
-        usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
-        return counted_by_badge(await self.holders_counts(), awards, usual, first, days)
 
 
 class PanelDesk:
@@ -82,9 +54,7 @@ class PanelDesk:
         self._people: People | None = None
         self._versions: dict[int, Catalog] = {}
         self._texts: dict[int, Mapping[str, Any]] = {}
-        self._counts: Mapping[str, BadgeCount] | None = None
-        self._counted_us = 0
-        self._counting: asyncio.Task[None] | None = None
+        self._lookout = Lookout(self.reads, settings, self.catalog, now)
 
     async def catalog(self) -> Catalog | None:
         """The catalog that rules, as of a second ago."""
@@ -117,28 +87,29 @@ class PanelDesk:
                 return json.dumps(entry, indent=2, ensure_ascii=False)
         return ""
 
+    async def open(self) -> None:
+        """Begin to find what pages tell of the whole system."""
+        await self._lookout.open()
+
+    async def close(self) -> None:
+        """Leave off finding it; comes before the store's own end."""
+        await self._lookout.close()
+
     async def counts(self) -> Mapping[str, BadgeCount] | None:
-        """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first.
+        """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
+        return await self._lookout.counts()
 
-        They are counted beside the pages: no page waits longer than for a small table.
-        """
-        stale = self._counts is None or self.now() - self._counted_us > _COUNT_US
-        if stale and self._counting is None:
-            self._counting = asyncio.create_task(self._count(), name="panel counts")
-        if self._counts is None and self._counting is not None:
-            await asyncio.wait({self._counting}, timeout=_COUNT_PATIENCE)
-        return self._counts
+    async def trend(self) -> Trend | None:
+        """Awards of 28 days, and what was usual; None while they are counted first."""
+        return await self._lookout.trend()
 
-    async def _count(self) -> None:
-        started = self.now()
-        try:
-            kept = await self.reads.kept_counts(started)
-            self._counts = await self.reads.panel_counts(started) if kept is None else kept
-            self._counted_us = started
-        except TransientError as error:
-            log.info("panel_uncounted", reason=error.message)
-        finally:
-            self._counting = None
+    async def coverage(self) -> tuple[Sequence[Trigger], bool]:
+        """Each event type, worst first; False where what arrived is not counted yet."""
+        return await self._lookout.coverage()
+
+    async def lag(self) -> Lag | None:
+        """How far behind the workers are; None where the broker does not tell."""
+        return await self._lookout.lag()
 
     async def overview(self, user_id: str) -> Mapping[str, Any] | None:
         """All of a user, as the API answers it; None where nothing is known of them."""

@@ -105,6 +105,16 @@ class GroupStand:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """Where a group of workers stands in one partition: the next record to read, and when that moved last."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    progressed_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class BuildStand:
     """How far the build of a version of the catalog is."""
 
@@ -183,6 +193,10 @@ class PanelTables(Database):
     async def panel_group(self, group_id: str) -> GroupStand:
         """Where a group of workers stands."""
         return GroupStand(*(await self.rows("panel_partitions", group_id))[0])
+
+    async def panel_positions(self, group_id: str) -> list[Position]:
+        """Where a group stands in each partition that it reads."""
+        return [Position(*row) for row in await self.rows("panel_positions", group_id)]
 
     async def panel_builds(self, limit: int = 5) -> list[BuildStand]:
         """How far the newest versions of the catalog are built, newest first."""

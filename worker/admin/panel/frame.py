@@ -210,6 +210,11 @@ def _program_version() -> str:
     return metadata.version("badgestream")
 
 
+def in_script(data: Any) -> Markup:
+    """JSON that can stand in an element of the page: nothing in it ends the element."""
+    return Markup(json_text.dumps(data).replace("<", "\\u003c"))  # noqa: S704 (no "<" is left)
+
+
 def wrongs(messages: Sequence[str]) -> list[Wrong]:
     """Sentences as things in the way."""
     return [Wrong(message) for message in messages]

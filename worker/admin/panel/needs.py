@@ -159,6 +159,15 @@ class Desk(Protocol):
     async def counts(self) -> Mapping[str, Any] | None:
         """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
 
+    async def trend(self) -> Any | None:
+        """Awards of 28 days and between which figures a day is usual; None while they are counted first."""
+
+    async def coverage(self) -> tuple[Sequence[Any], bool]:
+        """Each event type and whether it comes, worst first; False where what arrived is not counted yet."""
+
+    async def lag(self) -> Any | None:
+        """How many records wait to be read, for how long; None where the broker does not tell."""
+
     async def overview(self, user_id: str) -> Json | None:
         """All of a user, as the API answers it; None where nothing is known of them."""
 

@@ -16,10 +16,13 @@ from worker.rules.catalog.definitions import Badge
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
-_ORDER: Final = ("never seen", "silent", "no badge listens", "seen")
-_SILENT_US: Final = 7 * DAY
-#: Days of which the usual number is the mean.
-_DAYS: Final = 28
+#: What the states of a trigger are called here, and their kinds.
+_WORDS: Final = {
+    "silent": ("silent", "warn"),
+    "never_seen": ("never seen", "warn"),
+    "empty": ("no badge listens", "off"),
+    "ok": ("seen", "ok"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +38,30 @@ class Line:
     usual: float | None
     word: str
     kind: str
+    sentence: str
 
 
 @router.get("/catalog/coverage")
 @least(Role.READER)
 async def coverage(page: Opened) -> Response:
     """The list."""
-    catalog = page.catalog
-    lines: list[Line] = []
-    if catalog is not None:
-        seen = await page.desk.reads.trigger_days(list(catalog.dictionary.types))
-        now = page.desk.now()
-        written = catalog.document.get("events") or {}
-        for name in catalog.dictionary.types:
-            badges = tuple(one for one in catalog.badges if name in one.triggers)
-            entry = written.get(name) or {}
-            if not badges and name not in written:
-                continue
-            found = seen.get(name)
-            last = None if found is None else found.last_us
-            usual = None if found is None or not found.counts else sum(found.counts.values()) / _DAYS
-            day = found.last_events if found is not None and now - found.last_us < DAY else 0
-            word, kind = _state(last, now, listened=bool(badges))
-            aliases = tuple(entry.get("aliases") or ())
-            lines.append(Line(name, entry.get("description") or "", aliases, badges, last, day, usual, word, kind))
-    lines.sort(key=lambda line: (_ORDER.index(line.word), line.name))
-    counted = await page.desk.reads.arrivals_counted()
-    return await page.show("coverage.html", title="Coverage", section="Catalog", lines=lines, counted=counted)
-
-
-def _state(last_us: int | None, now_us: int, *, listened: bool) -> tuple[str, str]:
-    if not listened:
-        return "no badge listens", "off"
-    if last_us is None:
-        return "never seen", "warn"
-    return ("silent", "warn") if now_us - last_us > _SILENT_US else ("seen", "ok")
+    found, counted = await page.desk.coverage()
+    types = {} if page.catalog is None else page.catalog.dictionary.types
+    written = {} if page.catalog is None else page.catalog.document.get("events") or {}
+    seen = await page.desk.reads.trigger_days(list(types))
+    now = page.desk.now()
+    lines = []
+    for one in found:
+        entry, days = written.get(one.type) or {}, seen.get(one.type)
+        day = days.last_events if days is not None and now - days.last_us < DAY else 0
+        badges = tuple(page.badges[key] for key in one.badges if key in page.badges)
+        word, kind = _WORDS[one.state]
+        aliases = tuple(entry.get("aliases") or ())
+        lines.append(
+            Line(
+                one.type, entry.get("description") or "", aliases, badges, one.last_us, day, one.usual, word, kind,
+                one.sentence,
+            )
+        )  # fmt: skip
+    upto = await page.desk.reads.arrivals_counted() if counted else None
+    return await page.show("coverage.html", title="Coverage", section="Catalog", lines=lines, counted=upto)

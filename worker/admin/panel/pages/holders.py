@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from worker.admin.panel.frame import ROOT
+from worker.admin.panel.frame import ROOT, in_script
 from worker.admin.panel.page import PAGE, Opened
 from worker.admin.panel.pages.badge import no_badge
 from worker.admin.panel.phrasing import instant_text
 from worker.admin.roles import Role, least
 from worker.admin.routes import guarded_router
-from worker.events import json_text
 from worker.events.instants import DAY
 from worker.rules.catalog.definitions import Badge
 
@@ -87,7 +86,7 @@ async def badge_holders(page: Opened, key: str) -> Response:
         line=line,
         counted=counts is not None,
         days=shown[::-1],
-        chart=_script(chart),
+        chart=in_script(chart),
         day_text=_day,
     )
 
@@ -106,8 +105,3 @@ def _line(badge: Badge, count: Any | None) -> Line:
     mean = sum(others) / len(others) if others else 0.0
     peak = most if count.days[most] >= max(_LEAST, _FACTOR * mean) and mean > 0 else None
     return Line(badge, count.users, tuple(count.days), usual, peak)
-
-
-def _script(data: Any) -> str:
-    """JSON that can stand in an element of the page: nothing in it ends the element."""
-    return json_text.dumps(data).replace("<", "\\u003c")

@@ -168,13 +168,15 @@
 
   // -- charts: data from a table beside them, drawn by uPlot where it is loaded
   const token = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const drawn = new WeakMap();
   const charts = (again = false) => {
     if (!window.uPlot) return;
     for (const place of all("[data-chart]")) {
-      if (place.dataset.drawn && !again) continue;
-      place.dataset.drawn = "yes";
+      const text = doc.getElementById(place.dataset.chart).textContent;
+      if (drawn.get(place) === text && !again) continue;
+      drawn.set(place, text);
       place.replaceChildren();
-      const data = JSON.parse(doc.getElementById(place.dataset.chart).textContent);
+      const data = JSON.parse(text);
       const axis = { stroke: token("--muted"), grid: { stroke: token("--line"), width: 1 }, ticks: { stroke: token("--line") } };
       const series = data.series.map((each) => ({
         label: each.label,
@@ -187,6 +189,7 @@
       new uPlot({
         width, height: 220, series: [{ label: "day" }, ...series], axes: [axis, { ...axis, size: 56 }],
         scales: { y: { range: (_, low, high) => [Math.min(0, low), high <= low ? low + 1 : high * 1.05] } },
+        bands: data.band ? [{ series: data.band, fill: token("--muted-tint") }] : [],
         legend: { live: false }, cursor: { drag: { x: false, y: false } },
       }, [data.x, ...data.series.map((each) => each.y)], place);
     }

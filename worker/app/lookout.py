@@ -1,0 +1,218 @@
+"""What pages tell of the whole system: counts, the trend of awards, coverage, lag; found beside them, now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from time import monotonic
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from worker.app.coverage import Trigger, logged_coverage
+from worker.config import Settings
+from worker.errors import BadgesError
+from worker.events.instants import DAY, SECOND
+from worker.jobs.spikes import DAYS, baseline
+from worker.rules.catalog.definitions import Catalog
+from worker.store.panel import BadgeCount, PanelTables, counted_by_badge
+from worker.store.postgres import PostgresStore
+from worker.stream.reader import Reader
+
+log = structlog.get_logger(__name__)
+
+Found = TypeVar("Found")
+
+#: So old a figure may be, seconds, before it is found again.
+COUNT_SECONDS: Final = 600.0
+TREND_SECONDS: Final = 60.0
+COVERAGE_SECONDS: Final = 30.0
+LAG_SECONDS: Final = 10.0
+#: So long a page waits for what was never found yet, seconds.
+PATIENCE: Final = 0.05
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Awards of each day (UTC, the last one today so far), and between which figures a day is usual."""
+
+    first_day: int
+    awards: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    usual: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How many records wait to be read, and for how many seconds no batch has moved where some do."""
+
+    records: int
+    seconds: float
+
+
+class PanelReads(PostgresStore, PanelTables):
+    """The store with the panel's reads."""
+
+    async def kept_counts(self, now_us: int, *, days: int = DAYS) -> dict[str, BadgeCount] | None:
+        """Holders and awards by badge from what the scheduler counted, but for today; None where it never did.
+
+        Backfills are left out.
+        """
+        if await self.baselines_day() is None:
+            return None
+        first = now_us // DAY - days + 1
+        usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
+        awards = await self._kept_days(now_us, first)
+        return counted_by_badge(await self.holders_counts(), awards, usual, first, days)
+
+    async def days_before(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
+        """Awards by badge and day (since 1970) from a day on: as the scheduler counted them, else counted here."""
+        if await self.baselines_day() is None:
+            found = await self.rows("panel_days", first * DAY)
+            return [(row["badge_key"], row["day"], row["awards"]) for row in found]
+        return await self._kept_days(now_us, first)
+
+    async def _kept_days(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
+        start, today = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=now_us // DAY)
+        awards = [(one.badge_key, (one.day - _EPOCH).days, one.awards) for one in await self.award_days(start, today)]
+        since = await self.awards_since(now_us // DAY * DAY)
+        return awards + [(key, now_us // DAY, count) for key, count in since.items()]
+
+
+class Kept(Generic[Found]):
+    """A figure that is found beside who asks for it, and found again by who asks when it is old.
+
+    Where it cannot be found the old one stays; one that is `fleeting` is forgotten.
+    """
+
+    def __init__(
+        self, name: str, find: Callable[[], Awaitable[Found]], seconds: float, *, fleeting: bool = False
+    ) -> None:
+        self._name = name
+        self._find = find
+        self._seconds = seconds
+        self._fleeting = fleeting
+        self._found: Found | None = None
+        self._at = -seconds
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self) -> Found | None:
+        """The figure, perhaps an old one; None while it is found first, or could not be found."""
+        if self._task is None and monotonic() - self._at >= self._seconds:
+            self._task = asyncio.create_task(self._run(), name=f"panel {self._name}")
+        if self._found is None and self._task is not None:
+            await asyncio.wait({self._task}, timeout=PATIENCE)
+        return self._found
+
+    async def _run(self) -> None:
+        try:
+            self._found = await self._find()
+        except BadgesError as error:
+            log.info("panel_unknown", figure=self._name, reason=error.message)
+            if self._fleeting:
+                self._found = None
+        finally:
+            self._at = monotonic()
+            self._task = None
+
+    async def close(self) -> None:
+        """Leave off finding it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+
+class Lookout:
+    """The figures of one database and its topics; `catalog` is the one that rules, `now` microseconds since 1970."""
+
+    def __init__(
+        self,
+        reads: PanelReads,
+        settings: Settings,
+        catalog: Callable[[], Awaitable[Catalog | None]],
+        now: Callable[[], int],
+    ) -> None:
+        self._reads = reads
+        self._settings = settings
+        self._catalog = catalog
+        self._now = now
+        self._counts = Kept("counts", self._count, COUNT_SECONDS)
+        self._trend = Kept("trend", self._look_back, TREND_SECONDS)
+        self._coverage = Kept("coverage", self._cover, COVERAGE_SECONDS)
+        self._lag = Kept("lag", self._measure, LAG_SECONDS, fleeting=True)
+
+    async def open(self) -> None:
+        """Begin to find all of them, before anybody asks."""
+        await asyncio.gather(*(one.get() for one in (self._counts, self._trend, self._coverage, self._lag)))
+
+    async def close(self) -> None:
+        """Leave off finding them."""
+        await asyncio.gather(*(one.close() for one in (self._counts, self._trend, self._coverage, self._lag)))
+
+    async def counts(self) -> Mapping[str, BadgeCount] | None:
+        """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
+        return await self._counts.get()
+
+    async def trend(self) -> Trend | None:
+        """Awards of 28 days, and what was usual, as of a minute ago."""
+        return await self._trend.get()
+
+    async def coverage(self) -> tuple[Sequence[Trigger], bool]:
+        """Each event type, worst first; False where what arrived is not counted yet."""
+        return await self._coverage.get() or ((), False)
+
+    async def lag(self) -> Lag | None:
+        """How far behind the workers are, as of some seconds ago; None where the broker does not tell."""
+        return await self._lag.get()
+
+    async def _count(self) -> Mapping[str, BadgeCount]:
+        now = self._now()
+        kept = await self._reads.kept_counts(now)
+        return await self._reads.panel_counts(now) if kept is None else kept
+
+    async def _look_back(self) -> Trend:
+        now = self._now()
+        first = now // DAY - 2 * DAYS + 1
+        return trend_of(((day, count) for _, day, count in await self._reads.days_before(now, first)), now // DAY)
+
+    async def _cover(self) -> tuple[Sequence[Trigger], bool]:
+        catalog = await self._catalog()
+        return ((), False) if catalog is None else await logged_coverage(self._reads, catalog)
+
+    async def _measure(self) -> Lag:
+        stands = await self._reads.panel_positions(self._reads.group_id)
+        places = [(one.topic, one.partition) for one in stands]
+        if not places:
+            return Lag(0, 0.0)
+        async with Reader(self._settings, places) as reader:
+            bounds = await reader.all_bounds(places)
+        behind = [
+            (bounds[one.topic, one.partition][1] - one.next_offset, one.progressed_us)
+            for one in stands
+            if bounds[one.topic, one.partition][1] > one.next_offset
+        ]
+        waited = max((self._now() - moved for _, moved in behind), default=0)
+        return Lag(sum(count for count, _ in behind), max(0, waited) / SECOND)
+
+
+def trend_of(counted: Iterable[tuple[int, int]], today: int) -> Trend:
+    """The last 28 days of counts by day (since 1970), each with what the 28 days before it say is usual."""
+    awards: dict[date, int] = {}
+    for number, count in counted:
+        day = _EPOCH + timedelta(days=number)
+        awards[day] = awards.get(day, 0) + count
+    last = _EPOCH + timedelta(days=today)
+    days = [last - timedelta(days=before) for before in reversed(range(DAYS))]
+    begun = min(awards, default=last)
+    usual = [baseline(awards, begun, day) for day in days]
+    return Trend(
+        first_day=today - DAYS + 1,
+        awards=tuple(awards.get(day, 0) for day in days),
+        low=tuple(round(max(0.0, one.usual - one.spread), 1) for one in usual),
+        high=tuple(round(one.usual + one.spread, 1) for one in usual),
+        usual=usual[-1].usual,
+    )
