@@ -353,6 +353,7 @@ class Issuer:
         self.key: Any = KEY
         self.algorithm = "RS256"
         self.issuer = ISSUER
+        self.changed: dict[str, str] = {}
         self.asked: dict[str, list[str]] = {}
         self.app = FastAPI()
 
@@ -363,6 +364,7 @@ class Issuer:
                 "authorization_endpoint": f"{ISSUER}/authorize",
                 "token_endpoint": f"{ISSUER}/token",
                 "jwks_uri": f"{ISSUER}/keys",
+                **self.changed,
                 "id_token_signing_alg_values_supported": ["RS256", "HS256", "none"],
             }
 
@@ -417,6 +419,18 @@ def test_oidc(issuer: Issuer) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/panel/catalog"), answer.text
     assert browser.get("/me").json().items() >= {"name": "anna", "role": "support", "via": "session"}.items()
     assert issuer.asked["code_verifier"]
+
+
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"])
+@pytest.mark.parametrize(
+    "address", ["http://169.254.169.254/latest", "http://localhost/x", "file:///etc/passwd", "[", ""]
+)
+def test_an_issuer_leads_nowhere_else(issuer: Issuer, name: str, address: str) -> None:
+    """An issuer that names an address which is not https is not asked there, and nobody is sent there."""
+    issuer.changed = {name: address}
+    app = changing(panel(**SETTINGS))
+    app.state.oidc = Oidc(load_settings(**SETTINGS), transport=httpx2.ASGITransport(app=issuer.app))
+    assert client(app, base_url="https://badges.example").get("/panel/oidc").status_code == 503
 
 
 @pytest.mark.parametrize("fault", ["state", "nonce", "audience", "expired", "hs256", "other key", "issuer", "denied"])

@@ -89,15 +89,16 @@ async def test_later_headers_come_in_time_too(
 async def _dripped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> bytes:
     """What is answered while drops go out, until the connection ends."""
     answered = b""
-    while True:
-        with suppress(ConnectionError):
+    with suppress(ConnectionError):
+        while True:
             writer.write(drop)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.02):
-                part = await reader.read(65_536)
-                if not part:
-                    return answered
-                answered += part
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    part = await reader.read(65_536)
+                    if not part:
+                        break
+                    answered += part
+    return answered
 
 
 def _sending(length: int) -> bytes:
@@ -149,3 +150,42 @@ async def test_one_connection_too_many(address: tuple[str, int], monkeypatch: py
     writer.write(REQUEST)
     assert b"200 OK" in await reader.readuntil(b"}")
     writer.close()
+
+
+_FLAWED = {
+    "length and chunks": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+    "chunks and more": b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "another coding": b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 5\r\n\r\n{}abc",
+    "a signed length": b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: +2\r\n\r\n{}",
+    "a space before the colon": b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a folded header": b"GET /health HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n",
+    "a chunk of no size": b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n\r\n",
+    "another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "bytes": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("sent", _FLAWED.values(), ids=_FLAWED)
+async def test_what_two_readers_may_read_differently(address: tuple[str, int], sent: bytes) -> None:
+    """A request whose end is not certain is refused in the shape of all refusals, and its connection ends there."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(sent + REQUEST)
+    told = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    *_, last = told.split(b"HTTP/1.1 ")
+    assert last.startswith(b"400 ")
+    assert b"200 OK" not in told
+    assert json.loads(last.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
+    assert b"x-content-type-options: nosniff" in last
+
+
+async def test_a_wish_for_another_protocol_is_passed_over(
+    address: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks for web sockets gets the answer to the request, and no line of the log."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(REQUEST[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    assert b"200 OK" in await reader.readuntil(b"}")
+    writer.close()
+    assert caplog.text == ""

@@ -20,6 +20,7 @@ from worker.admin.sessions import (
     csrf_matches,
     is_loopback,
     on_loopback,
+    passed_on,
     signed_in,
 )
 from worker.admin.tokens import TokenBook
@@ -99,7 +100,7 @@ class Gate:
             if not await self.ended.has(request) and await self._stands(person):
                 return person
             request.session.clear()
-        if self.may_be_open and on_loopback(request) and not await self.book.any_token():
+        if self.may_be_open and on_loopback(request) and not passed_on(request) and not await self.book.any_token():
             return Actor("local", Role.ADMIN, "open", "local")
         return None
 

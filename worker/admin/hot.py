@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from worker.admin.figures import counted
 from worker.admin.headers import add_safe
-from worker.admin.problems import foreseen, shaped
+from worker.admin.problems import Problem, answer, foreseen, shaped
 from worker.admin.routes import Guarded, Handler
+
+#: The address of a request has so many parameters at most.
+MOST_PARAMETERS: Final = 200
 
 
 class Application(FastAPI):
@@ -43,6 +46,9 @@ class Application(FastAPI):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it by the short way, or by the long one."""
+        if (fault := _strange(scope)) is not None:
+            await _send(answer(Problem(400, fault)), scope, send)
+            return
         if not scope.get("root_path"):
             method, path = scope["method"], scope["path"]
             for route, handle in self._short:
@@ -67,13 +73,28 @@ async def _serve(request: Request, handle: Handler, send: Send) -> None:
     except Exception as error:  # noqa: BLE001 (raised again below where it is a fault)
         response = await shaped(request, error)
         fault = None if foreseen(error) else error
+    await _send(response, request.scope, send)
+    if fault is not None:
+        raise fault
+
+
+async def _send(response: Response, scope: Scope, send: Send) -> None:
+    """Send an answer that is at hand, with the headers of all."""
     raw = response.raw_headers
-    add_safe(raw, secure=request.scope.get("scheme") == "https")
+    add_safe(raw, secure=scope.get("scheme") == "https")
     start: Message = {"type": "http.response.start", "status": response.status_code, "headers": raw}
     await send(start)
     await send({"type": "http.response.body", "body": response.body})
-    if fault is not None:
-        raise fault
+
+
+def _strange(scope: Scope) -> str | None:
+    """Why a request is refused whatever it asks: no one host that it is for, or parameters beyond all use."""
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts != 1 and (hosts > 1 or scope.get("http_version") != "1.0"):
+        return "A request names one Host."  # a proxy before us may go by another one than we
+    if scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+        return f"The address has more than {MOST_PARAMETERS} parameters."
+    return None
 
 
 class _Looked(Headers):

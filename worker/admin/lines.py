@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+from worker.admin.answers import as_json
 from worker.admin.intake import Taken, refusal, take
 from worker.errors import TransientError
 from worker.events import Dictionary, Rejected
@@ -62,7 +63,7 @@ async def lines_of(
 
 
 class Batch:
-    """The lines of one request: their events on the way, and what became of each, in `results`.
+    """The lines of one request: their events on the way, and what became of each, as JSON lines in `told`.
 
     `stored` counts events that the broker has; `away` says why some could not be sent.
     """
@@ -83,8 +84,8 @@ class Batch:
         self._now_us = now_us
         self._max_future_us = max_future_us
         self._key = key
-        self._on_the_way: deque[asyncio.Task[None]] = deque()
-        self.results: list[dict[str, Any]] = []
+        self._on_the_way: deque[tuple[asyncio.Task[None] | None, list[dict[str, Any]]]] = deque()
+        self.told: list[bytes] = []
         self.stored = 0
         self.away: str | None = None
 
@@ -95,22 +96,27 @@ class Batch:
         for number, text in lines:
             found = await self._take(number, text)
             if isinstance(found, Rejected):
-                self.results.append({"line": number, "success": False, **refusal(found).body()})
+                results.append({"line": number, "success": False, **refusal(found).body()})
                 continue
-            result = {"line": number, "success": True, "event_id": found.event.id}
-            self.results.append(result)
-            results.append(result)
+            results.append({"line": number, "success": True, "event_id": found.event.id})
             messages.append(found.message())
-        if messages:
-            if len(self._on_the_way) >= _ON_THE_WAY:
-                await self._on_the_way.popleft()
-            self._on_the_way.append(asyncio.create_task(self._send(messages, results)))
+        if len(self._on_the_way) >= _ON_THE_WAY:
+            await self._settle()
+        sending = asyncio.create_task(self._send(messages, results)) if messages else None
+        self._on_the_way.append((sending, results))
         await asyncio.sleep(0)
 
     async def finish(self) -> None:
         """Wait for all that is on its way."""
         while self._on_the_way:
-            await self._on_the_way.popleft()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait for the oldest piece, and keep what is told of it as the text it will be."""
+        sending, results = self._on_the_way.popleft()
+        if sending is not None:
+            await sending
+        self.told.append(b"".join(as_json(result) + b"\n" for result in results))
 
     async def _take(self, number: int, text: bytes | None) -> Taken | Rejected:
         if text is None:
@@ -135,6 +141,8 @@ class Batch:
         except TransientError as error:
             self.away = error.message
             for result in results:
+                if not result["success"]:
+                    continue
                 result["success"] = False
                 result["error"] = {"code": "unavailable", "message": error.message, "details": []}
         else:

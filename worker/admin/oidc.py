@@ -29,6 +29,8 @@ _SIGNATURES: Final = frozenset(f"{family}{bits}" for family in ("RS", "PS", "ES"
     "EdDSA",
     "Ed25519",
 }
+#: Addresses that the issuer gives, and that are asked or led to.
+_ASKED: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint")
 _NAMES: Final = ("preferred_username", "email", "name", "sub")
 _MOST_NAME: Final = 100
 #: Who has several roles gets the first of these: an actor has one.
@@ -92,11 +94,22 @@ class Oidc:
         found = {known[value] for value in values if value in known}
         return next((role for role in _ORDER if role.value in found), None)
 
+    def _trusted(self, address: str) -> bool:
+        """Whether an address is as safe as the issuer's: what is asked there decides who comes in."""
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            return False
+        return parts.scheme == "https" or (parts.scheme, parts.netloc) == urlsplit(self._issuer)[:2]
+
     async def _metadata(self) -> None:
         """What the issuer says of itself, read once; it must be itself, and only strong signatures count."""
         found = await self._client.load_server_metadata()
         if str(found.get("issuer", "")).rstrip("/") != self._issuer:
             raise unavailable("The issuer of BADGES_OIDC_ISSUER calls itself otherwise.")
+        for name in _ASKED:
+            if name in found and not self._trusted(str(found[name])):
+                raise unavailable(f"The issuer of BADGES_OIDC_ISSUER names no https address as its {name}.")
         listed = found.get("id_token_signing_alg_values_supported") or ["RS256"]
         found["id_token_signing_alg_values_supported"] = [name for name in listed if name in _SIGNATURES] or ["RS256"]
 

@@ -30,6 +30,8 @@ _SECURE_NAME: Final = "__Host-badges"
 _HOST: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 #: So many sessions that people ended are remembered.
 _MOST_ENDED: Final = 10_000
+#: What proxies add to a request.
+_PROXIES: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 _LOOPBACK_NAME: Final = "badges"
 #: A cookie larger than this is none of ours.
 _MOST_BYTES: Final = 4_000
@@ -97,6 +99,11 @@ def on_loopback(connection: HTTPConnection) -> bool:
         and is_loopback(client.host)
         and is_loopback(_host_of(connection))
     )
+
+
+def passed_on(connection: HTTPConnection) -> bool:
+    """Whether a proxy says that a request came through it: then it is not this machine that asks."""
+    return any(name in connection.headers for name in _PROXIES)
 
 
 def _host_of(connection: HTTPConnection) -> str:

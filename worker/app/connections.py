@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final
 
 from worker.admin.answers import as_json
+from worker.admin.headers import ALWAYS
 from worker.admin.joined import JoinedProtocol
-from worker.admin.problems import unavailable
+from worker.admin.problems import Problem, unavailable
 from worker.metrics import HttpMetrics
 
 #: Address and headers of a request have so many bytes at most.
@@ -83,6 +85,15 @@ class BoundedConnection(JoinedProtocol):
         super().on_message_complete()
         self._await(None)
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (says the same of all)
+        """Refuse what is no HTTP, in the shape of all refusals."""
+        self._refused.labels("not_http").inc()
+        self.transport.write(_told(Problem(400, "This is no request as RFC 9112 has it.")))
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A wish for another protocol is passed over, as RFC 9110 has it; it is worth no line in the log."""
+
     def _await(self, part: str | None) -> None:
         self._awaited = part
         self._number += 1
@@ -116,15 +127,13 @@ class BoundedConnection(JoinedProtocol):
         self.transport.close()
 
 
-def _full() -> bytes:
-    """What one connection too many is told."""
-    problem = unavailable("Too many connections are open.", seconds=5)
-    body = as_json(problem.body())
-    head = (
-        f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"retry-after: {(problem.headers or {})['Retry-After']}\r\nconnection: close\r\n\r\n"
-    )
+def _told(problem: Problem) -> bytes:
+    """A refusal past the application, as the last bytes of a connection."""
+    body, status = as_json(problem.body()), HTTPStatus(problem.status_code)
+    headers = {**ALWAYS, **(problem.headers or {}), "content-type": "application/json", "connection": "close"}
+    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: {len(body)}\r\n{lines}\r\n"
     return head.encode() + body
 
 
-_FULL: Final = _full()
+_FULL: Final = _told(unavailable("Too many connections are open.", seconds=5))

@@ -9,12 +9,14 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from fastapi import Request, Response
 
-from worker.admin.answers import as_json, instant, json_answer
+from worker.admin.admission import check_room
+from worker.admin.answers import instant, json_answer
 from worker.admin.intake import Headers, Taken, checked_key, refusal, take
+from worker.admin.limits import Crowd
 from worker.admin.lines import Batch, lines_of
 from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Role, least
-from worker.admin.routes import body_limit, direct, guarded_router, media_type, too_large
+from worker.admin.routes import actor_of, body_limit, direct, guarded_router, media_type, too_large
 from worker.admin.services import GivenAward, Services, services_of, settings_of
 from worker.config import Settings
 from worker.events import Dictionary, Rejected
@@ -23,6 +25,8 @@ from worker.exchange import Message
 from worker.rules.plan import Plan
 
 STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+#: Streams that are being read: each may hold some 40 MB of answers.
+RUNNING: Final = Crowd("streams", most=8, each=8)
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 _WAIT_MS: Final = 2_000
 _LONGEST_WAIT_MS: Final = 30_000
@@ -107,7 +111,9 @@ async def send(request: Request) -> Response:
     if media_type(request) in STREAMS:
         if timeout_ms is not None:
             raise Problem(400, "A stream of events is answered at once: leave wait out.")
-        return await _stream(request, services, settings, topic, key)
+        check_room(RUNNING, actor_of(request))
+        with RUNNING.joined(actor_of(request).key):
+            return await _stream(request, services, settings, topic, key)
     body = await _body(request)
     taken = await _taken(body, services, settings, headers=_cloud_event(request), key=key)
     if key is not None:
@@ -245,4 +251,4 @@ async def _stream(request: Request, services: Services, settings: Settings, topi
     await batch.finish()
     if batch.away is not None and not batch.stored:
         raise unavailable(batch.away)
-    return Response(b"".join(as_json(result) + b"\n" for result in batch.results), media_type=STREAMS[0])
+    return Response(b"".join(batch.told), media_type=STREAMS[0])
