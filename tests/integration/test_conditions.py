@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 from typing import Any
@@ -67,9 +69,47 @@ async def test_an_award_by_a_condition(rig: Rig) -> None:
 
 
 def _answers(verdicts: str) -> list[str]:
-    import json
-
     return list(json.loads(verdicts).values())
+
+
+async def test_conditions_are_asked_again_where_that_is_asked(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a script has changed, what was logged is judged by it only by `recompute --conditions`: quietly, once."""
+    (rig.folder / "catalog.yaml").write_text(CATALOG)
+    rig.settings = rig.settings.model_copy(update={"js": "on"})
+    easier = rig.folder / "easier.yaml"
+    easier.write_text(CATALOG.replace("event.payload.total > params.min", "event.payload.total * 10 > params.min"))
+    async with rig.working(), open_store(rig.settings, name="test") as store:
+        await rig.produce(order(1, 5), order(2, 50), order(3, 60))
+        await rig.until_rows("SELECT 1 FROM events", lambda rows: len(rows) == 3, "the events")
+        version, _ = await apply_catalog(store, easier, applied_by="test")
+        built = f"SELECT 1 FROM users WHERE built_version = {version}"
+        await rig.until_rows(built, lambda rows: len(rows) == 1, "the build")
+    assert await rig.rows("SELECT 1 FROM user_badges") == []
+    monkeypatch.setenv("BADGES_DATABASE_URL", rig.settings.dsn)
+    monkeypatch.setenv("BADGES_AWARD_TOPIC", rig.settings.award_topic)
+    monkeypatch.setenv("BADGES_ALLOW_INSECURE", "fsync")
+
+    async def ran(*arguments: str) -> tuple[int, str, str]:
+        status = await asyncio.to_thread(cli.main, ["recompute", *arguments])
+        return status, *capsys.readouterr()
+
+    assert (await ran("--badge", "big"))[0] == 0
+    assert await rig.rows("SELECT 1 FROM user_badges") == []
+    assert "BADGES_JS is off" in (await ran("--badge", "big", "--conditions"))[2]
+    monkeypatch.setenv("BADGES_JS", "on")
+    status, out, _ = await ran("--badge", "big", "--conditions")
+    assert (status, "  1 award was never given: granted" in out) == (0, True)
+    (award,) = await rig.rows("SELECT trigger_id, origin, awarded_at FROM user_badges")
+    assert (award["trigger_id"], award["origin"]) == ("o2", "backfill")
+    status, out, _ = await ran("--badge", "big", "--conditions")
+    assert (status, "granted" in out) == (0, False)
+    verdicts = await rig.rows("SELECT verdicts FROM events ORDER BY id")
+    (key,) = {name for row in verdicts for name, said in json.loads(row["verdicts"]).items() if said == "yes"}
+    assert [json.loads(row["verdicts"])[key] for row in verdicts] == ["no", "yes", "yes"]
+    ((message,),) = await rig.rows("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+    assert message == 1
 
 
 async def test_off_is_said_at_the_start(rig: Rig) -> None:

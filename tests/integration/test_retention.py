@@ -15,6 +15,7 @@ from tests.integration.test_worker import CATALOG
 from tests.people import settle_users
 from worker.app import head_plan
 from worker.app.erasure import export_user
+from worker.app.people import People
 from worker.app.retention import Cuts
 from worker.errors import TransientError
 from worker.events import Event, Record, Rejected, format_instant
@@ -111,6 +112,23 @@ async def test_old_events_go_and_their_counts_stay(store: PostgresStore) -> None
     assert facts.awards == {("commentator_4", "live"): 1} or facts.awards == {("commentator_4", "late"): 1}
     text = "".join([piece async for piece in export_user(store, "a")])
     assert [one["scope"] for one in json.loads(text)["sealed_states"]] == [""]
+
+
+async def test_what_went_still_counts_where_people_ask(store: PostgresStore) -> None:
+    """After the cut it is told how far a user is by all that was done, also by what the log no longer shows."""
+    plan = await plan_of(store)
+
+    async def told() -> tuple[Any, Any]:
+        people = People(store, plan.catalog)
+        overview = await people.overview("a", at_us=NOON)
+        why = await people.why("a", "commentator_4", at_us=None, now_us=NOON)
+        (step,) = [one.as_json() for one in overview.steps if one.progress.badge.key == "commentator_4"]
+        return (step["actual"], step["fraction"], overview.missing), (why.sentence, why.blocker)
+
+    before = await told()
+    assert before[0][:2] == (3, 0.75)
+    await run_job(store)
+    assert await told() == before
 
 
 async def test_old_dead_letters_go(store: PostgresStore) -> None:

@@ -347,8 +347,11 @@ def test_a_cut_log_is_told(community: str, run: Run) -> None:
     asks(community, "INSERT INTO retention_floors VALUES ('comment.posted', '2012-01-01T00:00:00Z')")
     try:
         status, _, err = run("recompute", "--badge", "commentator_10")
+        _, preview, _ = run("backfill", "--badge", "commentator_10", "--preview")
     finally:
         asks(community, "DELETE FROM retention_floors")
     assert status == 0
     assert "warning: retention removed comment.posted before 2012-01-01" in err
     assert "commentator_10: nobody is given them here, and their memories stay as they are." in err
+    assert "Nothing was changed." in preview
+    assert "commentator_10" not in preview

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from msgspec import structs
 from worker.control import grant_added
 from worker.events import Record, parse_instant
 from worker.exchange import UserJob
+from worker.jobs.cron_events import anniversary
 from worker.pipeline import slices as module
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.facts import Limits
@@ -276,6 +278,17 @@ async def test_a_sweep_of_what_fell_and_rose_changes_nothing() -> None:
     assert snapshot(rig) == before
 
 
+async def test_a_backfill_sees_what_has_fallen() -> None:
+    """Who had two and gave one back is given what asks that they do not own."""
+    free = "  - {key: free, flow: {$and: [{event: edit.made}, {$not: {badge: owner}}]}}\n"
+    rig = await Rig(FALLING + free).start()
+    await rig.put(*(("bob", "item.added", second) for second in (1, 2)), ("bob", "item.removed", 3))
+    await rig.put(("bob", "edit.made", 4))
+    assert ("free", "") in rig.held("bob")
+    forget(rig, "bob", "free")
+    assert (await rig.run("backfill", badges=["free"])).changes == {"award_never_given": 1, "badges": {"free": 1}}
+
+
 async def test_a_sweep_gives_and_takes_what_falls_as_live_batches_do() -> None:
     """What should have fallen is taken back and said so, what should be held is given; then all is right."""
     rig = await owners()
@@ -335,6 +348,46 @@ async def test_users_behind_the_catalog_are_built_whole(rig: Rig) -> None:
     assert job.changes == {"badges": {"commentator_3": 1}}
     assert ("commentator_3", "") in rig.held("ann")
     assert {row.built_version for row in rig.tables.users.values()} == {2}
+
+
+async def test_what_a_person_gave_is_told_whoever_carries_it_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant that waited because its user was behind the catalog is no backfill: the user is told of it."""
+    monkeypatch.setattr("worker.pipeline.users.REBUILD_EVENTS", 0)
+    rig.applier.use(plan_of(await rig.apply_catalog(), text=CATALOG.replace("[2, 4]", "[1, 2, 4]")))
+    said = len(rig.messages())
+    given = grant_added("cid", "nice", context="p9", note="n", actor="a", id="hand", at_us=AFTER_ALL)
+    claim = await rig.store.claim("control", 0, generation=1, owner="test", start_offset=0)
+    assert claim is not None
+    await rig.applier.apply(claim, [Record("control", 0, 0, 0, given.key, given.value)], from_offset=0)
+    assert rig.messages()[said:] == []
+    await rig.run()
+    mine = [one for one in rig.messages()[said:] if one["user_id"] == "cid"]
+    told = {(one["badge_key"], one["origin"], one["notify"]) for one in mine}
+    assert told == {("nice", "manual", True), ("commentator_1", "backfill", False)}
+
+
+YEARS = """
+version: 1
+events: {user.registered: {}}
+tenures: [{key: member, since: user.registered, years: [1, 2], label: M, description: D}]
+"""
+
+
+@pytest.mark.parametrize("notify", [False, True])
+async def test_what_the_clock_sent_long_ago_is_as_quiet_as_the_rest(notify: bool) -> None:
+    """A tenure of the past that a backfill gives says that the clock brought it, and is told only where asked."""
+    rig = await Rig(YEARS).start()
+    await rig.put(("ann", "user.registered", 1))
+    claim = await rig.store.claim("control", 0, generation=1, owner="test", start_offset=0)
+    assert claim is not None
+    days = [anniversary("ann", date(year, 3, 1), parse_instant(f"{year}-03-01T00:00:00Z")) for year in (2027, 2028)]
+    records = [Record("control", 0, at, 10**13, one.key, one.value) for at, one in enumerate(days)]
+    await rig.applier.apply(claim, records, from_offset=0)
+    forget(rig, "ann", "member_1y")
+    said = len(rig.messages())
+    await rig.run("backfill", notify=notify)
+    (message,) = rig.messages()[said:]
+    assert (message["badge_key"], message["origin"], message["notify"]) == ("member_1y", "cron", notify)
 
 
 async def test_a_moved_head_is_told(rig: Rig) -> None:

@@ -16,10 +16,11 @@ from worker.app.blockers import Circumstances, first_blocker, letters_that_matte
 from worker.app.coverage import Trigger, silent_types
 from worker.app.person import Held, Overview, Step, Why
 from worker.errors import OperatorError
+from worker.pipeline.sealed import Sight
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.catalog.nearest import nearest
 from worker.rules.evaluate import Explanation
-from worker.rules.plan import EVALUATED, Plan
+from worker.rules.plan import EVALUATED, Plan, compile_plan
 from worker.rules.standing import (
     Closest,
     Given,
@@ -64,6 +65,7 @@ class People:
         self._log = HistoryTable(store.pool)
         self._silences: Silences = silences or partial(silent_types, store, catalog)
         self._plans: dict[frozenset[str] | None, Plan] = {}
+        self._worked: Plan | None = None
 
     async def overview(self, user_id: str, *, at_us: int, closest: int = 0) -> Overview:
         """What a user holds and how far they are at an instant, from events up to it.
@@ -141,9 +143,17 @@ class People:
     async def _played(
         self, plan: Plan, user_id: str, record: Record, at_us: int, context: str | None = None
     ) -> Standing:
-        standing = Standing(plan, user_id, _given(record), at_us=at_us, context=context, known=record.holdings)
+        sight = None
+        if record.seal is not None and record.seal.newest[0] <= at_us:
+            # what was kept is of memories as workers have them
+            plan = await self._worked_plan(plan)
+            sight = Sight(plan, record.seal)
+        standing = Standing(
+            plan, user_id, _given(record), at_us=at_us, context=context, known=record.holdings, guide=sight
+        )
         async for page in self._log.pages(user_id):
             await asyncio.to_thread(standing.take, page)
+        standing.close()
         return standing
 
     async def _circumstances(
@@ -181,6 +191,12 @@ class People:
         if ended:
             return await asyncio.to_thread(exact_plan, self.catalog, ended)
         return await self._plan(None)
+
+    async def _worked_plan(self, asked: Plan) -> Plan:
+        """The plan by which workers remember; the one asked for, where it has badges that they do not test."""
+        if self._worked is None:
+            self._worked = await asyncio.to_thread(compile_plan, self.catalog)
+        return self._worked if asked.numbers.keys() <= self._worked.numbers.keys() else asked
 
     async def _plan(self, keys: frozenset[str] | None) -> Plan:
         if keys not in self._plans:

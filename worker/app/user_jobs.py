@@ -117,9 +117,11 @@ def _trigger(plan: Plan, name: str) -> str:
 async def preview_of(
     store: PostgresStore, asked: Asked, *, samples: int | None = 10, progress: Progress | None = None
 ) -> tuple[Preview, int]:
-    """What users would gain, and how many users there are; nothing is written."""
+    """What users would gain, and how many users there are; nothing is written. Of what is sealed nobody gains any."""
+    _, sealed = await sealed_by_retention(store, asked)
+    keys = [key for key in asked.keys if key not in sealed]
     return await play(
-        store, asked.plan.catalog, asked.keys, samples=samples, progress=progress, user=asked.parameters.get("user")
+        store, asked.plan.catalog, keys, samples=samples, progress=progress, user=asked.parameters.get("user")
     )
 
 

@@ -10,7 +10,7 @@ comes: users with late events and long logs, one at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -22,7 +22,7 @@ from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BuildFacts
 from worker.pipeline.protocols import Transaction
-from worker.pipeline.settle import grant, origin_of
+from worker.pipeline.settle import grant, is_told, origin_of
 from worker.pipeline.users import REQUESTED, fold_again
 from worker.rules.plan import Plan
 from worker.rules.state import Change, UserState
@@ -158,8 +158,12 @@ class Build:
             behind = asked or version != plan.basis
             since = behind and awards and not asked
             fresh = await transaction.arrived_since(user_id, plan.basis) if since else frozenset()
-            granted = [(award, origin_of(award, state.newest, fresh=fresh, behind=behind)) for award in awards]
-            await self._grant(transaction, plan, {user_id: rebuilt}, granted, facts)
+            granted: list[tuple[Change, str]] = []
+            quiet: list[tuple[Change, str]] = []
+            for award in awards:
+                origin = origin_of(award, state.newest, fresh=fresh, behind=behind)
+                (granted if not behind or is_told(award, origin, fresh) else quiet).append((award, origin))
+            await self._grant(transaction, plan, {user_id: rebuilt}, granted, quiet, facts)
         await transaction.unqueue([user_id])
         return facts
 
@@ -168,14 +172,17 @@ class Build:
         transaction: Transaction,
         plan: Plan,
         rebuilt: dict[str, UserState],
-        granted: list[tuple[Change, str]],
+        granted: Sequence[tuple[Change, str]],
+        quiet: Sequence[tuple[Change, str]],
         facts: BuildFacts,
     ) -> None:
         facts.users = len(rebuilt)
-        if granted:
-            await grant(transaction, plan, rebuilt, granted, topic=self.applier.limits.award_topic)
-            for change, origin in granted:
-                facts.changed(change, origin)
+        topic = self.applier.limits.award_topic
+        for part, notify in ((granted, None), (quiet, False)):
+            if part:
+                await grant(transaction, plan, rebuilt, part, topic=topic, notify=notify)
+        for change, origin in (*granted, *quiet):
+            facts.changed(change, origin)
         await transaction.save(list(rebuilt.values()))
 
     async def _fold(
@@ -184,6 +191,7 @@ class Build:
         """Fold users in order until the slice is full; the last one, where some are left for the next slice."""
         rebuilt: dict[str, UserState] = {}
         granted: list[tuple[Change, str]] = []
+        quiet: list[tuple[Change, str]] = []
         stopped = None
         for user_id in sorted(states):
             if facts.events >= SLICE_EVENTS:
@@ -193,9 +201,11 @@ class Build:
             rebuilt[user_id], awards, count = await fold_again(transaction, plan, states[user_id])
             facts.events += count
             fresh = await transaction.arrived_since(user_id, plan.basis) if awards else frozenset()
-            granted += [(award, origin_of(award, None, fresh=fresh, behind=True)) for award in awards]
+            for award in awards:
+                origin = origin_of(award, None, fresh=fresh, behind=True)
+                (granted if is_told(award, origin, fresh) else quiet).append((award, origin))
         self._culprit = next(iter(rebuilt)) if len(rebuilt) == 1 else None
-        await self._grant(transaction, plan, rebuilt, granted, facts)
+        await self._grant(transaction, plan, rebuilt, granted, quiet, facts)
         facts.done &= stopped is None
         return stopped
 

@@ -191,6 +191,14 @@ def origin_of(change: Change, newest: OrderKey | None, *, fresh: AbstractSet[tup
     return "late"
 
 
+def is_told(change: Change, origin: str, fresh: AbstractSet[tuple[str, str]]) -> bool:
+    """Whether a user who is folded again is told of a change: what a person did, and what came of `fresh` events.
+
+    What events of the past have earned is quiet, also where the clock had sent them.
+    """
+    return origin == "manual" or (change.trigger_source, change.trigger_id) in fresh
+
+
 def make_grant(
     award: Award,
     plan: Plan,

@@ -14,18 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec.structs import replace
-
-from worker.errors import OperatorError
-from worker.events import Event
 from worker.exchange import Standing, UserJob
+from worker.pipeline.asking import Asking
 from worker.pipeline.batch import CatalogMoved
 from worker.pipeline.glance import Narrow, glance, narrow_of
 from worker.pipeline.protocols import Judge
 from worker.pipeline.recount import Finding, Recount
 from worker.pipeline.repair_protocols import RepairStore, RepairTransaction
 from worker.pipeline.scope import Scope, scope_of_job
-from worker.pipeline.settle import grant, origin_of
+from worker.pipeline.settle import grant, is_told, origin_of
 from worker.pipeline.users import QUEUED, TURN_EVENTS
 from worker.rules.plan import Plan
 from worker.rules.state import Change, UserState, Withdrawal
@@ -75,6 +72,7 @@ class Slices:
     left_out: set[str] = field(default_factory=set)
     _scope: tuple[Plan, int, frozenset[str], Scope] | None = None
     _narrow: tuple[Plan, frozenset[str] | None, Narrow] | None = None
+    _asking: Asking | None = None
 
     async def slice(self, job_id: int) -> SliceFacts | None:
         """The next users of a job; None where it has ended, or is somebody else's.
@@ -87,7 +85,8 @@ class Slices:
         Raises CatalogMoved, TransientError, PoisonBatch.
         """
         plan = self.plan()
-        await self._ask_again(plan, job_id)
+        if plan.conditions is not None:
+            await self._ask_again(plan, job_id)
         async with self.store.transaction() as transaction:
             head = await transaction.catalog_version()
             if head != plan.version:
@@ -105,6 +104,17 @@ class Slices:
             await self._move(transaction, job, page, last, facts)
         self.culprit = None
         return facts
+
+    async def _ask_again(self, plan: Plan, job_id: int) -> None:
+        """Ask conditions about the events of the next users again, where the job asks for that."""
+        async with self.store.transaction() as transaction:
+            job = await transaction.take_user_job(job_id, self.driver, seconds=LEASE_SECONDS)
+            if job is None or not job.parameters.get("conditions"):
+                return
+            _, users = await self._page(transaction, await self._scope_of(transaction, plan, job), job)
+        if self._asking is None:
+            self._asking = Asking(self.store)
+        await self._asking.ask(plan, job_id, users, self.judge)
 
     async def _scope_of(self, transaction: RepairTransaction, plan: Plan, job: UserJob) -> Scope:
         floors = frozenset(await transaction.floors())
@@ -280,24 +290,21 @@ class Slices:
         rows = await transaction.look_at([finding.user_id for finding in found])
         states = {one.user_id: one.state or rows[one.user_id] for one in found}
         await transaction.read(states, sorted((user_id, "") for user_id in states))
-        granted = [pair for finding in found for pair in await self._origins(transaction, plan, finding)]
-        for notify in (None, job.parameters.get("notify") is True):
-            part = [
-                (one, origin) for one, origin in granted if (origin not in ("live", "late")) == (notify is not None)
-            ]
+        granted: list[tuple[Change, str]] = []
+        quiet: list[tuple[Change, str]] = []
+        for finding in found:
+            # of events that no live batch has judged yet, live
+            fresh = await transaction.arrived_since(finding.user_id, plan.basis) if finding.behind else frozenset()
+            for change in finding.changes:
+                origin = origin_of(change, None, fresh=fresh, behind=True)
+                (granted if is_told(change, origin, fresh) else quiet).append((change, origin))
+        for part, notify in ((granted, None), (quiet, job.parameters.get("notify") is True)):
             if part:
                 await grant(transaction, plan, states, part, topic=self.topic, notify=notify)
-        for change, origin in granted:
+        for change, origin in (*granted, *quiet):
             counts = facts.revoked if isinstance(change, Withdrawal) else facts.awards
             counts[change.badge_key, origin] += 1
         await transaction.save(list(states.values()))
-
-    async def _origins(self, transaction: RepairTransaction, plan: Plan, finding: Finding) -> list[tuple[Change, str]]:
-        """The changes to make, each with where it came from: of events that no live batch has judged yet, live."""
-        if not finding.changes:
-            return []
-        fresh = await transaction.arrived_since(finding.user_id, plan.basis) if finding.behind else frozenset()
-        return [(change, origin_of(change, None, fresh=fresh, behind=True)) for change in finding.changes]
 
     # ---- the job ----------------------------------------------------------------------------------------------------
 
@@ -327,40 +334,6 @@ class Slices:
             await transaction.end_sweep(job, after=after, **figures)
         else:
             await transaction.move_user_job(job, after=after, **figures)
-
-    # ---- conditions -------------------------------------------------------------------------------------------------
-
-    async def _ask_again(self, plan: Plan, job_id: int) -> None:
-        """Ask conditions about the next users' events again, where the job asks for that, and store what they say.
-
-        In transactions of its own, before the slice: what is asked of a script may take its time.
-        """
-        if plan.conditions is None:
-            return
-        async with self.store.transaction() as transaction:
-            job = await transaction.take_user_job(job_id, self.driver, seconds=LEASE_SECONDS)
-            if job is None or not job.parameters.get("conditions"):
-                return
-            _, users = await self._page(transaction, await self._scope_of(transaction, plan, job), job)
-            events: list[Event] = []
-            if users:
-                async for page in transaction.logs_of(users):
-                    events += [event for event in page if event.type in plan.conditions]
-        if self.judge is None:
-            raise OperatorError("Conditions in JavaScript cannot be asked here: BADGES_JS is off.", help="BADGES_JS=on")
-        for start in range(0, len(events), SLICE_EVENTS):
-            part = events[start : start + SLICE_EVENTS]
-            asked = await self.judge(plan.conditions, [replace(event, verdicts=None) for event in part])
-            said = [new for old, new in zip(part, asked, strict=True) if _says_other(old, new)]
-            if said:
-                async with self.store.transaction() as transaction:
-                    await transaction.lock(sorted({event.user_id for event in said}), version=plan.basis)
-                    await transaction.store_verdicts(said)
-
-
-def _says_other(old: Event, new: Event) -> bool:
-    before = old.verdicts or {}
-    return any(before.get(key) != said for key, said in (new.verdicts or {}).items())
 
 
 def _added(changes: Mapping[str, Any], facts: SliceFacts, left_out: set[str]) -> dict[str, Any]:

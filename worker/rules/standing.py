@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from worker.events.types import Event
 from worker.rules.bests import Bests
@@ -64,6 +64,21 @@ class Closest:
     explanation: Explanation
 
 
+class Guide(Protocol):
+    """Leads through a log of which retention removed events: each event is told it first, and that there are no more.
+
+    The awards of `badges` stay as they are: the log no longer shows all that earned them.
+    """
+
+    badges: frozenset[str]
+
+    def before(self, state: UserState, event: Event) -> None:
+        """Make the state ready for an event."""
+
+    def end(self, state: UserState) -> None:
+        """Put in what was kept of the events that went."""
+
+
 class Standing:
     """Plays one user's log, in order, by a plan that keeps all an explanation shows (`exact`).
 
@@ -81,8 +96,12 @@ class Standing:
         at_us: int,
         context: str | None = None,
         known: Holdings | None = None,
+        guide: Guide | None = None,
     ) -> None:
-        """`context` is the one that is asked about, where it is one; `known` what is stored beside what is held."""
+        """`context` is the one that is asked about, where it is one; `known` what is stored beside what is held.
+
+        `guide` is there where events of the log were removed.
+        """
         self.plan = plan
         self._bests = Bests((goal.badge for goal in plan.goals), context=context)
         self.user_id = user_id
@@ -98,7 +117,9 @@ class Standing:
             if key[0] in plan.numbers:
                 self._due.setdefault((given.awarded_us, given.trigger_id), []).append(key)
         stored = Holdings({key: (given.awarded_us, given.trigger_id) for key, given in held.items()})
-        self._refold = Refold(plan, user_id, stored if known is None else known)
+        self._guide = guide
+        kept = frozenset() if guide is None else guide.badges
+        self._refold = Refold(plan, user_id, stored if known is None else known, kept=kept)
         self._missing: list[Award] | None = None
 
     @property
@@ -129,9 +150,16 @@ class Standing:
             self.last_us = event.occurred_us
             self.types[event.type] += 1
             self._bests.take(event)
+            if self._guide is not None:
+                self._guide.before(state, event)
             self._refold.take(event)
             for key in self._due.pop((event.occurred_us, event.id), ()):
                 self.reasons[key] = explain(plan, key[0], state, now_us=event.occurred_us, context=key[1])
+
+    def close(self) -> None:
+        """There are no more events."""
+        if self._guide is not None:
+            self._guide.end(self.state)
 
     def explained(self, badge: Badge, context: str | None = None) -> tuple[str, Explanation]:
         """A badge as of the instant asked for: in a context, else in that which is earned or nearest."""

@@ -11,7 +11,9 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from worker.exchange import Seal
 from worker.rules.state import Holdings
+from worker.store.retention import seal_of
 from worker.store.session import Database
 from worker.store.withheld import read_holdings
 
@@ -98,7 +100,7 @@ class Record:
     """All that the database says of a user beside the log of events, as of one moment.
 
     `built_version` is the version of the catalog the user's memory is for; None where there is none yet. `queued`:
-    the user's log waits to be read again.
+    the user's log waits to be read again. `seal` is the memory in which events live on that retention removed.
     """
 
     known: bool
@@ -109,6 +111,7 @@ class Record:
     revocations: tuple[RevocationRow, ...]
     letters: tuple[LetterRow, ...]
     holdings: Holdings
+    seal: Seal | None = None
 
 
 class DiagnosisTable(Database):
@@ -123,6 +126,7 @@ class DiagnosisTable(Database):
             revocations = await session.rows("revocations_of", user_id, _MOST_WITHHELD)
             holdings = read_holdings(await session.rows("holdings_of", user_id))
             letters = await session.rows("letters_of", user_id, user_id.encode(), MOST_LETTERS)
+            seal = seal_of(await session.rows("sealed_state", user_id))
         return Record(
             known=known or bool(letters),
             built_version=built_version,
@@ -132,6 +136,7 @@ class DiagnosisTable(Database):
             revocations=tuple(RevocationRow(*row) for row in revocations),
             letters=tuple(LetterRow(*row) for row in letters),
             holdings=holdings,
+            seal=seal,
         )
 
     async def given(self, user_id: str) -> set[tuple[str, str]]:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import asyncpg
+
+from worker.exchange import Seal
+from worker.store.blobs import unpack_state
 from worker.store.session import Database
+
+
+def seal_of(rows: Sequence[asyncpg.Record]) -> Seal | None:
+    """The seal of the rows of one user; None for none."""
+    if not rows:
+        return None
+    newest = (rows[0]["newest_at"], rows[0]["newest_source"], rows[0]["newest_id"])
+    return Seal(newest, frozenset(rows[0]["types"]), {row["scope"]: unpack_state(row["state"]) for row in rows})
 
 
 class RetentionTable(Database):

@@ -27,6 +27,7 @@ from worker.store.histories import BEFORE_ALL, logged_event
 from worker.store.remember import FEW, WritePath, remember
 from worker.store.removal import screened, user_hash
 from worker.store.repairs import RepairStatements, state_of_row
+from worker.store.retention import seal_of
 from worker.store.session import Session
 from worker.store.withheld import AWARD_COLUMNS, WithheldAwards
 
@@ -174,11 +175,7 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
     async def sealed(self, user_id: str) -> Seal | None:
         """The memory in which the user's removed events live on."""
         self._must_hold(user_id)
-        rows = await self._session.rows("sealed_state", user_id)
-        if not rows:
-            return None
-        newest = (rows[0]["newest_at"], rows[0]["newest_source"], rows[0]["newest_id"])
-        return Seal(newest, frozenset(rows[0]["types"]), {row["scope"]: unpack_state(row["state"]) for row in rows})
+        return seal_of(await self._session.rows("sealed_state", user_id))
 
     async def cut(self, user_id: str, seal: Seal, floors: Mapping[str, int]) -> int:
         """Keep the memory of a locked user at a cut, and remove the events below the floors; how many."""
