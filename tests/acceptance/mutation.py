@@ -93,7 +93,8 @@ pytest_add_cli_args_test_selection = [
 ]
 pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=1", "--timeout=600"]
 process_isolation = "forkserver"
-timeout_multiplier = 4.0
+timeout_multiplier = 2.0
+timeout_constant = 15.0
 track_dependencies = false
 use_git_change_detection = false
 """

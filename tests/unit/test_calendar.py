@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from worker.rules.operators.calendar import (
     MIN_US,
     PERIODS,
     Calendar,
+    days_in_month,
     holidays_version,
     is_country,
     period_name,
@@ -79,6 +81,14 @@ def test_the_quick_way_to_a_date_is_the_slow_one(us: int, zone: str) -> None:
     calendar = Calendar(zone)
     assert calendar.ordinal(us) == calendar.local(us).toordinal()
     assert calendar.local_date(us) == calendar.local(us).date()
+
+
+def test_months_have_the_days_of_the_calendar() -> None:
+    """Also in centuries that are leap years, and in those that are not."""
+    for year in (1900, 1999, 2000, 2001, 2004, 2023, 2024, 2100, 2400):
+        assert [days_in_month(year, month) for month in range(1, 13)] == [
+            monthrange(year, month)[1] for month in range(1, 13)
+        ]
 
 
 def test_a_change_of_the_offset_within_an_hour_is_seen() -> None:

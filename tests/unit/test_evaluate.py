@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -99,6 +101,86 @@ def test_the_later_leaf_wins_a_key_that_a_window_makes_one() -> None:
     assert award.metadata["window_event_count"] == 0
     _, figures = oracle.holds(flow, history, history[-1].occurred_us)
     assert award.metadata == figures
+
+
+EVERY = {
+    "$and": [
+        {"$or": [COMMENT, {"$not": LOGIN}]},
+        {
+            "event": "comment.posted",
+            "criteria": {
+                "n": 1,
+                "$eventCount": {"$gte": 1},
+                "$distinctCount": {"field": "n", "$gte": 1},
+                "$timePeriod": {"periodType": "day"},
+                "$aggregate": {"type": "sum", "field": "n"},
+                "$gap": {"minGapHours": 0},
+                "$pattern": {"pattern": "consistent", "periodType": "day"},
+            },
+        },
+        {"snapshot": {"comments": {"$gte": 1}, "joined": {"$lte": "$NOW"}}},
+        {"badge": "first"},
+        {"$sequence": {"sequence": ["comment.posted", "order.paid"]}},
+        {"$duration": {"startEvent": {"type": "comment.posted"}, "endEvent": {"type": "order.paid"}}},
+        last(COMMENT),
+        {
+            "$withinTimeWindow": {
+                "window": "24h",
+                "conditions": {"$and": [COMMENT, {"snapshot": {"comments": {"$gte": 1}}}]},
+            }
+        },
+    ]
+}
+
+
+def test_a_tree_names_each_operator_at_its_place() -> None:
+    """Node by node in the order written: pointer, operator, actual value and bound."""
+    compiled = plan(
+        {"key": "first", "flow": COMMENT},
+        {"key": "all", "flow": EVERY},
+        metrics={"comments": {"count": "comment.posted"}, "joined": {"first": "user.registered"}},
+    )
+    found = why(compiled, [event("comment.posted", 0, n=1), event("order.paid", 0.5)], "all")
+
+    def told(node: dict[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+        yield node["path"].removeprefix("/badges/1/flow/$and"), node["operator"], node["actual"], node["bound"]
+        for child in node["children"]:
+            yield from told(child)
+
+    series = {"reason": "1 of 3 periods", "period_keys": ["2024-03-01"], "period_counts": [1]}
+    pair = {"start_event_id": "comment.posted@0", "end_event_id": "order.paid@0.5"}
+    some, two = {"$gte": 1}, {"$gte": 2}
+    assert list(told(dict(found.tree))) == [
+        ("", "$and", 6, {"$gte": 8}),
+        ("/0/$or", "$or", 2, some),
+        ("/0/$or/0", "event", 1, some),
+        ("/0/$or/1/$not", "$not", False, {"$eq": False}),
+        ("/0/$or/1/$not", "event", 0, some),
+        ("/1", "event", 4, {"$gte": 6}),
+        ("/1/criteria/$eventCount", "$eventCount", 1, some),
+        ("/1/criteria/$distinctCount", "$distinctCount", 1, some),
+        ("/1/criteria/$timePeriod", "$timePeriod", 1, some),
+        ("/1/criteria/$aggregate", "$aggregate", 1, some),
+        ("/1/criteria/$gap", "$gap", {}, {"minGapHours": 0}),
+        (
+            "/1/criteria/$pattern",
+            "$pattern",
+            {"is_consistent": False, **series},
+            {"pattern": "consistent", "minPeriods": 3, "maxDeviation": Decimal("0.2")},
+        ),
+        ("/2/snapshot", "snapshot", 1, two),
+        ("/2/snapshot/comments", "snapshot", 1, some),
+        ("/2/snapshot/joined", "snapshot", None, {"$lte": "2024-03-02T00:00:00.000000Z"}),
+        ("/3/badge", "badge", "2024-03-01T12:00:00.000000Z", {"$eq": "first"}),
+        ("/4/$sequence", "$sequence", 2, two),
+        ("/5/$duration", "$duration", {**pair, "shortest_duration": 12, "longest_duration": 12}, {"unit": "hours"}),
+        ("/6/$timeWindow", "$timeWindow", 1, some),
+        ("/6/$timeWindow/flow", "event", 1, some),
+        ("/7/$withinTimeWindow", "$withinTimeWindow", 2, two),
+        ("/7/$withinTimeWindow/conditions/$and", "$and", 2, two),
+        ("/7/$withinTimeWindow/conditions/$and/0", "event", 1, some),
+        ("/7/$withinTimeWindow/conditions/$and/1/snapshot/comments", "snapshot", 1, some),
+    ]
 
 
 def test_states_are_replaced_not_changed() -> None:

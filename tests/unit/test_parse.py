@@ -10,6 +10,7 @@ from tests.unit.reading import Known, faults, read
 from worker.errors import Fault
 from worker.rules import ir
 from worker.rules.ir import All, Check, Held
+from worker.rules.operators.values import FIELD_OPERATORS
 from worker.rules.parse import parse_flow, parse_milestone
 
 E = {"event": "x"}
@@ -170,6 +171,61 @@ FLOWS: list[tuple[Any, str, str]] = [
 def test_a_faulty_flow_is_refused_at_its_smallest_wrong_place(flow: Any, code: str, path: str) -> None:
     """One thing wrong gives one fault: its code, a JSON pointer to it, a sentence."""
     assert faults(flow) == [(code, path)]
+
+
+LARGE: list[tuple[Any, str, str]] = [
+    (leaf(a="x" * 65_537), "This text is longer than 64 KiB.", "Shorten it."),
+    (
+        leaf(a={"$in": list(range(10_001))}),
+        "$in takes at most 10,000 values.",
+        "Write the values as several badges, for example.",
+    ),
+    (
+        leaf(a={"$regex": "a" * 1_001}),
+        "This expression is longer than 1,000 characters.",
+        "Write a shorter one, for example.",
+    ),
+    (
+        {"$timePeriod": {"periodType": "day", "excludeHolidays": True, "holidays": ["2026-12-25"] * 10_001}},
+        "There are more than 10,000 holidays here.",
+        'Write dates such as ["2026-12-25"], the name of a holiday list of the catalog, or a country such as "DE-BY".',
+    ),
+    (
+        {"$or": [E] * 1_000},
+        "This criterion has more than 1,000 conditions.",
+        "Split it into several badges, or state a long list of values with $in.",
+    ),
+    (
+        {"event": "x", "criteria": {"x" * 61: {"$" + "y" * 70: 1}}},
+        f"A field cannot be compared with ${'y' * 56}….",
+        f"Write one of {', '.join(FIELD_OPERATORS)}.",
+    ),
+    (
+        {f"{'k' * 61}{number:02}": 1 for number in range(31)},
+        "This flow names neither an event type nor an operator, only "
+        + ", ".join([f'"{"k" * 57}…"'] * 30)
+        + " and 1 more.",
+        'Write {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 10}}}.',
+    ),
+    (
+        leaf(eventCount={"$gte": -(10**50)}),
+        f"-1{'0' * 50} is no count: counts are whole numbers from 0 on.",
+        "Write 0, 1, 2 and so on.",
+    ),
+    (
+        {"$gap": {"minGapHours": 10**50}},
+        f"The number 1{'0' * 36}… is not a number of hours.",
+        "Write a number from 0 on, at most 1,000,000,000.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flow", "message", "help"), LARGE)
+def test_what_is_too_large_is_told_in_few_words(flow: Any, message: str, help: str) -> None:
+    """The limit is named, and of what was written no more than a sentence can hold."""
+    names = Known()
+    assert parse_flow(flow, path="", names=names) is None
+    assert [(fault.message, fault.help) for fault in names.faults] == [(message, help)]
 
 
 @pytest.mark.parametrize(("flow", "code", "path"), FLOWS)

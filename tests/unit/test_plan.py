@@ -149,6 +149,17 @@ def test_what_any_event_may_take_back_is_looked_at_at_each() -> None:
     assert plan(LOGIN).falling_at("user.logged_in") == ()
 
 
+def test_what_an_event_may_take_back_is_loaded_with_it() -> None:
+    """Whether a badge still holds is asked of its own memory, also at an event that does not pass its filter."""
+    before = {"$timeWindow": {"end": "2024-03-10T00:00:00Z", "flow": DAYS}}
+    ones = {"event": "comment.posted", "criteria": {"n": 1}}
+    for flow, kind in ((before, "order.paid"), (before, "never.heard.of"), (ones, "comment.posted")):
+        badge = {"flow": flow, "per": "post_id"}
+        at_one = event(kind, 40, post_id=1, n=2)
+        assert plan({**badge, "revocable": "auto"}).scopes(at_one) == ("post_id=1",)
+        assert plan(badge).scopes(at_one) == ()
+
+
 def test_a_badge_is_not_tested_at_events_that_cannot_bring_it() -> None:
     """Where every step of its memory is one of its triggers, a badge waits for the step that may complete it."""
     kinds = ("comment.posted", "order.paid", "any.other", "cron.monthly")
@@ -261,6 +272,17 @@ def test_a_cap_is_that_of_the_highest_threshold() -> None:
         None
     ]
     assert [fold.cap for fold in folds(compile_plan(catalog(low, high), exact=True))] == [None]
+
+
+def test_a_badge_that_is_tested_later_shows_all_of_its_window() -> None:
+    """Where other events than those it counts are its triggers, more may have come than it asks for."""
+    known = catalog(
+        {"flow": last({"snapshot": {"comments": {"$gte": 2}}}), "triggers": ["user.logged_in"]},
+        metrics={"comments": {"count": "comment.posted"}},
+    )
+    history = [event("comment.posted", day / 10) for day in range(7)]
+    (award,) = play(compile_plan(known), [*history, event("user.logged_in", 1)])
+    assert award.metadata == {"window_comments": 7}
 
 
 def test_a_ladder_gives_the_thresholds_between_two_figures() -> None:
@@ -383,6 +405,30 @@ def test_a_metric_set_by_hand_stands_wherever_a_snapshot_reads_it() -> None:
         ("b0", {"comments": 25}),
         ("ladder_10", {"comments": 25}),
     ]
+
+
+def within(conditions: dict[str, Any]) -> dict[str, Any]:
+    """Conditions on the events of a day."""
+    return {"$withinTimeWindow": {"window": "24h", "conditions": conditions}}
+
+
+def test_a_metric_set_by_hand_stands_for_conditions_over_windows_too() -> None:
+    """It replaces the figure of a snapshot however deep in windows it is read, and no count beside it."""
+    asks = {"snapshot": {"comments": {"$gte": 25}, "logins": {"$gte": 1}}}
+    known = catalog(
+        within(asks),
+        within({"$or": [asks, within(asks)]}),
+        within({"$and": [asks, count("comment.posted", {"$gte": 2})]}),
+        within(count("comment.posted", {"$gte": 25})),
+        metrics={"comments": {"count": "comment.posted"}, "logins": {"count": "user.logged_in"}},
+    )
+    history = [event("user.logged_in", 0), event("comment.posted", 0.1)]
+    assert play(compile_plan(known), history) == []
+    awards = play(compile_plan(known, overrides={"comments": 30}), history)
+    assert earned(awards) == [("b0", "", "user.logged_in@0"), ("b1", "", "user.logged_in@0")]
+    assert [award.metadata["window_comments"] for award in awards] == [30, 30]
+    set_to_none = compile_plan(known, overrides={"comments": 0})
+    assert play(set_to_none, [event("comment.posted", number / 100) for number in range(30)])[0].badge_key == "b3"
 
 
 def test_an_instant_set_by_hand_stands_for_the_metrics() -> None:

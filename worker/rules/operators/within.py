@@ -116,7 +116,7 @@ def _types(conditions: Node) -> tuple[str, ...]:
     named = types_read(conditions)
     if "*" not in named and waits(conditions):
         return tuple(named)
-    uncounted = {name for name in named if name != "*" and not counted(name)}
+    uncounted = {name for name in named if not counted(name)}
     return ("*", *uncounted) if uncounted else ()
 
 

@@ -217,7 +217,7 @@ class _Compiler:
         goals = []
         for badge in chosen:
             touches = self.touches[badge.key]
-            if badge.key in marked or marked.intersection(self.needs.get(badge.key, ())):
+            if marked.intersection(self.needs.get(badge.key, ())):
                 touches |= {None}
             mark = mark_of(badge.key) if badge.key in marked else None
             dependents = tuple(asked[badge.key]) if badge.key in asked else ()
