@@ -1,12 +1,11 @@
-"""The relay against an outbox and a broker held in memory, with a clock that the test turns."""
+"""The relay going round: what is sent and marked in which order, and what each failure costs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,132 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rig.waiting import until
-from worker import outbox
+from tests.unit.outbox_rig import Broker, BrokerPublisher, Clock, MemoryOutbox, make, row
 from worker.errors import OperatorError, PoisonBatch, TransientError
-from worker.exchange import Message, OutboxRow
+from worker.exchange import Message
 from worker.outbox import LEASE_SECONDS, Relay, RelayHooks, lease_name
-
-
-def row(number: int, *texts: str, shard: int = 0) -> OutboxRow:
-    """A row of one user's messages."""
-    return OutboxRow(number, shard, "awards", tuple(Message(b"u", text.encode()) for text in texts or (f"m{number}",)))
-
-
-@dataclass
-class MemoryOutbox:
-    """An outbox that keeps leases by the clock it is given, and fails where it is told to."""
-
-    clock: Callable[[], float]
-    rows: dict[int, list[OutboxRow]] = field(default_factory=dict)
-    leases: dict[str, tuple[UUID, str, float]] = field(default_factory=dict)
-    parked: dict[bytes, str] = field(default_factory=dict)
-    failing: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
-
-    def _call(self, name: str) -> None:
-        self.asked.append(name)
-        if name in self.failing:
-            raise TransientError(f"{name} failed")
-
-    def _holds(self, name: str, token: UUID) -> bool:
-        held = self.leases.get(name)
-        return held is not None and held[0] == token
-
-    async def acquire_lease(self, name: str, owner: str, ttl_seconds: float) -> UUID | None:
-        self._call("acquire_lease")
-        held = self.leases.get(name)
-        if held is not None and held[1] != owner and held[2] > self.clock():
-            return None
-        self.leases[name] = (uuid4(), owner, self.clock() + ttl_seconds)
-        return self.leases[name][0]
-
-    async def renew_lease(self, name: str, token: UUID, ttl_seconds: float) -> bool:
-        self._call("renew_lease")
-        if not self._holds(name, token):
-            return False
-        self.leases[name] = (token, self.leases[name][1], self.clock() + ttl_seconds)
-        return True
-
-    async def resign_lease(self, name: str, token: UUID) -> None:
-        self._call("resign_lease")
-        if self._holds(name, token):
-            del self.leases[name]
-
-    async def unpublished(self, shards: Collection[int], limit: int) -> list[OutboxRow]:
-        self._call("unpublished")
-        found = [item for shard in shards for item in self.rows.get(shard, [])[:limit]]
-        return sorted(found, key=lambda item: item.id)
-
-    async def mark_published(self, ids: Mapping[str, Sequence[int]], tokens: Mapping[str, UUID]) -> Collection[str]:
-        self._call("mark_published")
-        held = [name for name, token in tokens.items() if self._holds(name, token)]
-        marked = {number for name in held for number in ids[name]}
-        self.rows = {shard: [item for item in rows if item.id not in marked] for shard, rows in self.rows.items()}
-        return held
-
-    async def park(
-        self, row: int, lease: str, token: UUID, *, message: Message, rest: Sequence[Message], reason: str
-    ) -> bool:
-        self._call("park")
-        if not self._holds(lease, token):
-            return False
-        self.parked[message.value or b""] = reason
-        for shard, rows in self.rows.items():
-            left = [replace(item, messages=rest) if item.id == row else item for item in rows]
-            self.rows[shard] = [item for item in left if item.messages]
-        return True
-
-    async def outbox_figures(self) -> tuple[int, float]:
-        return sum(map(len, self.rows.values())), 0.0
-
-
-@dataclass
-class Broker:
-    """A log of what was stored; each publisher it opens dies with its first failure, as real ones do."""
-
-    log: list[bytes] = field(default_factory=list)
-    opened: int = 0
-    faults: list[Exception | None] = field(default_factory=list)
-    poison: set[bytes] = field(default_factory=set)
-    store_before_failing: int = 0
-    during: Callable[[], None] = lambda: None
-
-    async def open(self) -> BrokerPublisher:
-        self.opened += 1
-        return BrokerPublisher(self)
-
-
-@dataclass
-class BrokerPublisher:
-    """One publisher of the broker."""
-
-    broker: Broker
-    closed: bool = False
-
-    async def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
-        assert not self.closed, "a publisher was used after its failure"
-        self.broker.during()
-        fault = self.broker.faults.pop(0) if self.broker.faults else None
-        values = [message.value or b"" for _, message in messages]
-        if fault is None and self.broker.poison.intersection(values):
-            fault = PoisonBatch("too large")
-        if fault is not None:
-            self.broker.log += values[: self.broker.store_before_failing]
-            raise fault
-        self.broker.log += values
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-class Clock:
-    """Monotonic seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from worker.outbox import relay as relay_room
+from worker.outbox.leases import TRUST_MARGIN_SECONDS
 
 
 @pytest.fixture
@@ -155,10 +34,6 @@ def store(clock: Clock) -> MemoryOutbox:
 @pytest.fixture
 def broker() -> Broker:
     return Broker()
-
-
-def make(store: MemoryOutbox, broker: Broker, clock: Clock, *, owner: str = "one", **more: object) -> Relay:
-    return Relay(store=store, open_publisher=broker.open, owner=owner, clock=clock, shards=2, **more)  # type: ignore[arg-type]
 
 
 async def test_rows_are_sent_in_order_and_marked(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
@@ -241,7 +116,7 @@ async def test_trust_counts_from_before_the_request(store: MemoryOutbox, broker:
     store.acquire_lease = slow  # type: ignore[method-assign]
     relay = make(store, broker, clock)
     await relay.round()
-    assert relay.held[0].trusted_until == 100.0 + LEASE_SECONDS - outbox.TRUST_MARGIN_SECONDS
+    assert relay.held[0].trusted_until == 100.0 + LEASE_SECONDS - TRUST_MARGIN_SECONDS
 
 
 async def test_a_lease_is_renewed_while_it_is_used(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:
@@ -273,7 +148,6 @@ async def test_a_lost_lease_does_not_make_the_relay_turn_in_circles(
 ) -> None:
     """While messages are on their way after the lease was lost, the relay waits for them, and for nothing else."""
     store.rows = {0: [row(1)]}
-    relay = make(store, broker, clock)
     looks = 0
     stored = asyncio.Event()
 
@@ -289,7 +163,10 @@ async def test_a_lost_lease_does_not_make_the_relay_turn_in_circles(
         clock.now += LEASE_SECONDS * bool("renew_lease" in store.asked)
         return clock.now
 
-    relay._publisher, relay.clock = Slow(broker), look
+    async def open_slow() -> BrokerPublisher:
+        return Slow(broker)
+
+    relay = Relay(store=store, open_publisher=open_slow, owner="one", clock=look, shards=2)
     running = asyncio.create_task(relay.round())
     await until(lambda: bool(looks) and 0 not in relay.held, "the lease is lost")
     looks = 0
@@ -361,7 +238,7 @@ async def test_it_looks_often_while_rows_come(
     store: MemoryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that another worker commits go out soon, though nobody wakes this relay, once some have come lately."""
-    monkeypatch.setattr(outbox, "IDLE_SECONDS", 60.0)
+    monkeypatch.setattr(relay_room, "IDLE_SECONDS", 60.0)
     loop = asyncio.get_running_loop()
     store.clock, store.rows = loop.time, {0: [row(1)]}
     relay = Relay(store=store, open_publisher=broker.open, owner="one", shards=2, clock=loop.time)
@@ -414,7 +291,7 @@ async def test_it_runs_until_stopped_and_gives_its_leases_back(store: MemoryOutb
         store.rows = {0: [row(1)]}
         relay.wake()
         await until(lambda: broker.log, "a message", every=0)
-        assert loop.time() - started < outbox.IDLE_SECONDS
+        assert loop.time() - started < relay_room.IDLE_SECONDS
         stop.set()
         await running
     assert store.leases == {}
@@ -425,7 +302,7 @@ async def test_it_survives_a_broker_and_a_database_that_come_late(
     store: MemoryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a producer that cannot be opened nor a failing query ends the relay; it publishes once they are back."""
-    monkeypatch.setattr(outbox, "BACKOFF", (0.001, 0.002))
+    monkeypatch.setattr(relay_room, "BACKOFF", (0.001, 0.002))
     failures = [OperatorError("Kafka refused the connection."), TransientError("later")]
 
     async def open_late() -> BrokerPublisher:
@@ -451,7 +328,7 @@ async def test_stopping_does_not_wait_for_a_broker_that_hangs(
     store: MemoryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A send that never ends is left behind within the time for farewells, and the leases are given back."""
-    monkeypatch.setattr(outbox, "FINISH_SECONDS", 0.05)
+    monkeypatch.setattr(relay_room, "FINISH_SECONDS", 0.05)
 
     class Hanging(BrokerPublisher):
         async def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
