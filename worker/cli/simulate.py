@@ -13,6 +13,7 @@ from worker.errors import OperatorError
 if TYPE_CHECKING:
     from worker.events import Event
     from worker.rules.catalog.definitions import Catalog, Metric
+    from worker.rules.plan import Plan
     from worker.rules.rehearse import Outcome
     from worker.rules.state import Award
 
@@ -68,11 +69,9 @@ def simulate(
     """
     import time
 
-    from worker.cli.histories import asked, read_events
     from worker.files import read_sources
     from worker.rules.catalog.load import load_catalog
     from worker.rules.plan import compile_plan
-    from worker.rules.rehearse import outcomes
 
     started = time.monotonic()
     if steps and at is not None:
@@ -82,23 +81,35 @@ def simulate(
     catalog = load_catalog(read_sources(catalog_path))
     overrides = _values(settings, catalog)
     plan = compile_plan(catalog, overrides=overrides)
-    events = _chosen(read_events(events_path, catalog.dictionary), user_id, min(ends, default=None))
-    if jobs:
-        from worker.jobs.simulated import with_jobs
-
-        events = with_jobs(catalog, events, min(ends, default=None))
-    if plan.conditions is not None:
-        events = asked(plan.conditions, events)
+    events = _read(plan, events_path, user_id, min(ends, default=None), jobs=jobs)
     shown = format or ("table" if sys.stdout.isatty() else "jsonl")
     if steps or at_us is not None:
         from worker.cli.player import emit_played
 
         given, users = emit_played(catalog, events, overrides, shown, steps=steps, at_us=at_us)
     else:
-        found = sorted(outcomes(plan, events), key=lambda one: _place(one.award))
-        emit([_row(one) for one in found], _COLUMNS, shown)
-        given, users = len(found), len({one.award.user_id for one in found})
+        given, users = _emit_awards(plan, events, shown)
     notice(_sum(given, users, events, time.monotonic() - started))
+
+
+def _read(plan: Plan, path: str, user_id: str | None, end_us: int | None, *, jobs: bool) -> list[Event]:
+    """The events to play, with those of `jobs` among them, each with the answers of the catalog's conditions."""
+    from worker.cli.histories import asked, read_events
+    from worker.jobs.simulated import with_jobs
+
+    events = _chosen(read_events(path, plan.catalog.dictionary), user_id, end_us)
+    if jobs:
+        events = with_jobs(plan.catalog, events, end_us)
+    return events if plan.conditions is None else asked(plan.conditions, events)
+
+
+def _emit_awards(plan: Plan, events: list[Event], shown: Format) -> tuple[int, int]:
+    """Print what the events earn; how many awards, and how many users have them."""
+    from worker.rules.rehearse import outcomes
+
+    found = sorted(outcomes(plan, events), key=lambda one: _place(one.award))
+    emit([_row(one) for one in found], _COLUMNS, shown)
+    return len(found), len({one.award.user_id for one in found})
 
 
 def _chosen(events: list[Event], user_id: str | None, end_us: int | None) -> list[Event]:
