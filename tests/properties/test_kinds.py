@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -17,12 +18,12 @@ from worker.events import Event
 from worker.events.json_text import dumps
 from worker.rules import ir
 from worker.rules.ir import Bound, Fold, Match, Moment
-from worker.rules.operators import KINDS, TRAILS, memory, params_of
+from worker.rules.operators import KINDS, TRAILS, WINDOWS, memory, params_of
 from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.kind import Kind, Trail
 from worker.rules.operators.moving import Moving, held
 from worker.rules.operators.number import Numbers
-from worker.rules.operators.sliding import Sliding
+from worker.rules.operators.sliding import Behind, Sliding
 
 PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "count": (),
@@ -309,29 +310,58 @@ def test_a_moving_window_over_a_trail_states_what_its_events_do(
     assert window.facts(stored(state), now_us, params, calendar) == expected
 
 
-SLIDING = sorted(name for name, kept in {**KINDS, **TRAILS}.items() if kept.joins)
+SLIDING = sorted({*WINDOWS, *(name for name, kept in {**KINDS, **TRAILS}.items() if kept.joins)})
 far_sides = st.lists(st.builds(Bound, st.sampled_from(["$gte", "$gt"]), moments), min_size=1, max_size=2).map(tuple)
 
 
+#: Windows of a few places of a dense history, and others.
+near_sides = st.one_of(
+    st.builds(
+        lambda word, places: (Bound(word, Moment(((-6 * places, "h"),))),),
+        st.sampled_from(["$gte", "$gt"]),
+        st.integers(1, 6),
+    ),
+    far_sides,
+)
+
+
+@st.composite
+def dense(draw: st.DrawFn) -> list[Event]:
+    """Events of one user in order, neighbours often at one instant or the next one."""
+    rows = draw(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("aabbc"), payloads), min_size=6, max_size=24))
+    instants = accumulate(steps * 6 * HOUR for steps, _, _ in rows)
+    return [
+        Event("u", kind, START + us, "", f"{index:03}", payload, dumps(payload))
+        for index, (us, (_, kind, payload)) in enumerate(zip(instants, rows, strict=True))
+    ]
+
+
 @pytest.mark.parametrize("name", SLIDING)
-@given(events=histories(), limits=far_sides, calendar=calendars, wait=st.integers(0, 40), flat=st.integers(0, 12))
-def test_a_window_kept_in_pieces_states_what_its_events_do(
-    name: str, events: list[Event], limits: tuple[Bound, ...], calendar: Calendar, wait: int, flat: int
+@given(events=dense(), limits=near_sides, wait=st.integers(0, 6), flat=st.integers(0, 24), data=st.data())
+def test_a_window_that_is_not_a_list_states_what_its_events_do(
+    name: str, events: list[Event], limits: tuple[Bound, ...], wait: int, flat: int, data: st.DataObject
 ) -> None:
-    """At every event and at a later now, whatever the pieces hold, and also where it went on from a flat list."""
-    ordered = sorted(events, key=lambda event: event.order)
-    params = dict(PARAMS.get(name, ()))
+    """At every event and at a later now, whatever the pieces hold, and also where it went on from a flat list.
+
+    The calendar may be another at each event, as where users travel.
+    """
+    given_params = data.draw(TRAIL_PARAMS[name]) if name in TRAIL_PARAMS else PARAMS.get(name, ())
+    calendar_of = data.draw(st.lists(calendars, min_size=1, max_size=2))
+    params = dict(given_params)
     kept = KINDS.get(name) or TRAILS[name]
-    listed, sliding = Moving(kept, limits), memory(Fold(name, Match(bounds=limits), PARAMS.get(name, ())))
+    listed, sliding = Moving(kept, limits), memory(Fold(name, Match(bounds=limits), given_params))
+    assert isinstance(sliding, Behind)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.rules.operators.sliding.PIECE", 2)
+        for place in ("sliding", "stairs", "tallied"):
+            patch.setattr(f"worker.rules.operators.{place}.PIECE", 2)
         one = other = None
-        for index, event in enumerate(ordered):
+        for index, event in enumerate(events):
+            calendar = calendar_of[index % len(calendar_of)]
             one = listed.step(one, event, params, calendar)
             before = stored(other)
             after = stored(one) if index == flat else sliding.step(other, event, params, calendar)
             assert stored(other) == before
-            other = stored(after)
+            other = after if after is other else stored(after)
             for now_us in (event.occurred_us, event.occurred_us + wait * 6 * HOUR):
                 expected = listed.facts(one, now_us, params, calendar)
                 assert sliding.facts(other, now_us, params, calendar) == expected
@@ -359,6 +389,36 @@ def test_a_sliding_window_copies_and_joins_a_little_of_what_it_holds() -> None:
     assert sum(id(piece) not in shared for part in state[:2] for piece in part) <= 2
     assert window.facts(state, START + 20_000 * 60_000_000, params, calendar)["sum"] == 20_001
     assert joined <= 4
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWS))
+def test_a_window_copies_a_few_pieces_of_what_it_holds(name: str) -> None:
+    """After 20,000 events in the window a step makes a few new pieces, however many there are."""
+    params = {
+        "tally": {"period": "month"},
+        "steps": {"sequence": ("a", "b")},
+        "pairs": {"start": ("a", ()), "end": ("b", ()), "checks": (), "unit": "hours"},
+    }[name]
+    window = memory(Fold(name, Match(bounds=(Bound("$gte", Moment(((-30, "d"),))),)), tuple(params.items())))
+    step, calendar, state = window.stepper(params), CALENDARS[0], None
+    for number in range(20_000):
+        event = Event("u", "ab"[number % 2], START + number * 60_000_000, "", str(number), {}, "")
+        state = step(state, event, calendar)
+    pieces = pieces_of(state)
+    assert len(pieces) > 20 or name == "steps"
+    for number in (20_000, 20_001):
+        event = Event("u", "ab"[number % 2], START + number * 60_000_000, "", str(number), {}, "")
+        state = step(state, event, calendar)
+    assert len({*pieces_of(state)} - {*pieces}) <= 12
+    assert all(len(piece) <= 6 * 128 for piece in pieces_of(state).values())
+
+
+def pieces_of(state: Any) -> dict[int, list[Any]]:
+    """The innermost lists of a memory, by identity."""
+    inner = [one for one in state if isinstance(one, list)]
+    if not inner:
+        return {id(state): state}
+    return {key: piece for one in inner for key, piece in pieces_of(one).items()}
 
 
 @pytest.mark.parametrize("name", ["periods", "distinct"])

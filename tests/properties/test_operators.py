@@ -133,6 +133,27 @@ def moving(hours: int) -> list[Json]:
     return [{"$timeWindow": {**bound, "flow": one}} for bound, one in product(bounds, inner(hours))]
 
 
+def followed(hours: int) -> list[Json]:
+    """Windows around what comes one after the other, and around series."""
+    series: list[Json] = [
+        {"$pattern": {"pattern": kind, "periodType": "day", "minPeriods": 2, word: bound}}
+        for kind, word, bound in (
+            ("consistent", "maxDeviation", 0),
+            ("consistent", "maxDeviation", Decimal("0.5")),
+            ("increasing", "minIncreasePct", 50),
+            ("decreasing", "maxDecreasePct", 50),
+        )
+    ]
+    inside = [*sequences(hours)[::2], *durations(hours)[::5], *series * 8]
+    bounds: list[Json] = [{"start": f"$NOW(-{k * hours}h)"} for k in (1, 2, 3, 5)]
+    bounds += [{"last": f"{k * hours // 24}d"} for k in (1, 2, 4) if hours >= 24]
+    bounds += [{"last": "1w", "businessDaysOnly": YES}, {"start": f"$NOW(-{3 * hours}h)", "end": f"$NOW(-{hours}h)"}]
+    flows = [{"$timeWindow": {**bound, "flow": one}} for bound, one in product(bounds, inside)]
+    return flows + [
+        {"$withinTimeWindow": {"window": f"{k * hours}h", "conditions": one}} for k, one in product((2, 4), inside)
+    ]
+
+
 def time_periods(hours: int) -> list[Json]:
     days: list[Json] = [{}, {}, {"excludeWeekends": YES}, {"excludeHolidays": YES, "holidays": "company"}]
     operands = [
@@ -198,6 +219,7 @@ POOLS: dict[str, Pool] = {
     "decreasing": patterns("decreasing", "maxDecreasePct", (25, Decimal("33.4"), 50, 100)),
     "within": within,
     "moving": moving,
+    "followed": followed,
     "time_period": time_periods,
     "aggregate": aggregates,
     "distinct_count": distinct_counts,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from worker.bench import operators
-from worker.bench.operators import CASES, DAYS, QUICK, Case, document, following, history, holds
+from worker.bench.operators import CASES, DAYS, QUICK, Case, document, following, history, holds, user
 from worker.cli import main
 from worker.rules.catalog.load import catalog_from_document
-from worker.rules.evaluate import replay
+from worker.rules.evaluate import apply, replay
 from worker.rules.operators import CRITERIA_OPERATORS, FLOW_OPERATORS
-from worker.rules.plan import compile_plan
+from worker.rules.plan import Plan, compile_plan
+from worker.rules.state import UserState
 
 WORDS = {*FLOW_OPERATORS, *CRITERIA_OPERATORS}
 NAMES = [f"{case.operator}, {case.means}" for case in CASES]
@@ -33,6 +37,38 @@ def test_the_events_are_remembered_and_never_earn_the_badge(case: Case) -> None:
     state, awards = replay(plan, "u", events, holds(case))
     assert awards == []
     assert state.scopes[""]
+
+
+#: What looks at a window.
+WINDOWS = [case for case in CASES if case.operator in ("$timeWindow", "$withinTimeWindow")]
+
+
+@pytest.mark.parametrize("case", WINDOWS, ids=[case.means for case in WINDOWS])
+def test_a_window_costs_as_many_steps_whatever_it_holds(case: Case) -> None:
+    """After 3,000 events over 100 days an event takes no more of the interpreter's steps than after 100 over them."""
+    plan = compile_plan(catalog_from_document(document(case), 1))
+    few, many = (steps_of(plan, user(plan, case, length), case) for length in (100, 3_000))
+    assert many <= 1.25 * few, (few, many)
+
+
+def steps_of(plan: Plan, state: UserState, case: Case) -> int:
+    """How many instructions 20 more events of a user take."""
+    taken, before = 0, sys.gettrace()
+
+    def traced(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal taken
+        frame.f_trace_opcodes = True
+        taken += event == "opcode"
+        return traced
+
+    later = [following(case, number) for number in range(20)]
+    sys.settrace(traced)
+    try:
+        for event in later:
+            apply(plan, state, event)
+    finally:
+        sys.settrace(before)
+    return taken
 
 
 def test_histories_cover_the_same_days() -> None:

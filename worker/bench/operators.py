@@ -92,6 +92,10 @@ _PAIR: Final = {
 _STEADY: Final = {"pattern": "consistent", "periodType": "day", "minPeriods": 10 * DAYS}
 _RISE: Final = {"pattern": "increasing", "periodType": "day", "minIncreasePct": 10**6}
 _FALL: Final = {"pattern": "decreasing", "periodType": "day", "maxDecreasePct": 0.001}
+_ABC: Final = {"$sequence": {"sequence": ["a.done", "b.done", "c.done"]}}
+_STRICT_ABC: Final = {"$sequence": {**_ABC["$sequence"], "maxGapSeconds": 86_400, "requireStrict": True}}
+_AB: Final = {"$sequence": {"sequence": ["a.done", "b.done"]}}
+_BOTH: Final = ("a.done", "b.done")
 _METRIC: Final = {"metrics": {"done": {"count": "a.done"}}}
 _ASKED: Final = {"condition_types": [{"name": "asked", "source": "() => true"}]}
 _NOBODY: Final = {"badges": [{"key": "nobody", "flow": _leaf(eventCount=_MANY)}]}
@@ -107,19 +111,23 @@ CASES: Final = (
     Case("$pattern", "steady days", {"$pattern": _STEADY}),
     Case("$pattern", "rising days", {"$pattern": _RISE}),
     Case("$pattern", "falling days", {"$pattern": _FALL}),
-    Case(
-        "$sequence", "a, b, then c", {"$sequence": {"sequence": ["a.done", "b.done", "c.done"]}}, ("a.done", "b.done"),
-    ),
-    Case(
-        "$sequence", "the same, strict and within a day",
-        {"$sequence": {"sequence": ["a.done", "b.done", "c.done"], "maxGapSeconds": 86_400, "requireStrict": True}},
-        ("a.done", "b.done"),
-    ),
-    Case("$duration", "starts and their ends", {"$duration": _PAIR}, ("a.done", "b.done")),
+    Case("$sequence", "a, b, then c", _ABC, _BOTH),
+    Case("$sequence", "the same, strict and within a day", _STRICT_ABC, _BOTH),
+    Case("$duration", "starts and their ends", {"$duration": _PAIR}, _BOTH),
     Case("$timeWindow", "50 in the last 30 days", _window(_leaf(eventCount={"$gte": 50})), held=True),
     Case("$timeWindow", "days in the last 30 days", _window(_leaf(timePeriod=_DAYS_OF))),
     Case("$timeWindow", "a sum in the last 30 days", _window(_leaf(aggregate=_SUM))),
     Case("$timeWindow", "a longest pause in the last 30 days", _window({"$gap": {"maxGapHours": 0.001}})),
+    Case("$timeWindow", "a, b, then c in the last 30 days", _window(_ABC), _BOTH),
+    Case("$timeWindow", "the same, strict and each within a day", _window(_STRICT_ABC), _BOTH),
+    Case(
+        "$timeWindow", "a, then b in the last 30 days, time and again",
+        {"$and": [_window(_AB), _leaf(eventCount=_MANY)]}, _BOTH,
+    ),
+    Case("$timeWindow", "starts and their ends in the last 30 days", _window({"$duration": _PAIR}), _BOTH),
+    Case("$timeWindow", "steady days in the last 30 days", _window({"$pattern": _STEADY})),
+    Case("$timeWindow", "rising days in the last 30 days", _window({"$pattern": _RISE})),
+    Case("$timeWindow", "falling days in the last 30 days", _window({"$pattern": _FALL})),
     Case(
         "$timeWindow", "a sum between two dates",
         {"$timeWindow": {"start": "2024-01-01T00:00:00Z", "end": "2024-12-31T00:00:00Z",
@@ -128,7 +136,19 @@ CASES: Final = (
     Case(
         "$withinTimeWindow", "both within an hour",
         {"$withinTimeWindow": {"window": "1h", "conditions": {"$and": [{"event": "a.done"}, {"event": "c.done"}]}}},
-        ("a.done", "b.done"),
+        _BOTH,
+    ),
+    Case(
+        "$withinTimeWindow", "a, b, then c within a day",
+        {"$withinTimeWindow": {"window": "1d", "conditions": _ABC}}, _BOTH,
+    ),
+    Case(
+        "$withinTimeWindow", "starts and their ends within a day",
+        {"$withinTimeWindow": {"window": "1d", "conditions": {"$duration": _PAIR}}}, _BOTH,
+    ),
+    Case(
+        "$withinTimeWindow", "steady days within 30 days",
+        {"$withinTimeWindow": {"window": "30d", "conditions": {"$pattern": _STEADY}}},
     ),
     Case("$and", "of two", {"$and": [_leaf(eventCount=_MANY), _leaf(aggregate=_SUM)]}),
     Case("$or", "of two", {"$or": [_leaf(eventCount=_MANY), _leaf(aggregate=_SUM)]}),

@@ -4,7 +4,7 @@ What is not in these tables is refused. Signatures that plan and evaluation use:
 
     FLOW_OPERATORS, CRITERIA_OPERATORS: word -> Operator (`place.py`), what may stand as a flow and inside `criteria`
     KINDS: name -> Kind, TRAILS: name -> Trail          (`fold.kind` names one of them)
-    memory(fold) -> Kind | Trail                        a Moving trail where the match has moving bounds
+    memory(fold) -> Kind | Trail                        a window around it where the match has moving bounds
     params_of(fold) -> dict                             dict(fold.params), with "cap" where the fold has one
     Kind:  lift(event, params, calendar) -> state | None · merge(a, b, cap=None) · step(state, event, params, calendar)
            facts(state, params) -> dict · level(state) -> int · unit_fact: str | None
@@ -47,15 +47,18 @@ from worker.rules.operators.logic import AND, NOT, OR
 from worker.rules.operators.login import Logins
 from worker.rules.operators.moving import Moving
 from worker.rules.operators.number import Numbers
+from worker.rules.operators.paired import Paired
 from worker.rules.operators.pairs import Pairs
 from worker.rules.operators.pattern import PATTERN, pattern_verdict
 from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.periods import Periods
 from worker.rules.operators.place import Operator
 from worker.rules.operators.sequence import SEQUENCE
-from worker.rules.operators.sliding import Sliding, slides
+from worker.rules.operators.sliding import Behind, Sliding, is_behind
 from worker.rules.operators.snapshot import SNAPSHOT
+from worker.rules.operators.stepped import Stepped
 from worker.rules.operators.steps import Steps
+from worker.rules.operators.tallied import Tallied
 from worker.rules.operators.tally import Tally
 from worker.rules.operators.tenure import Since
 from worker.rules.operators.time_period import TIME_PERIOD
@@ -93,8 +96,14 @@ def memory(fold: Fold) -> Kind | Trail:
     if not fold.match.bounds:
         return kept
     moving = Moving(kept, fold.match.bounds, fold.cap)
-    return Sliding(moving) if slides(kept, fold.match.bounds) else moving
+    if not is_behind(fold.match.bounds):
+        return moving
+    window = WINDOWS.get(fold.kind, Sliding if kept.joins else None)
+    return moving if window is None else window(moving)
 
+
+#: What keeps a moving window of some kinds, where now bounds it on its far side only; of those that join, `Sliding`.
+WINDOWS: Mapping[str, type[Behind]] = {"tally": Tallied, "steps": Stepped, "pairs": Paired}
 
 TRAILS: Mapping[str, Trail] = {
     trail.name: trail for trail in (Logins(), Pauses(), Steps(), Pairs(), Within(memory, VERDICTS))

@@ -28,7 +28,8 @@ UNITS = {"seconds": FIXED["s"], "minutes": FIXED["min"], "hours": FIXED["h"], "d
 #: So many starts stay open, the newest.
 MOST_OPEN = 1_000
 
-_START, _END = 1, 2
+#: What an event may do.
+OPENS, CLOSES = 1, 2
 _LONGEST = 64
 _ANYWHERE = Calendar()
 
@@ -51,7 +52,7 @@ class Pairs(Trail):
         return self.stepper(params)(state, event, calendar)
 
     def stepper(self, params: Mapping[str, Any]) -> Stepper:
-        note, fits = self.noter(params), _fits(params)
+        note, fits = self.noter(params), fitting(params)
 
         def step(state: State | None, event: Event, calendar: Calendar) -> State | None:
             noted = note(event, calendar)
@@ -81,7 +82,7 @@ class Pairs(Trail):
         starts, ends, shared = _compiled(params["start"]), _compiled(params["end"]), params.get("property")
 
         def note(event: Event, _calendar: Calendar) -> Any | None:
-            role = _START * starts(event) | _END * ends(event)
+            role = OPENS * starts(event) | CLOSES * ends(event)
             if not role:
                 return None
             value = "" if shared is None else _text(lookup(event.payload, shared))
@@ -90,7 +91,7 @@ class Pairs(Trail):
         return note
 
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
-        fits = _fits(params)
+        fits = fitting(params)
         state = None
         for at in range(0, len(entries), 2):
             state = _after(state, entries[at], entries[at + 1], fits)
@@ -102,7 +103,7 @@ def _after(state: State | None, us: int, note: Sequence[Any], fits: Callable[[in
     role, value, key = note
     opened, pairs, *figures = state or [[], 0, None, None, 0, None, None, None, None, None]
     changed = False
-    if role & _END and (at := _closed(opened, value, us)) is not None:
+    if role & CLOSES and (at := closed(opened, value, us)) is not None:
         start_us, _, start_id = opened[at]
         opened = [*opened[:at], *opened[at + 1 :]]
         length, (shortest, longest, fitted, *_) = us - start_us, figures
@@ -110,12 +111,12 @@ def _after(state: State | None, us: int, note: Sequence[Any], fits: Callable[[in
             figures[2:] = [int(fits(length)), start_us, start_id, us, key, value]
         figures[:2] = [length, length] if shortest is None else [min(length, shortest), max(length, longest)]
         pairs, changed = pairs + 1, True
-    if role & _START:
+    if role & OPENS:
         opened, changed = [*opened, [us, value, key]][-MOST_OPEN:], True
     return [opened, pairs, *figures] if changed else state
 
 
-def _closed(opened: Sequence[Any], value: str, us: int) -> int | None:
+def closed(opened: Sequence[Any], value: str, us: int) -> int | None:
     """Which open start an end at this instant closes."""
     for at in range(len(opened) - 1, -1, -1):
         if opened[at][1] == value and opened[at][0] < us:
@@ -123,7 +124,8 @@ def _closed(opened: Sequence[Any], value: str, us: int) -> int | None:
     return None
 
 
-def _fits(params: Mapping[str, Any]) -> Callable[[int], bool]:
+def fitting(params: Mapping[str, Any]) -> Callable[[int], bool]:
+    """Whether a pair that took so long is one that is asked for."""
     checks = [Check(operator, operand) for operator, operand in params["checks"]]
     unit = UNITS[params["unit"]]
     return lambda length: all(check_fact(check, Fraction(length, unit), 0, _ANYWHERE) for check in checks)

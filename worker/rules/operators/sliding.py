@@ -8,8 +8,9 @@ the former and the latter joined. When it has left the front, the back becomes t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -26,37 +27,78 @@ PIECE = 128
 
 Pieces = list[list[Any]]
 
+#: The memory, an event's instant, what is noted of it and the user's calendar at it, to the memory after that event.
+After = Callable[[State | None, int, Any, "Calendar"], State | None]
 
-class Sliding(Around):
-    """What joins, over a match that now bounds on its far side only. State: [front, back, total].
 
-    `front` and `back` are pieces, flat lists of instant and memory, instant and note; `total` the memory of the back.
-    A flat state, as `Moving` keeps it, is read as a back.
+class Behind(Around):
+    """A window that now bounds on its far side only, kept so that neither a step nor a look reads all that it holds.
+
+    A flat state, as `Moving` keeps it, is read as well.
     """
 
-    name = "sliding"
-
-    __slots__ = ("_horizon", "_moving", "kind")
+    __slots__ = ("_moving", "horizon", "kind")
 
     def __init__(self, moving: Moving) -> None:
-        """`moving` is the same memory as a list; its kind joins."""
+        """`moving` is the same memory as a list."""
         self.kind: Kind | Trail = moving.kind
+        #: From now to the instant further back than which no now from there on looks.
+        self.horizon = moving.horizon()
         self._moving = moving
-        self._horizon = moving.horizon()
+
+    @abstractmethod
+    def after(self, params: Mapping[str, Any]) -> After:
+        """The step by what is noted of an event; gives the very same object where that changes nothing."""
+
+    @abstractmethod
+    def window(self, state: State, start: int, params: Mapping[str, Any]) -> State | None:
+        """The inner memory of the events from an instant on; only what its facts say of it must be right."""
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         return self.stepper(params)(state, event, calendar)
 
     def stepper(self, params: Mapping[str, Any]) -> Stepper:
-        note, single, join = self.kind.noter(params), self.kind.single, self.kind.join
-        horizon, begins = self._horizon, self._begins
+        note, after = self.kind.noter(params), self.after(params)
 
         def step(state: State | None, event: Event, calendar: Calendar) -> State | None:
             noted = note(event, calendar)
             if noted is None:
                 return state
-            now_us = event.occurred_us
-            front, back, total = self._read(state)
+            if state and not isinstance(state[0], list):
+                entries, state = state, None
+                for us, earlier in _pairs(entries):
+                    state = after(state, us, earlier, calendar)
+            return after(state, event.occurred_us, noted, calendar)
+
+        return step
+
+    def begins(self, now_us: int, calendar: Calendar) -> int:
+        """The first instant of the window."""
+        return max(calendar.shift(now_us, bound.moment) + (bound.operator == "$gt") for bound in self._moving.bounds)
+
+    def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
+        if not state:
+            return self.told(None, now_us, params, calendar)
+        if not isinstance(state[0], list):
+            return self._moving.facts(state, now_us, params, calendar)
+        return self.told(self.window(state, self.begins(now_us, calendar), params), now_us, params, calendar)
+
+
+class Sliding(Behind):
+    """What joins, over a match that now bounds on its far side only. State: [front, back, total].
+
+    `front` and `back` are pieces, flat lists of instant and memory, instant and note; `total` the memory of the back.
+    """
+
+    name = "sliding"
+
+    __slots__ = ()
+
+    def after(self, params: Mapping[str, Any]) -> After:  # noqa: ARG002 - as for every window
+        single, join, horizon, begins = self.kind.single, self.kind.join, self.horizon, self.begins
+
+        def after(state: State | None, now_us: int, noted: Any, calendar: Calendar) -> State:
+            front, back, total = state or ([], [], None)
             one = single(now_us, noted)
             total = one if total is None else join(total, one)
             back, front = appended(back, now_us, noted), _from(front, horizon(now_us, calendar))
@@ -65,16 +107,7 @@ class Sliding(Around):
                 front, back, total = self._turned(front, back, total, horizon(now_us, calendar)), [], None
             return [front, back, total]
 
-        return step
-
-    def _read(self, state: State | None) -> tuple[Pieces, Pieces, State | None]:
-        if not state:
-            return [], [], None
-        if isinstance(state[0], list):
-            front, back, total = state
-            return front, back, total
-        pieces = cut(state)
-        return [], pieces, self._sum(pieces)
+        return after
 
     def _sum(self, pieces: Pieces) -> State | None:
         singles = [self.kind.single(us, note) for piece in pieces for us, note in _pairs(piece)]
@@ -94,13 +127,8 @@ class Sliding(Around):
         entries = [*older, *((us, kept) for us, kept in reversed(newer) if us >= start)]
         return cut([item for entry in entries for item in entry])
 
-    def _begins(self, now_us: int, calendar: Calendar) -> int:
-        """The first instant of the window."""
-        return max(calendar.shift(now_us, bound.moment) + (bound.operator == "$gt") for bound in self._moving.bounds)
-
-    def _window(self, state: State | None, now_us: int, calendar: Calendar) -> State | None:
-        front, back, total = self._read(state)
-        start = self._begins(now_us, calendar)
+    def window(self, state: State, start: int, params: Mapping[str, Any]) -> State | None:  # noqa: ARG002 - as above
+        front, back, total = state
         if front and front[-1][-2] >= start:
             piece = front[bisect_left(front, start, key=_newest)]
             kept = piece[2 * bisect_left(piece[::2], start) + 1]
@@ -112,13 +140,10 @@ class Sliding(Around):
             [[item for us, note in _pairs(piece) if us >= start for item in (us, note)] for piece in pieces]
         )
 
-    def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
-        return self.told(self._window(state, now_us, calendar), now_us, params, calendar)
 
-
-def slides(kind: Kind | Trail, bounds: Sequence[Bound]) -> bool:
-    """Whether a window of these bounds over this memory is kept so."""
-    return kind.joins and all(bound.operator in ("$gte", "$gt") for bound in bounds)
+def is_behind(bounds: Sequence[Bound]) -> bool:
+    """Whether now bounds a window on its far side only."""
+    return all(bound.operator in ("$gte", "$gt") for bound in bounds)
 
 
 def _newest(piece: Sequence[Any]) -> int:

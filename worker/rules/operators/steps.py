@@ -12,7 +12,7 @@ Source: document 4 "Sequence Criteria".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.rules.operators.kind import State, Stepper, Trail
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The memory, an instant, a type and an id, to the memory after that event.
 Advance = Callable[[State | None, int, str, str], State | None]
+#: The ways to the steps: those of now and before it, or where something may come between, the newest and the stale.
+Ways = list[Any]
 
 
 class Steps(Trail):
@@ -76,33 +78,19 @@ class Steps(Trail):
 
 def _advance(params: Mapping[str, Any]) -> Advance:
     """The step for one series, by instant, type and id."""
-    sequence, most, strict = params["sequence"], params.get("gap_us"), params.get("strict", False)
-    places: dict[str, list[int]] = {}
-    for number, kind in enumerate(sequence):
-        places.setdefault(kind, []).append(number)
-    none: list[Any] = [None] * (len(sequence) - 1)
+    sequence, strict, extend = params["sequence"], params.get("strict", False), ways(params)
+    none: Ways = [None] * (len(sequence) - 1)
     start: list[Any] = [0, None, None, None, none, none]
 
     def advance(state: State | None, us: int, kind: str, key: str) -> State | None:
         if state is not None and state[0] == len(sequence):
             return state
         steps, at_us, between, now_us, newest, stale = state or start
-        before = stale
-        if us != now_us:
-            before, newest = (newest, none) if strict else (none, newest)
-        done: dict[int, list[Any]] = {}
-        for number in places.get(kind, ()):
-            way = _extended(newest, before, number, us, key, most=most, strict=strict)
-            if way is not None:
-                done[number] = way
+        done, ending, before = extend(newest, stale, us, kind, key, same=us == now_us)
         if len(sequence) - 1 in done:
             _, start_us, *ids = done[len(sequence) - 1]
             return [len(sequence), us, start_us, ids]
         if done:
-            if not strict:
-                replaced = [number for number in done if newest[number] is not None and newest[number][0] < us]
-                before = [newest[at] if at in replaced else way for at, way in enumerate(before)]
-            newest = [done.get(at, way) for at, way in enumerate(newest)]
             furthest = max(done) + 1
             if furthest >= steps:
                 steps, at_us, between = furthest, us, None
@@ -110,11 +98,52 @@ def _advance(params: Mapping[str, Any]) -> Advance:
             return state
         if strict and steps and us > at_us and between is None:
             between = "" if kind == sequence[steps] else kind
-        elif not done and (us == now_us or not (any(before) or any(stale))):
+        elif not done and (us == now_us or not (any(newest) or any(stale))):
             return state
-        return [steps, at_us, between, us, newest, before]
+        return [steps, at_us, between, us, ending, before]
 
     return advance
+
+
+class Extend(Protocol):
+    """What `ways` gives: the newest ways to each step but the last and those before, to the ways that an event ends."""
+
+    def __call__(
+        self, newest: Ways, before: Ways, us: int, kind: str, key: str, *, same: bool
+    ) -> tuple[dict[int, Ways], Ways, Ways]:
+        """The ways it ends, by step, the last one among them; and both lists after it. `same`: as the event before."""
+
+
+def ways(params: Mapping[str, Any]) -> Extend:
+    """How an event goes on from the ways there are, for one series; `Steps` says what is kept of them."""
+    sequence, most, strict = params["sequence"], params.get("gap_us"), params.get("strict", False)
+    places: dict[str, list[int]] = {}
+    for number, kind in enumerate(sequence):
+        places.setdefault(kind, []).append(number)
+    none: Ways = [None] * (len(sequence) - 1)
+
+    def extend(
+        newest: Ways, before: Ways, us: int, kind: str, key: str, *, same: bool
+    ) -> tuple[dict[int, Ways], Ways, Ways]:
+        if not same:
+            before, newest = (newest, none) if strict else (none, newest)
+        done: dict[int, Ways] = {}
+        for number in places.get(kind, ()):
+            way = _extended(newest, before, number, us, key, most=most, strict=strict)
+            if way is not None:
+                done[number] = way
+        if not done:
+            return done, newest, before
+        if not strict:
+            replaced = [number for number in done if number < len(none) and _is_older(newest[number], us)]
+            before = [newest[at] if at in replaced else way for at, way in enumerate(before)]
+        return done, [done.get(at, way) for at, way in enumerate(newest)], before
+
+    return extend
+
+
+def _is_older(way: Ways | None, us: int) -> bool:
+    return way is not None and way[0] < us
 
 
 def _extended(

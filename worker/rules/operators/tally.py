@@ -11,6 +11,7 @@ document 4 "Pattern Criteria"; the bound is that of decisions 6.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,16 @@ class Tally(Kind):
         return {"period_type": params["period"], "start": start, "counts": counts}
 
     def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
-        numbers: dict[int, int] = {}
-        for key in entries[1::2]:
-            numbers[key] = numbers.get(key, 0) + 1
-        if not numbers:
-            return None
-        keys = sorted(numbers)
-        kept = keys[bisect_left(keys, keys[-1] - MOST_PERIODS + 1) : -1]
-        return [keys[0], keys[-1], numbers[keys[-1]], [part for key in kept for part in (key, numbers[key])]]
+        return of_numbers(Counter(entries[1::2]))
+
+
+def of_numbers(numbers: Mapping[int, int]) -> State | None:
+    """The memory of so many events in each period."""
+    if not numbers:
+        return None
+    keys = sorted(numbers)
+    kept = keys[bisect_left(keys, keys[-1] - MOST_PERIODS + 1) : -1]
+    return [keys[0], keys[-1], numbers[keys[-1]], [part for key in kept for part in (key, numbers[key])]]
 
 
 def _counted(state: State | None, key: int, number: int) -> State:

@@ -3,7 +3,7 @@
 Written: `{"$timeWindow": {"start": I, "end": I, "flow": {…}}}`, either bound alone or none, or `{"last": "30d", …}`;
 with `businessDaysOnly` weekends are left out, and `holidays` where given. Nested windows intersect.
 Remembered: nothing of its own; the folds of the flow carry the window, a fixed one as their filter, a moving one as
-`moving.py` keeps it. Source: document 4 "Time Window Criteria".
+`moving.py` keeps it, or what need not read all of it (`operators.memory`). Source: document 4 "Time Window Criteria".
 """
 
 from __future__ import annotations
