@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tests.unit.serving import TOKENS, FakeStore, client, served
 from worker.admin.app import add
-from worker.admin.openapi import guarded_routes
+from worker.admin.openapi import described, guarded_routes
 from worker.admin.roles import Role, anybody, includes, least
 from worker.admin.routes import By, guarded_router
 from worker.errors import AuthorError, Fault, OperatorError, TransientError
@@ -214,7 +214,20 @@ def test_description() -> None:
     assert found["openapi"].startswith("3.1")
     assert found["paths"]["/openapi.json"]["get"]["x-least-role"] == "reader"
     assert found["paths"]["/health"]["get"]["security"] == []
+    assert found["paths"]["/api/v1/admin/recompute"]["post"]["x-roles"] == ["support", "author", "admin"]
     assert "401" in found["paths"]["/openapi.json"]["get"]["responses"]
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_description_tells_roles_truly(role: Role) -> None:
+    """Each described route lets in exactly the roles it names, the least one among them."""
+    app = served()
+    asking = client(app, role)
+    for path, methods in described(app)["paths"].items():
+        for method, told in methods.items():
+            refused = asking.request(method, path.replace("{", "").replace("}", "")).status_code in (401, 403)
+            assert refused == (role.value not in told["x-roles"]), (method, path)
+            assert told["x-least-role"] in (*told["x-roles"], None)
 
 
 def test_open_declaration_is_kept() -> None:

@@ -3,51 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Depends, Query, Response
 
+from worker.admin.answers import json_answer
 from worker.admin.catalog_view import Change, Refused, View
 from worker.admin.problems import Problem
 from worker.admin.roles import Actor
-from worker.admin.services import Services
+from worker.admin.routes import By
+from worker.admin.services import Asked, Services
 from worker.rules.catalog.edits import Fixed, Taken
 
-Expected = Annotated[
-    int | None,
-    Query(
-        alias="expect_version",
-        ge=0,
-        le=2**31 - 1,
-        description="Refuse (409) where another version rules",
-    ),
-]
+
+@dataclass(frozen=True, slots=True)
+class CatalogChange:
+    """A request that changes the catalog: who asks, and the version it must find (None: any)."""
+
+    services: Services
+    actor: Actor
+    expected: int | None
+
+    async def made(self, action: str, shown: Callable[[View, str], Any], change: Change) -> Any:
+        """Make a change, write it down, and give what `shown` says of the entry afterwards (before: where it is gone).
+
+        `action` is the line of the audit log, as `badge.created`. Raises Problem 409, AuthorError for 422.
+        """
+        catalog, noun = self.services.catalog, action.partition(".")[0].replace("_", " ")
+        try:
+            edit, before, after = await catalog.edit(change, by=self.actor.name, note=action, expected=self.expected)
+        except (Taken, Fixed) as error:
+            raise Problem(409, _said(error.message, error.help)) from None
+        except Refused as error:
+            details = [{"path": fault.path, "message": fault.message, "code": fault.code} for fault in error.faults]
+            raise Problem(409, _said(error.message, error.help), details=details) from None
+        was, became = shown(before, edit.key), shown(after, edit.key)
+        await self.services.store.audit(self.actor.name, action, f"{noun} {edit.key}", before=was, after=became)
+        return was if became is None else became
+
+    async def answered(
+        self, action: str, shown: Callable[[View, str], Any], change: Change, *, status: int = 200
+    ) -> Response:
+        """The answer to a request that makes a change; see `made`."""
+        return json_answer(await self.made(action, shown, change), status)
 
 
-async def change_catalog(
-    services: Services,
-    actor: Actor,
-    change: Change,
-    *,
-    action: str,
-    shown: Callable[[View, str], Any],
-    expected: int | None = None,
-) -> Any:
-    """Make a change, write it down, and give what `shown` says of the entry afterwards (before: where it is gone).
+async def _change(
+    services: Asked,
+    actor: By,
+    expected: Annotated[
+        int | None,
+        Query(alias="expect_version", ge=0, le=2**31 - 1, description="Refuse (409) where another version rules"),
+    ] = None,
+) -> CatalogChange:
+    return CatalogChange(services, actor, expected)
 
-    `action` is the line of the audit log, as `badge.created`. Raises Problem 409, AuthorError for 422.
-    """
-    noun = action.partition(".")[0].replace("_", " ")
-    try:
-        edit, before, after = await services.catalog.edit(change, by=actor.name, note=action, expected=expected)
-    except (Taken, Fixed) as error:
-        raise Problem(409, _said(error.message, error.help)) from None
-    except Refused as error:
-        details = [{"path": fault.path, "message": fault.message, "code": fault.code} for fault in error.faults]
-        raise Problem(409, _said(error.message, error.help), details=details) from None
-    was, became = shown(before, edit.key), shown(after, edit.key)
-    await services.store.audit(actor.name, action, f"{noun} {edit.key}", before=was, after=became)
-    return was if became is None else became
+
+#: What endpoints write: `async def make(body: JsonBody, asked: Changing)`.
+Changing = Annotated[CatalogChange, Depends(_change)]
 
 
 def _said(message: str, help: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from worker.admin.roles import Role
 from worker.admin.routes import Guarded
 
 _PROBLEM: Final = {
@@ -74,6 +75,7 @@ def _complete(operation: dict[str, Any], route: Guarded) -> None:
     role = route.admission.role
     operation["security"] = [] if role is None else [{"token": []}]
     operation["x-least-role"] = None if role is None else role.value
+    operation["x-roles"] = [one.value for one in Role if route.admission.open_to(one)]
     answers = operation.setdefault("responses", {})
     for status, sentence in _REFUSALS.items():
         if role is None and status in ("401", "403"):

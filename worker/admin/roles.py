@@ -66,7 +66,11 @@ class Admission:
 
     def covers(self, actor: Actor) -> bool:
         """Whether somebody may call it."""
-        return self.role is None or any(actor.may(role) for role in (self.role, *self.others))
+        return self.open_to(actor.role)
+
+    def open_to(self, role: Role) -> bool:
+        """Whether who has a role may call it."""
+        return self.role is None or any(includes(role, wanted) for wanted in (self.role, *self.others))
 
 
 JSON: Final = ("application/json",)

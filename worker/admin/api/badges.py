@@ -10,12 +10,12 @@ from worker.admin import shapes
 from worker.admin.answers import json_answer
 from worker.admin.bodies import JsonBody, described_body
 from worker.admin.catalog_view import Known, View
-from worker.admin.changing import Expected, change_catalog
+from worker.admin.changing import Changing
 from worker.admin.entries import criteria_json, whole_badge_json
 from worker.admin.paging import Cursor, Limit, page, position
 from worker.admin.problems import Problem, not_found
 from worker.admin.roles import Role, least
-from worker.admin.routes import By, guarded_router
+from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
 from worker.rules.catalog import edits
 from worker.rules.catalog.definitions import Badge
@@ -36,20 +36,17 @@ _LIST: Final = "all badges"
     openapi_extra=described_body(shapes.BadgeIn, shapes.BADGE),
 )
 @least(Role.AUTHOR)
-async def make(body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def make(body: JsonBody, asked: Changing) -> Response:
     """Add a badge with its criteria. Its key is made from its name; 409 where that is taken.
 
     Takes the keys of the older system and every key of the catalog. 422 carries codes and pointers into the body.
     """
-    found = await change_catalog(
-        services,
-        actor,
+    return await asked.answered(
+        "badge.created",
+        shown_badge,
         lambda view, spare: edits.badge_added(view.catalog.document, body, spare=spare),
-        action="badge.created",
-        shown=shown_badge,
-        expected=expected,
+        status=201,
     )
-    return json_answer(found, 201)
 
 
 @router.get("", summary="All badges with their criteria", responses={200: {"model": list[shapes.BadgeWithCriteria]}})
@@ -85,12 +82,12 @@ async def criteria(ref: Ref, services: Asked) -> Response:
     openapi_extra=described_body(shapes.BadgeChange, shapes.BADGE),
 )
 @least(Role.AUTHOR)
-async def replace(ref: Ref, body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def replace(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The badge as sent; its key stays, and so do flow and status where they are left out.
 
     What was awarded stays awarded. 409 for a badge that a ladder or a tenure makes.
     """
-    return json_answer(await _changed(services, actor, ref, body, expected, whole=True))
+    return await _changed(asked, ref, body, whole=True)
 
 
 @router.patch(
@@ -100,34 +97,27 @@ async def replace(ref: Ref, body: JsonBody, services: Asked, actor: By, expected
     openapi_extra=described_body(shapes.BadgeChange, {"is_active": False}, {"flow_definition": shapes.FLOW}),
 )
 @least(Role.AUTHOR)
-async def patch(ref: Ref, body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def patch(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The keys sent change, null takes one away; `is_active: false` deprecates."""
-    return json_answer(await _changed(services, actor, ref, body, expected, whole=False))
+    return await _changed(asked, ref, body, whole=False)
 
 
 @router.delete("/{ref}", summary="Deprecate a badge", responses=_WHOLE)
 @least(Role.AUTHOR)
-async def deprecate(ref: Ref, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def deprecate(ref: Ref, asked: Changing) -> Response:
     """A badge is never gone: it gives no new awards, and who holds it keeps it."""
-    found = await change_catalog(
-        services,
-        actor,
+    return await asked.answered(
+        "badge.deprecated",
+        shown_badge,
         lambda view, _: edits.badge_deprecated(view.catalog.document, _defined(view, ref)),
-        action="badge.deprecated",
-        shown=shown_badge,
-        expected=expected,
     )
-    return json_answer(found)
 
 
-async def _changed(services: Asked, actor: By, ref: str, body: Any, expected: int | None, *, whole: bool) -> Any:
-    return await change_catalog(
-        services,
-        actor,
+async def _changed(asked: Changing, ref: str, body: Any, *, whole: bool) -> Response:
+    return await asked.answered(
+        "badge.changed",
+        shown_badge,
         lambda view, _: edits.badge_changed(view.catalog.document, _defined(view, ref), body, whole=whole),
-        action="badge.changed",
-        shown=shown_badge,
-        expected=expected,
     )
 
 

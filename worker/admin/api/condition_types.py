@@ -11,12 +11,12 @@ from worker.admin import shapes
 from worker.admin.answers import json_answer
 from worker.admin.bodies import JsonBody, described_body
 from worker.admin.catalog_view import Refused, View
-from worker.admin.changing import Expected, change_catalog
+from worker.admin.changing import Changing
 from worker.admin.entries import condition_type_json
 from worker.admin.paging import Cursor, Limit, page, position
 from worker.admin.problems import Problem, not_found
 from worker.admin.roles import Role, least
-from worker.admin.routes import By, guarded_router
+from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
 from worker.rules.catalog import edits
 
@@ -56,17 +56,14 @@ class Verdict(BaseModel):
     openapi_extra=described_body(shapes.ConditionTypeIn, shapes.CONDITION_TYPE),
 )
 @least(Role.AUTHOR)
-async def make(body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def make(body: JsonBody, asked: Changing) -> Response:
     """Add a condition; its source is checked where conditions may run. 409 where the name is taken."""
-    found = await change_catalog(
-        services,
-        actor,
+    return await asked.answered(
+        "condition_type.created",
+        _shown,
         lambda view, _: edits.condition_type_added(view.catalog.document, body),
-        action="condition_type.created",
-        shown=_shown,
-        expected=expected,
+        status=201,
     )
-    return json_answer(found, 201)
 
 
 @router.get("", summary="All condition types", responses={200: {"model": list[shapes.ConditionTypeOut]}})
@@ -98,9 +95,9 @@ async def one(ref: Ref, services: Asked) -> Response:
     openapi_extra=described_body(shapes.ConditionTypePut, shapes.CONDITION_TYPE),
 )
 @least(Role.AUTHOR)
-async def replace(ref: Ref, body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def replace(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The condition type as sent. Another source is asked of events from now on; answers given before stay."""
-    return json_answer(await _changed(services, actor, ref, body, expected, whole=True))
+    return await _changed(asked, ref, body, whole=True)
 
 
 @router.patch(
@@ -110,24 +107,20 @@ async def replace(ref: Ref, body: JsonBody, services: Asked, actor: By, expected
     openapi_extra=described_body(shapes.ConditionTypeChange, {"description": "An order above a sum."}),
 )
 @least(Role.AUTHOR)
-async def patch(ref: Ref, body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def patch(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The keys sent change, null takes one away."""
-    return json_answer(await _changed(services, actor, ref, body, expected, whole=False))
+    return await _changed(asked, ref, body, whole=False)
 
 
 @router.delete("/{ref}", summary="Remove a condition type", responses=_ONE)
 @least(Role.AUTHOR)
-async def remove(ref: Ref, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def remove(ref: Ref, asked: Changing) -> Response:
     """Take a condition type out of the catalog; 409 where a badge asks it."""
-    found = await change_catalog(
-        services,
-        actor,
+    return await asked.answered(
+        "condition_type.removed",
+        _shown,
         lambda view, _: edits.condition_type_removed(view.catalog.document, _name(view, ref)),
-        action="condition_type.removed",
-        shown=_shown,
-        expected=expected,
     )
-    return json_answer(found)
 
 
 @router.post(
@@ -148,14 +141,11 @@ async def test(ref: Ref, body: JsonBody, services: Asked) -> Response:
     return json_answer({"verdict": verdict, "message": message})
 
 
-async def _changed(services: Asked, actor: By, ref: str, body: Any, expected: int | None, *, whole: bool) -> Any:
-    return await change_catalog(
-        services,
-        actor,
+async def _changed(asked: Changing, ref: str, body: Any, *, whole: bool) -> Response:
+    return await asked.answered(
+        "condition_type.changed",
+        _shown,
         lambda view, _: edits.condition_type_changed(view.catalog.document, _name(view, ref), body, whole=whole),
-        action="condition_type.changed",
-        shown=_shown,
-        expected=expected,
     )
 
 

@@ -10,12 +10,12 @@ from worker.admin import shapes
 from worker.admin.answers import json_answer
 from worker.admin.bodies import JsonBody, described_body
 from worker.admin.catalog_view import EntryFacts, View
-from worker.admin.changing import Expected, change_catalog
+from worker.admin.changing import Changing
 from worker.admin.entries import event_type_json
 from worker.admin.paging import Cursor, Limit, page, position
 from worker.admin.problems import Problem, not_found
 from worker.admin.roles import Role, least
-from worker.admin.routes import By, guarded_router
+from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
 from worker.events import EventType
 from worker.rules.catalog import edits
@@ -36,17 +36,11 @@ _LIST: Final = "event types"
     openapi_extra=described_body(shapes.EventTypeIn, shapes.EVENT_TYPE),
 )
 @least(Role.AUTHOR)
-async def make(body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def make(body: JsonBody, asked: Changing) -> Response:
     """Add a type to the dictionary; 409 where the name is taken, also as an alias."""
-    found = await change_catalog(
-        services,
-        actor,
-        lambda view, _: edits.event_type_added(view.catalog.document, body),
-        action="event_type.created",
-        shown=_shown,
-        expected=expected,
+    return await asked.answered(
+        "event_type.created", _shown, lambda view, _: edits.event_type_added(view.catalog.document, body), status=201
     )
-    return json_answer(found, 201)
 
 
 @router.get("", summary="All event types", responses={200: {"model": list[shapes.EventTypeOut]}})
@@ -86,9 +80,9 @@ async def one(ref: Ref, services: Asked) -> Response:
     openapi_extra=described_body(shapes.EventTypePut, shapes.EVENT_TYPE),
 )
 @least(Role.AUTHOR)
-async def replace(ref: Ref, body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def replace(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The type as sent, under the name it has; 409 where a badge would not hold any more."""
-    return json_answer(await _changed(services, actor, ref, body, expected, whole=True))
+    return await _changed(asked, ref, body, whole=True)
 
 
 @router.patch(
@@ -98,34 +92,25 @@ async def replace(ref: Ref, body: JsonBody, services: Asked, actor: By, expected
     openapi_extra=described_body(shapes.EventTypePut, {"description": "A simple event."}),
 )
 @least(Role.AUTHOR)
-async def patch(ref: Ref, body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def patch(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The keys sent change, null takes one away; 409 where a badge would not hold any more."""
-    return json_answer(await _changed(services, actor, ref, body, expected, whole=False))
+    return await _changed(asked, ref, body, whole=False)
 
 
 @router.delete("/{ref}", summary="Remove an event type", responses=_ONE)
 @least(Role.AUTHOR)
-async def remove(ref: Ref, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def remove(ref: Ref, asked: Changing) -> Response:
     """Take a type out of the dictionary: its later events are dead letters. 409 where something names it."""
-    found = await change_catalog(
-        services,
-        actor,
-        lambda view, _: edits.event_type_removed(view.catalog.document, _own(view, ref)),
-        action="event_type.removed",
-        shown=_shown,
-        expected=expected,
+    return await asked.answered(
+        "event_type.removed", _shown, lambda view, _: edits.event_type_removed(view.catalog.document, _own(view, ref))
     )
-    return json_answer(found)
 
 
-async def _changed(services: Asked, actor: By, ref: str, body: Any, expected: int | None, *, whole: bool) -> Any:
-    return await change_catalog(
-        services,
-        actor,
+async def _changed(asked: Changing, ref: str, body: Any, *, whole: bool) -> Response:
+    return await asked.answered(
+        "event_type.changed",
+        _shown,
         lambda view, _: edits.event_type_changed(view.catalog.document, _own(view, ref), body, whole=whole),
-        action="event_type.changed",
-        shown=_shown,
-        expected=expected,
     )
 
 

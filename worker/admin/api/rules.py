@@ -12,11 +12,10 @@ from worker.admin.answers import json_answer
 from worker.admin.api.badges import found_badge, shown_badge
 from worker.admin.bodies import JsonBody, described_body
 from worker.admin.catalog_view import View
-from worker.admin.changing import Expected, change_catalog
+from worker.admin.changing import Changing
 from worker.admin.problems import Problem
 from worker.admin.roles import Role, least
-from worker.admin.routes import By, guarded_router
-from worker.admin.services import Asked
+from worker.admin.routes import guarded_router
 from worker.errors import AuthorError
 from worker.rules.catalog import edits
 from worker.rules.catalog.edits import Edit
@@ -69,9 +68,9 @@ class Translated(BaseModel):
     openapi_extra=described_body(Rule, _RULE),
 )
 @least(Role.AUTHOR)
-async def make(body: JsonBody, services: Asked, actor: By, expected: Expected = None) -> Response:
+async def make(body: JsonBody, asked: Changing) -> Response:
     """The flow of a rule of conditions. With a `badge_id` (an id, key or name) it becomes that badge's criteria."""
-    view = await services.catalog.view()
+    view = await asked.services.catalog.view()
     ref = _badge_ref(body)
     flow = _flow(view, body)
     if ref is None:
@@ -84,7 +83,7 @@ async def make(body: JsonBody, services: Asked, actor: By, expected: Expected = 
         criteria = {"flow_definition": _flow(view, body)}
         return edits.badge_changed(view.catalog.document, known.badge, criteria, whole=False)
 
-    found = await change_catalog(services, actor, change, action="badge.changed", shown=shown_badge, expected=expected)
+    found = await asked.made("badge.changed", shown_badge, change)
     return json_answer({"flow_definition": flow, **found}, 201)
 
 
