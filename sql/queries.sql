@@ -43,6 +43,33 @@ SELECT (SELECT count(*) FROM moved) AS moved,
        EXISTS (SELECT 1 FROM erased_users) OR EXISTS (SELECT 1 FROM retention_floors) AS screening,
        EXISTS (SELECT 1 FROM badge_awards_log WHERE kind = 'revoked') AS revoking;
 
+-- name: fence_together
+-- `fence` for several partitions at once, locked in order; `moved` says how many were as the batch believes.
+WITH asked AS (
+    SELECT * FROM unnest($2::text[], $3::integer[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[])
+        AS a (topic, partition, token, from_offset, to_offset, last_offset, last_sha)
+    ORDER BY topic COLLATE "C", partition
+), held AS MATERIALIZED (
+    SELECT a.* FROM asked a
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM partitions p
+        WHERE p.group_id = $1 AND p.topic = a.topic AND p.partition = a.partition AND p.token = a.token
+          AND p.next_offset = a.from_offset
+        FOR NO KEY UPDATE
+    ) AS p
+), moved AS (
+    UPDATE partitions p
+    SET next_offset = h.to_offset, last_offset = h.last_offset, last_sha = h.last_sha,
+        progressed_at = clock_timestamp(), attempts = 0
+    FROM held h
+    WHERE p.group_id = $1 AND p.topic = h.topic AND p.partition = h.partition AND p.token = h.token
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM moved) AS moved,
+       (SELECT version FROM catalog_head WHERE single) AS version,
+       EXISTS (SELECT 1 FROM erased_users) OR EXISTS (SELECT 1 FROM retention_floors) AS screening,
+       EXISTS (SELECT 1 FROM badge_awards_log WHERE kind = 'revoked') AS revoking;
+
 -- name: record_gap
 -- Write down a hole in the offsets that was accepted.
 INSERT INTO stream_gaps (group_id, topic, partition, from_offset, to_offset, cause)
@@ -101,32 +128,35 @@ LIMIT $5;
 -- ================================================================ users
 
 -- name: lock_users
--- Lock users in sorted order, one by one by the key, whatever the statistics say; those known and the others come as
--- lists joined by a separator, which is read faster than arrays are written. Who has no row gets one, `made`. Rows come
--- back of those, of the others, and of those known that others changed meanwhile; one more row, without a user, says in
--- `award_sequence` how many were locked or made: the rest somebody else made while this waited.
-WITH wanted AS (
-    SELECT unnest(string_to_array($1::text, $3::text)) COLLATE "C" AS user_id, true AS known
+-- Lock users in sorted order, one by one by the key, whatever the statistics say; of each home those known and the
+-- others come as lists joined by a separator, which is read faster than arrays are written. Who has no row gets one,
+-- `made`. Rows come back of those, of the others, and of those known that others changed meanwhile; one more row,
+-- without a user, says in `award_sequence` how many were locked or made (the rest somebody else made while this waited)
+-- and in `erased`, where some were made, whether anybody is erased by now.
+WITH homes AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $4::uuid[]) AS h (known, others, home)
+), wanted AS (
+    SELECT unnest(string_to_array(known, $3::text)) COLLATE "C" AS user_id, home, true AS known FROM homes
     UNION ALL
-    SELECT unnest(string_to_array($2::text, $3::text)) COLLATE "C", false
+    SELECT unnest(string_to_array(others, $3::text)) COLLATE "C", home, false FROM homes
 ), locked AS MATERIALIZED (
-    SELECT w.user_id, u.user_id IS NULL AS missing, u.award_sequence, u.built_version, u.newest_at, u.newest_source,
-           u.newest_id, u.state, w.known AND u.home IS NOT DISTINCT FROM $4 AS at_home
-    FROM (SELECT user_id, known FROM wanted ORDER BY user_id) AS w
+    SELECT w.user_id, w.home, u.user_id IS NULL AS missing, u.award_sequence, u.built_version, u.newest_at,
+           u.newest_source, u.newest_id, u.state, w.known AND u.home IS NOT DISTINCT FROM w.home AS at_home
+    FROM (SELECT user_id, home, known FROM wanted ORDER BY user_id) AS w
     LEFT JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id FOR UPDATE) AS u ON true
 ), made AS (
     INSERT INTO users (user_id, home, built_version)
-    SELECT user_id, $4, $5::integer FROM locked WHERE missing ORDER BY user_id
+    SELECT user_id, home, $5::integer FROM locked WHERE missing ORDER BY user_id
     ON CONFLICT DO NOTHING
     RETURNING user_id
 )
-SELECT user_id, false AS made, award_sequence, built_version, newest_at, newest_source, newest_id, state
+SELECT user_id, false AS made, award_sequence, built_version, newest_at, newest_source, newest_id, state, false AS erased
 FROM locked WHERE NOT missing AND NOT at_home
 UNION ALL
-SELECT user_id, true, NULL, NULL, NULL, NULL, NULL, NULL FROM made
+SELECT user_id, true, NULL, NULL, NULL, NULL, NULL, NULL, false FROM made
 UNION ALL
 SELECT NULL, false, (SELECT count(*) FROM locked WHERE NOT missing) + (SELECT count(*) FROM made),
-       NULL, NULL, NULL, NULL, NULL;
+       NULL, NULL, NULL, NULL, NULL, CASE WHEN (SELECT count(*) FROM made) > 0 THEN anyone_erased() ELSE false END;
 
 -- name: log_tails
 -- The logged events of users after an instant, source and id each. The inner order has the index by time used, whatever
@@ -170,15 +200,16 @@ WHERE EXISTS (SELECT 1 FROM withheld_awards);
 -- Write newest event, award sequence and, where it is not null, memory of locked users; who has them in memory.
 UPDATE users u
 SET revision = u.revision + 1,
-    home = $8,
+    home = s.home,
     award_sequence = s.award_sequence,
     built_version = coalesce(s.built_version, u.built_version),
     newest_at = s.newest_at,
     newest_source = s.newest_source,
     newest_id = s.newest_id,
     state = coalesce(s.state, u.state)
-FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[])
-    AS s (user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state)
+FROM unnest(
+    $1::text[], $2::bigint[], $3::integer[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[], $8::uuid[]
+) AS s (user_id, award_sequence, built_version, newest_at, newest_source, newest_id, state, home)
 WHERE u.user_id = s.user_id;
 
 -- name: save_scopes

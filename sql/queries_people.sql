@@ -124,10 +124,6 @@ ON CONFLICT (user_hash) DO UPDATE
 SET erased_at = greatest(e.erased_at, excluded.erased_at), erased_by = excluded.erased_by, note = excluded.note,
     rows = excluded.rows, times = e.times + 1;
 
--- name: any_erased
--- Whether some user was ever erased.
-SELECT EXISTS (SELECT 1 FROM erased_users) AS found;
-
 -- name: export_events
 -- The next events of a user in order, after a key (instant, source, id), each as JSON.
 SELECT source, id, occurred_at, (to_jsonb(e) - 'user_id')::text AS row

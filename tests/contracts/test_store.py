@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -536,6 +536,45 @@ async def test_users_changed_by_others_are_read_again(store: AnyStore, other: st
             await transaction.save(list((await transaction.lock(["u1"], version=1)).values()))
     assert set(await batch_of(store, owner, 1, known={"u1"})) == {"u1"}
     assert await batch_of(store, owner, 2, known={"u1"}) == {}
+
+
+async def test_several_partitions_move_in_one_transaction(store: AnyStore) -> None:
+    """Partitions fenced together all move; where one is not where its claim says, none does."""
+    owners = [await claim(store, number) for number in range(3)]
+    async with store.transaction() as transaction:
+        await transaction.fence_together([(owner, step(0, 2)) for owner in owners])
+        assert await transaction.catalog_version() == 0
+    stale = [(owners[2], step(2, 3)), (owners[0], step(2, 3)), (owners[1], step(1, 3))]
+    with pytest.raises(Fenced):
+        async with store.transaction() as transaction:
+            await transaction.fence_together(stale)
+    taken = await claim(store, 1)
+    assert taken.next_offset == 2
+    with pytest.raises(Fenced):
+        async with store.transaction() as transaction:
+            await transaction.fence_together([(owner, step(2, 3)) for owner in owners])
+    assert [(await claim(store, number)).next_offset for number in range(3)] == [2, 2, 2]
+
+
+async def test_each_user_of_several_partitions_has_the_home_of_its_own(store: AnyStore) -> None:
+    """Users locked for several claims at once are at home with their own one: known there, read again elsewhere."""
+    owners = [await claim(store, number) for number in range(2)]
+    homes = {"u1": owners[0].token, "u2": owners[1].token}
+
+    async def lock(at: int, known: Collection[str], homes: dict[str, UUID]) -> set[str]:
+        async with store.transaction() as transaction:
+            await transaction.fence_together([(owner, step(at, at + 1)) for owner in owners])
+            found = await transaction.lock(sorted(homes), version=1, known=known, homes=homes)
+            await transaction.save(list(found.values()))
+        return set(found)
+
+    assert await lock(0, (), homes) == {"u1", "u2"}
+    assert await lock(1, {"u1", "u2"}, homes) == set()
+    assert await lock(2, {"u1"}, homes) == {"u2"}
+    assert await lock(3, {"u1", "u2"}, {"u1": owners[1].token, "u2": owners[1].token}) == {"u1"}
+    async with store.transaction() as transaction:
+        await transaction.fence(owners[1], step(4, 5))
+        assert await transaction.lock(["u1", "u2"], version=1, known={"u1", "u2"}) == {}
 
 
 async def test_known_user_who_was_removed_begins_anew(store: AnyStore) -> None:

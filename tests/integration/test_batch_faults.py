@@ -11,9 +11,11 @@ import pytest
 from tests.properties.test_checkpoint import DAY, LIMITS, PLAN, START, plain
 from worker.errors import TransientError
 from worker.events import Record, format_instant
+from worker.exchange import Claim
 from worker.pipeline import users
-from worker.pipeline.batch import Applier
+from worker.pipeline.batch import Applier, Entangled
 from worker.pipeline.cache import Cache
+from worker.pipeline.decoding import Part
 from worker.rules import evaluate
 from worker.store import transaction as store_transaction
 from worker.store.pool import close_pool, create_pool
@@ -132,6 +134,69 @@ async def recovered(store: PostgresStore, user_id: str) -> Any:
         for event in tail:
             evaluate.fold(PLAN, states[user_id], event)
     return plain(states[user_id].scopes)
+
+
+async def play_together(store: PostgresStore, faults: Faults, run: int, *, fault: int | None) -> None:
+    """As `play`, but user c is in a partition of its own, and what there is of both partitions goes together."""
+    applier = Applier(store, PLAN, LIMITS, cache=Cache(1 << 20))
+    places = (2000 + 2 * run, 2001 + 2 * run)
+
+    async def claims() -> list[Claim]:
+        found = [await store.claim("events", place, generation=1, owner="t", start_offset=0) for place in places]
+        return [claim for claim in found if claim is not None]
+
+    owned, offsets = await claims(), [0, 0]
+    faults.left = fault
+    for number in range(len(BATCHES)):
+        lines: list[list[Record]] = [[], []]
+        for record in records(run, number, 0):
+            which = json.loads(record.value or b"")["user_id"].startswith("c")
+            offset = offsets[which] + len(lines[which])
+            lines[which].append(Record("events", places[which], offset, record.timestamp_ms, b"k", record.value))
+        while due := [which for which in (0, 1) if lines[which] and lines[which][-1].offset >= offsets[which]]:
+            parts = [Part(owned[which], lines[which], offsets[which]) for which in due]
+            try:
+                await applier.apply_together(parts)
+            except TransientError:
+                owned = await claims()
+                offsets = [claim.next_offset for claim in owned]
+            else:
+                for part, which in zip(parts, due, strict=True):
+                    offsets[which] += len(part.records)
+    faults.left = None
+
+
+async def test_partitions_applied_together_give_what_one_gives(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever statement the connection is lost before, two partitions in one transaction give what one gives."""
+    monkeypatch.setattr(users, "CHECKPOINT", 1)
+    faults = Faults(monkeypatch)
+    await play(store, faults, 0, fault=None)
+    wanted = await seen(store, 0)
+    await play_together(store, faults, 1, fault=10_000)
+    first, statements = faults.names.index("fence_together"), len(faults.names)  # before it goes its BEGIN
+    assert {"lock_users", "save_users", "grant_few"} <= set(faults.names[first:])
+    assert await seen(store, 1) == wanted
+    for fault in range(first, statements + 1):
+        await play_together(store, faults, fault + 1, fault=fault)
+        assert await seen(store, fault + 1) == wanted, f"lost before statement {fault}"
+
+
+async def test_a_user_of_two_partitions_is_not_applied_twice_at_once(store: PostgresStore) -> None:
+    """Partitions that share a user are refused together, without effect."""
+    applier = Applier(store, PLAN, LIMITS)
+    parts = []
+    for partition in (3000, 3001):
+        claim = await store.claim("events", partition, generation=1, owner="t", start_offset=0)
+        assert claim is not None
+        first = records(900, 0 if partition == 3000 else 1, 0)[0]  # another event of the same user
+        line = [Record("events", partition, 0, first.timestamp_ms, b"k", first.value)]
+        parts.append(Part(claim, line, 0))
+    with pytest.raises(Entangled):
+        await applier.apply_together(parts)
+    for part in parts:
+        await applier.apply(part.claim, part.records, from_offset=0)
 
 
 @pytest.mark.parametrize(

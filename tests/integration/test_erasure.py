@@ -24,7 +24,8 @@ from worker.config import Settings
 from worker.errors import TransientError
 from worker.events import Event, Record, Rejected, format_instant
 from worker.exchange import Claim
-from worker.pipeline.batch import Applier, dead_letter
+from worker.pipeline.batch import Applier
+from worker.pipeline.decoding import dead_letter
 from worker.pipeline.facts import Limits
 from worker.rules.plan import Plan
 from worker.store.people import HOLDINGS, WITHOUT

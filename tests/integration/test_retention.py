@@ -21,7 +21,8 @@ from worker.errors import TransientError
 from worker.events import Event, Record, Rejected, format_instant
 from worker.jobs.base import DAY, Run
 from worker.jobs.retention import Retention
-from worker.pipeline.batch import Applier, dead_letter
+from worker.pipeline.batch import Applier
+from worker.pipeline.decoding import dead_letter
 from worker.pipeline.users import fold_again
 from worker.rules.operators.calendar import Calendar
 from worker.rules.plan import Plan

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from worker.errors import Fenced
 from worker.events import Record, Rejected, parse_instant
 from worker.exchange import Claim
-from worker.pipeline.batch import Applier, CatalogMoved, dead_letter
+from worker.pipeline.batch import Applier, CatalogMoved
+from worker.pipeline.decoding import dead_letter
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import NAMESPACE, award_id, dead_letter_message
 from worker.rules.catalog.document import Source

@@ -15,10 +15,12 @@ from msgspec import structs
 from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
-from worker.pipeline.batch import CatalogMoved, record_sha
+from worker.pipeline.batch import CatalogMoved
+from worker.pipeline.decoding import record_sha
 from worker.pipeline.facts import BatchFacts
 from worker.pipeline.group import Brake, Member
-from worker.pipeline.partition import Hooks, Pace, PartitionOwner
+from worker.pipeline.pace import Hooks, Pace
+from worker.pipeline.partition import PartitionOwner
 from worker.pipeline.turns import Turns
 
 PARTITION = ("events", 0)
@@ -100,6 +102,7 @@ class FakeApplier:
     refused: list[int] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
     poison: set[int] = field(default_factory=set)
+    mingles: bool = True
 
     def forget(self, claim: Claim) -> None:
         assert claim.token
@@ -470,9 +473,9 @@ async def test_records_gather_once_two_batches_run() -> None:
     """Beside one batch another begins at once, so that the processor has work while the disk has; a third waits."""
     turns = Turns(4, eager=2)
     async with turns:
-        assert turns.line_up().done()
+        assert turns.line_up("one").done()
         async with turns:
-            third = turns.line_up()
+            third = turns.line_up("one")
             assert not third.done()
     assert third.done()
 
@@ -481,9 +484,9 @@ async def test_a_turn_is_free_while_there_is_room() -> None:
     """Where nothing else is said, records gather only while as many batches run as may."""
     turns = Turns(2)
     async with turns:
-        assert turns.line_up().done()
+        assert turns.line_up("one").done()
         async with turns:
-            assert not turns.line_up().done()
+            assert not turns.line_up("one").done()
 
 
 async def test_turns_that_were_given_up_are_forgotten() -> None:
@@ -491,7 +494,7 @@ async def test_turns_that_were_given_up_are_forgotten() -> None:
     turns = Turns(2, eager=1)
     async with turns:
         for _ in range(100):
-            turns.line_up().cancel()
+            turns.line_up("one").cancel()
         assert len(turns._line) <= 1
 
 
@@ -499,7 +502,7 @@ async def test_turns_go_by_arrival() -> None:
     """One at a time of those in the line gets its turn, the first that still waits; no more run than may."""
     turns, order = Turns(2, eager=1), list[str]()
     async with turns:
-        first, second, third = (turns.line_up() for _ in range(3))
+        first, second, third = (turns.line_up("one") for _ in range(3))
         first.cancel()
         async with turns:
             assert not second.done()

@@ -14,7 +14,7 @@ from worker.app import Worker, observe_batch
 from worker.app.silence import Silence
 from worker.config import load_settings
 from worker.metrics import Metrics
-from worker.pipeline.batch import BatchFacts
+from worker.pipeline.facts import BatchFacts
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import compile_plan

@@ -19,7 +19,7 @@ from worker.errors import OperatorError, TransientError
 from worker.pipeline.batch import Applier
 from worker.pipeline.cache import Cache
 from worker.pipeline.group import Brake
-from worker.pipeline.partition import Pace
+from worker.pipeline.pace import Pace
 from worker.pipeline.replay import PARALLEL, Range, Replay, ReplayFacts
 from worker.rules.plan import Plan
 from worker.store.pool import SCHEMA

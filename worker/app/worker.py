@@ -38,7 +38,7 @@ from worker.pipeline.cache import Cache
 from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BatchFacts, BuildFacts
 from worker.pipeline.group import Brake, Member, batch_line
-from worker.pipeline.partition import Hooks, Pace
+from worker.pipeline.pace import Hooks, Pace
 from worker.rules.plan import Plan
 from worker.store.pool import SCHEMA
 from worker.store.postgres import PostgresStore

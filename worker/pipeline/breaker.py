@@ -76,6 +76,11 @@ class Breakers:
         self._usual: Mapping[str, float] = {}
         self._usual_at: float | None = None
 
+    @property
+    def any(self) -> bool:
+        """Whether any badge has a breaker."""
+        return bool(self._rules)
+
     async def begin(
         self, transaction: Transaction, events: Sequence[Event], sources: Sequence[Record]
     ) -> Breaker | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from worker.rules.state import OWN_SCOPE, UserState, award_key
 
 Item = TypeVar("Item")
+#: Under which claim users are kept: the token of one, or each user's.
+Home: TypeAlias = UUID | Mapping[str, UUID]
 
 #: As much is kept where nothing else is said (`BADGES_CACHE_BYTES`).
 CACHE_BYTES: Final = 64 * 1024 * 1024
@@ -58,10 +60,18 @@ class Cache:
         """The memory taken, about."""
         return self._live_bytes + self._packed_bytes
 
-    def take(self, users: Iterable[str], token: UUID) -> dict[str, UserState]:
-        """Take out the states of these users that were put under this token."""
+    def take(self, users: Iterable[str], home: Home) -> dict[str, UserState]:
+        """Take out the states of these users that were put under this token, or under that of their own claim."""
         taken: dict[str, UserState] = {}
-        asked = 0
+        if isinstance(home, UUID):
+            self._take(users, home, taken)
+        else:
+            for user_id in users:
+                self._take((user_id,), home[user_id], taken)
+        return taken
+
+    def _take(self, users: Iterable[str], token: UUID, taken: dict[str, UserState]) -> None:
+        before, asked = len(taken), 0
         for user_id in users:
             asked += 1
             entry = self._live.pop(user_id, None)
@@ -73,14 +83,16 @@ class Cache:
                 self._packed_bytes -= len(packed[1]) + _PACKED_BYTES
                 if packed[0] == token:
                     taken[user_id] = unpacked(packed[1])
-        self._hits += len(taken)
-        self._misses += asked - len(taken)
-        return taken
+        found = len(taken) - before
+        self._hits += found
+        self._misses += asked - found
 
-    def put(self, states: Iterable[UserState], token: UUID) -> None:
-        """Keep the states after the commit of a batch of this claim; what was unused the longest makes room."""
+    def put(self, states: Iterable[UserState], home: Home) -> None:
+        """Keep the states after the commit of a batch of this claim, or these; what was unused longest makes room."""
         live, in_packed = self._live, self._packed
+        one = home if isinstance(home, UUID) else None
         for state in states:
+            token = one or home[state.user_id]  # type: ignore[index]
             if not state.dirty and len(state.scopes) > 1:
                 _page_out(state)
             if state.user_id in live or state.user_id in in_packed:

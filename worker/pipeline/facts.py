@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.rules.state import Change, Withdrawal
@@ -49,11 +50,15 @@ class AwardFacts:
 
 @dataclass(slots=True)
 class BatchFacts(AwardFacts):
-    """What one batch did, for its log line and for the metrics. Times are seconds."""
+    """What one batch did, for its log line and for the metrics. Times are seconds.
+
+    A batch of several partitions says `partition` and `next_offset` of one; `passed` has them of all.
+    """
 
     topic: str
     partition: int
     next_offset: int
+    passed: Sequence[tuple[int, int]] = ()
     records: int = 0
     tombstones: int = 0
     duplicates: int = 0

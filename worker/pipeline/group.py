@@ -14,7 +14,8 @@ import structlog
 from worker.errors import OperatorError, TransientError
 from worker.pipeline.batch import Applier
 from worker.pipeline.facts import BatchFacts
-from worker.pipeline.partition import Hooks, Pace, PartitionOwner
+from worker.pipeline.pace import Hooks, Pace
+from worker.pipeline.partition import PartitionOwner
 from worker.pipeline.protocols import Store, Stream
 from worker.pipeline.turns import Turns
 
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 #: How long a revocation waits for the running transaction (reliability 1.3), seconds.
 REVOKE_SECONDS = 5.0
+#: Partitions with few records go at once while fewer batches than this run; else they gather, and go together.
+EAGER = 1
 #: How often the broker is told how far the group is, seconds.
 HINT_SECONDS = 5.0
 
@@ -93,7 +96,7 @@ class Member:
         self.owners: dict[tuple[str, int], PartitionOwner] = {}
         self._hooks = replace(hooks, applied=self._applied)
         self._told = hooks.applied
-        self._slots = Turns(parallel)
+        self._slots: Turns[PartitionOwner] = Turns(parallel, eager=EAGER)
         self._enough = 2 * parallel * pace.max_events
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stream: Stream | None = None
@@ -232,6 +235,7 @@ def batch_line(facts: BatchFacts) -> Mapping[str, object]:
     return {
         "topic": facts.topic,
         "partition": facts.partition,
+        "partitions": len(facts.passed),
         "next_offset": facts.next_offset,
         "records": facts.records,
         "applied": sum(count for (_, outcome), count in facts.types.items() if outcome == "applied"),

@@ -4,14 +4,14 @@ Theory of operation. `read_offset` is the next offset to take in, `next_offset` 
 between waits in the queue. Group membership is a hint: only the claim's token decides, in the database. After anything
 doubtful (fenced, connection lost, outcome of COMMIT unknown) nothing is guessed: the partition is claimed again and
 read from the offset that the claim returns. A client that skips or repeats records is noticed by offset and made to
-read again.
+read again. Whoever begins a small batch takes others along that wait with small ones: one transaction for all costs
+little more than one for each. Where that fails without effect, each tries again alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from operator import attrgetter
 from random import random
 from time import monotonic
@@ -21,9 +21,13 @@ import structlog
 from worker.errors import Fenced, OperatorError, PoisonBatch, TimedOut, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
-from worker.pipeline.batch import Applier, CatalogMoved, record_sha
+from worker.pipeline import misplaced
+from worker.pipeline.batch import Applier, CatalogMoved
+from worker.pipeline.decoding import Part, record_sha
 from worker.pipeline.facts import BatchFacts
+from worker.pipeline.pace import Hooks, Pace
 from worker.pipeline.protocols import Store, Stream
+from worker.pipeline.together import apply_together, company_of
 from worker.pipeline.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -32,27 +36,6 @@ log = structlog.get_logger(__name__)
 BACKOFF = (0.1, 5.0)
 #: A try that failed after so many seconds may have been ended for its time: the server then just closes the connection.
 LONG_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How large batches grow and how long they may wait to; how many records, and bytes, may wait for their batch."""
-
-    max_events: int = 5000
-    max_seconds: float = 0.05
-    queue_records: int = 10_000
-    queue_bytes: int = 32 * 1024 * 1024
-    start: str = "beginning"
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the owner tells its surroundings: a batch was applied, fenced, tried again (by part), the catalog moved."""
-
-    applied: Callable[[BatchFacts], None]
-    fenced: Callable[[], None]
-    retried: Callable[[str], None]
-    catalog_moved: Callable[[int], Awaitable[None]]
 
 
 class PartitionOwner:
@@ -67,7 +50,7 @@ class PartitionOwner:
         store: Store,
         stream: Stream,
         applier: Applier,
-        slots: Turns,
+        slots: Turns[PartitionOwner],
         pace: Pace,
         hooks: Hooks,
     ) -> None:
@@ -95,6 +78,8 @@ class PartitionOwner:
         self._limit = pace.max_events
         self._first_at = self._taken_at = 0.0
         self._turn: asyncio.Future[None] | None = None
+        self._ride: asyncio.Future[None] | None = None
+        self.alone = False
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=partition[0], partition=partition[1])
@@ -111,6 +96,11 @@ class PartitionOwner:
     def waiting(self) -> int:
         """How many records are here that are not committed yet."""
         return len(self._queue)
+
+    @property
+    def due(self) -> int:
+        """How many records the next batch has."""
+        return min(len(self._queue), self._limit)
 
     def idle(self) -> bool:
         """Whether all that came was applied, and nothing is still to be checked."""
@@ -219,11 +209,7 @@ class PartitionOwner:
         if end < claim.next_offset:
             _, end = await self.stream.bounds(self.partition)
         if end < claim.next_offset:
-            raise OperatorError(
-                f"{self._place()} ends at offset {end}, before {claim.next_offset}, where this group goes on: "
-                "the topic was cut or created again.",
-                help=self._incarnation_help(),
-            )
+            raise misplaced.cut(self.partition, end=end, next_offset=claim.next_offset)
         self._clear()
         self._arrived.clear()
         self._hole = self._hole_at = None
@@ -250,13 +236,7 @@ class PartitionOwner:
             return True
         if record.offset < claim.last_offset:
             return True
-        self._fail(
-            OperatorError(
-                f"{self._place()} holds another record at offset {record.offset} than the one applied: "
-                "the topic was created again.",
-                help=self._incarnation_help(),
-            )
-        )
+        self._fail(misplaced.replaced(self.partition, record.offset))
         return False
 
     def _may_jump(self, offset: int) -> bool:
@@ -275,10 +255,7 @@ class PartitionOwner:
             return
         beginning, _ = await self.stream.bounds(self.partition)
         if beginning > self.read_offset:
-            raise OperatorError(
-                f"{self._place()} begins at offset {beginning}: records from {self.read_offset} on expired unread.",
-                help="restore them or accept the loss by moving next_offset in badges.partitions",
-            )
+            raise misplaced.expired(self.partition, beginning=beginning, read_offset=self.read_offset)
         await self.store.record_gap(*self.partition, self.read_offset, hole, "no record (markers, aborts, compaction)")
         self._log.info("gap_accepted", from_offset=self.read_offset, to_offset=hole)
         self.read_offset = hole
@@ -305,7 +282,7 @@ class PartitionOwner:
         """Let records gather while other batches run, until it is this partition's turn or the batch is full."""
         if seconds <= 0:
             return
-        self._turn = self.slots.line_up()
+        self._turn = self.slots.line_up(self)
         try:
             await asyncio.wait({self._turn}, timeout=seconds)
         finally:
@@ -316,32 +293,61 @@ class PartitionOwner:
             self._turn.set_result(None)
 
     async def _apply(self) -> None:
+        ride, self._ride = self._ride, None
+        if ride is not None:
+            await ride  # another's batch takes these records along
+            return
         async with self.slots:
             if self._stopping.is_set() or self.claim is None:
                 return
-            started = self._taken_at = monotonic()
-            records = self._queue[: self._limit]  # only now: more may have come while all slots were taken
+            company = company_of(self, self.slots.waiting())
+            if company:
+                await apply_together(self, company)
+                return
+            part = self.begin()
             try:
-                facts = await self.applier.apply(self.claim, records, from_offset=self.next_offset)
+                facts = await self.applier.apply(part.claim, part.records, from_offset=part.from_offset)
             except TransientError:
-                if monotonic() - started > LONG_SECONDS:
-                    self._limit = max(1, len(records) // 2)
+                if monotonic() - self._taken_at > LONG_SECONDS:
+                    self._limit = max(1, len(part.records) // 2)
                 raise
             except CatalogMoved as moved:
                 await self.hooks.catalog_moved(moved.head)
                 return
             except PoisonBatch as poison:
-                if len(records) > 1:
-                    self._limit = max(1, len(records) // 2)
+                if len(part.records) > 1:
+                    self._limit = max(1, len(part.records) // 2)
                     return
-                facts = await self._refuse(records[0], poison)
+                facts = await self._refuse(part.records[0], poison)
+        self.done(part.records)
+        self.hooks.applied(facts)
+
+    def begin(self) -> Part:
+        """The next batch of this partition, as it is now: more may have come while all slots were taken."""
+        assert self.claim is not None  # noqa: S101 (who begins has looked)
+        self._taken_at, self.alone = monotonic(), False
+        return Part(self.claim, self._queue[: self._limit], self.next_offset)
+
+    def done(self, records: Sequence[Record]) -> None:
+        """These are committed."""
         del self._queue[: len(records)]
         self._queued_bytes -= _bytes_of(records)
         self._first_at = self._taken_at  # what is left came later, or had to wait then
-        self.next_offset = facts.next_offset
+        self.next_offset = records[-1].offset + 1
         self.progressed_at = monotonic()
         self._limit = min(self.pace.max_events, self._limit * 2)
-        self.hooks.applied(facts)
+
+    def may_come_along(self, topic: str) -> bool:
+        """Whether another's batch of this topic may take these records along."""
+        free = self.claim is not None and not self._stopping.is_set() and self._failure is None and not self.alone
+        return free and bool(self._queue) and self.partition[0] == topic
+
+    def take_along(self) -> asyncio.Future[None]:
+        """End this owner's wait for its turn: what it waits for now is the outcome of another's batch."""
+        self._ride = asyncio.get_running_loop().create_future()
+        self._ride.add_done_callback(_look)
+        self._hurry()
+        return self._ride
 
     async def _refuse(self, record: Record, poison: PoisonBatch) -> BatchFacts:
         assert self.claim is not None  # noqa: S101 (held by _apply)
@@ -375,12 +381,11 @@ class PartitionOwner:
             except TimeoutError:
                 return
 
-    def _place(self) -> str:
-        return f"partition {self.partition[1]} of {self.partition[0]}"
 
-    @staticmethod
-    def _incarnation_help() -> str:
-        return "if that is right: in badges.partitions add 1 to incarnation, next_offset = 0, last_offset = NULL"
+def _look(ride: asyncio.Future[None]) -> None:
+    """Look at the failure of a ride whose passenger was cancelled."""
+    if not ride.cancelled():
+        ride.exception()
 
 
 _offset = attrgetter("offset")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Seque
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
+from uuid import UUID
 
 from worker.events import Event, Record
 from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Revocation, Seal, Step, Withheld
@@ -29,6 +30,9 @@ class Transaction(Protocol):
     async def fence(self, claim: Claim, step: Step) -> None:
         """Move the partition; raises Fenced where token or `from_offset` do not match. Always the first statement."""
 
+    async def fence_together(self, moves: Sequence[tuple[Claim, Step]]) -> None:
+        """`fence` for several partitions; Fenced where one does not match. Who is locked then needs a home each."""
+
     async def catalog_version(self) -> int:
         """The head version (0: none), under the shared catalog lock, which is held to the end."""
 
@@ -38,13 +42,20 @@ class Transaction(Protocol):
     async def remember(self, events: Sequence[Event]) -> Remembered:
         """Append events (sorted by user, source, id; no triple twice) to the log; duplicates vanish here."""
 
-    async def lock(self, users: Collection[str], *, version: int, known: Collection[str] = ()) -> dict[str, UserState]:
+    async def lock(
+        self,
+        users: Collection[str],
+        *,
+        version: int,
+        known: Collection[str] = (),
+        homes: Mapping[str, UUID] | None = None,
+    ) -> dict[str, UserState]:
         """Lock these users in sorted order and read their rows; new users get one, built for the catalog's `version`.
 
-        Left out are the `known` ones, whose memory the caller has, where nobody else changed them since this claim
-        did. What comes back stands at the user's last checkpoint: the log after `newest` is still to be folded, and
-        the awards held are still to be read. A new user's `built_version` is None: there is nothing to fold or read
-        but what this transaction logged.
+        `homes` are the tokens of the users' claims where several were fenced. Left out are the `known` ones, whose
+        memory the caller has, where nobody else changed them since this claim did. What comes back stands at the user's
+        last checkpoint: the log after `newest` is still to be folded, and the awards held are still to be read. A new
+        user's `built_version` is None: there is nothing to fold or read but what this transaction logged.
         """
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
@@ -72,7 +83,7 @@ class Transaction(Protocol):
     async def save(self, states: Collection[UserState]) -> None:
         """Write dirty scopes, newest event and award sequence of locked users: a checkpoint of their log.
 
-        From then on the users are at home with the claim that was fenced, or with nobody.
+        From then on the users are at home with the claim that was fenced (one of those: their own), or with nobody.
         """
 
     async def grant(self, grants: Sequence[Grant], *, topic: str) -> None:

@@ -20,7 +20,7 @@ from worker.events import Record
 from worker.pipeline.batch import Applier
 from worker.pipeline.facts import BatchFacts
 from worker.pipeline.group import Brake, Member
-from worker.pipeline.partition import Hooks, Pace
+from worker.pipeline.pace import Hooks, Pace
 from worker.pipeline.protocols import Stream
 
 Partition = tuple[str, int]
@@ -182,8 +182,8 @@ class Replay:
         return OperatorError(f"The replay has not moved for {STALL_SECONDS:g} s: {reason}", help=AGAIN)
 
     def _applied(self, facts: BatchFacts) -> None:
-        place = facts.topic, facts.partition
-        self._pass(place, facts.next_offset)
+        for partition, next_offset in facts.passed:
+            self._pass((facts.topic, partition), next_offset)
         self.facts.read += facts.records
         self.facts.known += facts.duplicates
         self.facts.added += sum(count for (_, outcome), count in facts.types.items() if outcome == "applied")

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from worker.events import Event
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.cache import Cache
+from worker.pipeline.cache import Cache, Home
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Transaction
 from worker.pipeline.sealed import sight_of
@@ -73,8 +73,8 @@ class Advance:
         self._due: set[str] = set()
         self._reread = 0
 
-    async def run(self, new: Sequence[Event], cache: Cache, token: UUID) -> None:
-        """Apply events (sorted by user; all in the log by now).
+    async def run(self, new: Sequence[Event], cache: Cache, home: Home) -> None:
+        """Apply events (sorted by user; all in the log by now); `home` is the token of the claim, or each user's.
 
         1 lock the users in sorted order; what is in memory and still at home is taken from there, the rest is read
         2 apply, event by event; users with a late event, or behind the catalog, are folded again from the log
@@ -82,7 +82,7 @@ class Advance:
         4 write the states that are due
         """
         by_user = _by_user(new)
-        await self._gather(by_user, cache.take(by_user, token))
+        await self._gather(by_user, cache.take(by_user, home), None if isinstance(home, UUID) else home)
         if self._asked_anywhere or self._control:
             await self._read_contexts(by_user)
         self.facts.users = len(by_user)
@@ -113,9 +113,11 @@ class Advance:
 
     # ---- what is known of the users ---------------------------------------------------------------------------------
 
-    async def _gather(self, by_user: Mapping[str, Sequence[Event]], known: dict[str, UserState]) -> None:
+    async def _gather(
+        self, by_user: Mapping[str, Sequence[Event]], known: dict[str, UserState], homes: Mapping[str, UUID] | None
+    ) -> None:
         """The states of all users as they were before the batch: from memory, or from the row and the log after it."""
-        read = await self.transaction.lock(by_user, version=self.plan.basis, known=known.keys())
+        read = await self.transaction.lock(by_user, version=self.plan.basis, known=known.keys(), homes=homes)
         self.states = states = {**known, **read}
         cold = [state for state in read.values() if state.built_version is not None]
         self._due.update(state.user_id for state in cold)

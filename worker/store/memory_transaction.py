@@ -31,6 +31,7 @@ class MemoryTransaction(MemoryWithheld, MemoryRepairs):
         self._next_id = next_id
         self._erased: dict[bytes, int] = {}
         self._home: UUID | None = None
+        self._homes: Mapping[str, UUID] = {}
         self._new_events: dict[str, dict[tuple[str, str], Event]] = {}
         self._rows: dict[int, OutboxEntry] = {}
         self._letters: list[DeadLetter] = []
@@ -68,6 +69,13 @@ class MemoryTransaction(MemoryWithheld, MemoryRepairs):
             self._set(self._tables.partitions, key, moved)
             self._home, self._partition = claim.token, key
 
+    async def fence_together(self, moves: Sequence[tuple[Claim, Step]]) -> None:
+        """Move several partitions; raises Fenced where token or offset of one do not match."""
+        for claim, step in sorted(moves, key=lambda move: (move[0].topic, move[0].partition)):
+            await self.fence(claim, step)
+        first = moves[0][0]
+        self._home, self._partition = None, (first.topic, first.partition)
+
     async def catalog_version(self) -> int:
         """The head version, under the shared lock."""
         with self._statement():
@@ -96,21 +104,29 @@ class MemoryTransaction(MemoryWithheld, MemoryRepairs):
                     conflicts.append(index)
         return Remembered(new, conflicts)
 
-    async def lock(self, users: Collection[str], *, version: int, known: Collection[str] = ()) -> dict[str, UserState]:
+    async def lock(
+        self,
+        users: Collection[str],
+        *,
+        version: int,
+        known: Collection[str] = (),
+        homes: Mapping[str, UUID] | None = None,
+    ) -> dict[str, UserState]:
         """Lock the users in sorted order and read the rows of those whose memory the caller does not have."""
         states = {}
+        self._homes = homes or self._homes
         with self._statement():
             for user_id in sorted(users):
                 await self._locks.take(self, ("user", user_id))
                 self._locked.add(user_id)
-                row = self._tables.users.get(user_id)
+                row, home = self._tables.users.get(user_id), self._homes.get(user_id, self._home)
                 if row is None:
                     digest = user_hash(user_id)
                     if self._tables.erased_users.get(digest) != self._erased.get(digest):
                         raise TransientError("A user was erased while the batch ran; it is made again without them.")
-                    self._set(self._tables.users, user_id, UserRow(built_version=version, home=self._home))
+                    self._set(self._tables.users, user_id, UserRow(built_version=version, home=home))
                     states[user_id] = UserState(user_id, scopes={"": {}})
-                elif user_id not in known or row.home != self._home:
+                elif user_id not in known or row.home != home:
                     states[user_id] = UserState(
                         user_id,
                         scopes={"": unpack_state(row.state)},
@@ -194,7 +210,14 @@ class MemoryTransaction(MemoryWithheld, MemoryRepairs):
         old = self._tables.users[state.user_id]
         root = pack_state(state.scopes.get("", {})) if "" in state.dirty else old.state
         built = old.built_version if state.built_version is None else state.built_version
-        row = UserRow(old.revision + 1, state.award_sequence, built, state.newest, root, self._home)
+        row = UserRow(
+            old.revision + 1,
+            state.award_sequence,
+            built,
+            state.newest,
+            root,
+            self._homes.get(state.user_id, self._home),
+        )
         self._set(self._tables.users, state.user_id, row)
         for scope in state.dirty - {""}:
             self._set(self._tables.scopes, (state.user_id, scope), pack_state(state.scopes.get(scope, {})))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 from msgspec.structs import astuple
 
 from worker.errors import Fenced, TransientError
@@ -45,6 +46,7 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         self._path_of = path_of
         self._path = WritePath()
         self._home: UUID | None = None
+        self._homes: Mapping[str, UUID] = {}
         self._version: int | None = None
         self._screening = True
         self._erased: dict[bytes, int] = {}
@@ -52,19 +54,21 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
 
     async def fence(self, claim: Claim, step: Step) -> None:
         """Move the partition; raises Fenced where token or offset do not match."""
-        (found,) = await self._session.rows(
-            "fence",
-            self._group_id,
-            claim.topic,
-            claim.partition,
-            claim.token,
-            step.from_offset,
-            step.to_offset,
-            step.last_offset,
-            step.last_sha,
-        )
+        (found,) = await self._session.rows("fence", self._group_id, *_move_of(claim, step))
         if found["moved"] != 1:
             raise Fenced(f"partition {claim.partition} of {claim.topic} is not at {step.from_offset} for this owner")
+        self._begin(claim, found)
+
+    async def fence_together(self, moves: Sequence[tuple[Claim, Step]]) -> None:
+        """Move several partitions; raises Fenced where token or offset of one do not match."""
+        columns = zip(*(_move_of(claim, step) for claim, step in moves), strict=True)
+        (found,) = await self._session.rows("fence_together", self._group_id, *map(list, columns))
+        if found["moved"] != len(moves):
+            raise Fenced(f"{len(moves) - found['moved']} of {len(moves)} partitions are not where this owner has them")
+        self._begin(moves[0][0], found)
+        self._home = None
+
+    def _begin(self, claim: Claim, found: asyncpg.Record) -> None:
         self._path = self._path_of(claim.topic, claim.partition)
         self._partition = (claim.topic, claim.partition)
         self._home = claim.token
@@ -95,9 +99,17 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         """Append events to the log; returns which were new and which conflict."""
         return await remember(self._session, events, self._path)
 
-    async def lock(self, users: Collection[str], *, version: int, known: Collection[str] = ()) -> dict[str, UserState]:
+    async def lock(
+        self,
+        users: Collection[str],
+        *,
+        version: int,
+        known: Collection[str] = (),
+        homes: Mapping[str, UUID] | None = None,
+    ) -> dict[str, UserState]:
         """Lock the users in sorted order, then read: what is read after the lock is what the last owner left."""
         ordered = sorted(users)
+        self._homes = homes or self._homes
         at_home = known if isinstance(known, AbstractSet) else frozenset(known)
         others = [user_id for user_id in ordered if user_id not in at_home]
         states, count = await self._lock(sorted(at_home), others, version)
@@ -111,18 +123,32 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         self, known: Sequence[str], others: Sequence[str], version: int
     ) -> tuple[dict[str, UserState], int]:
         """The states that are not known, and how many users were locked or made."""
-        *rows, last = await self._session.rows("lock_users", *joined(known, others), self._home, version)
+        by_home = self._by_home(known, others)
+        *lists, separator = joined(*(texts for pair in by_home.values() for texts in pair))
+        *rows, last = await self._session.rows("lock_users", lists[::2], lists[1::2], separator, list(by_home), version)
         states = {
             row["user_id"]: UserState(row["user_id"], scopes={"": {}}) if row["made"] else state_of_row(row)
             for row in rows
         }
         made = [row["user_id"] for row in rows if row["made"]]
-        if made and (await self._session.rows("any_erased"))[0]["found"]:
+        if last["erased"]:
             # Who was erased since this transaction screened its events is without a row: their events must not stay.
             for digest, at in await self._session.rows("erased_among", sorted(map(user_hash, made))):
                 if self._erased.get(digest) != at:
                     raise TransientError("A user was erased while the batch ran; it is made again without them.")
         return states, last["award_sequence"]
+
+    def _by_home(
+        self, known: Sequence[str], others: Sequence[str]
+    ) -> dict[UUID | None, tuple[Sequence[str], Sequence[str]]]:
+        """Users by who is to have them in memory from now on."""
+        if not self._homes:
+            return {self._home: (known, others)}
+        found: dict[UUID | None, tuple[list[str], list[str]]] = {}
+        for place, users in enumerate((known, others)):
+            for user_id in users:
+                found.setdefault(self._homes.get(user_id, self._home), ([], []))[place].append(user_id)
+        return {home: (list_known, list_others) for home, (list_known, list_others) in found.items()}
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
         """The logged events after each state's newest one."""
@@ -199,11 +225,13 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
     async def save(self, states: Collection[UserState]) -> None:
         """Write the users' rows and their dirty scopes, sorted."""
         ordered = sorted(states, key=lambda state: state.user_id)
-        rows = [(*_columns_of(state), _dirty_root(state)) for state in ordered]
+        rows = [
+            (*_columns_of(state), _dirty_root(state), self._homes.get(state.user_id, self._home)) for state in ordered
+        ]
         for state in ordered:
             self._must_hold(state.user_id)
-        for part in chunks(rows, lambda row: len(row[-1] or b"") + 200, STATEMENT_BYTES):
-            await self._session.execute("save_users", *zip(*part, strict=True), self._home)
+        for part in chunks(rows, lambda row: len(row[-2] or b"") + 200, STATEMENT_BYTES):
+            await self._session.execute("save_users", *zip(*part, strict=True))
         scopes = [
             (state.user_id, scope, pack_state(state.scopes.get(scope, {})))
             for state in ordered
@@ -317,6 +345,18 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
                 for number, one in kept.items()
             ]
             await self._session.execute("letters_kept", *zip(*rows, strict=True))
+
+
+def _move_of(claim: Claim, step: Step) -> tuple[Any, ...]:
+    return (
+        claim.topic,
+        claim.partition,
+        claim.token,
+        step.from_offset,
+        step.to_offset,
+        step.last_offset,
+        step.last_sha,
+    )
 
 
 def instant_of(timestamp_ms: int) -> int | None:
