@@ -77,7 +77,7 @@ async def test_hostile_sources_are_stopped(asking: Asking, half: int) -> None:
     for name, source in list(HOSTILE.items())[half::2]:
         began = monotonic()
         assert await asking.about(source) == ["error"], name
-        if monotonic() - began > 4.0:
+        if monotonic() - began > 8.0:  # its own limits end it in 2 s, a new process begins; the machine may be busy
             slow.append(name)
         assert await asking.about(GOOD) == ["yes"], name
     assert slow == []
