@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat requirements-dev.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check format lock acceptance acceptance-anniversaries acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-mutation acceptance-properties acceptance-shuffled clean
+.PHONY: help install demo test lint types check format lock acceptance acceptance-anniversaries acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-mutation acceptance-pages acceptance-properties acceptance-shuffled clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ lock: install ## Resolve the lock files again from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --extra admin --extra js -c requirements-dev.lock pyproject.toml -o requirements-image.lock
 
-acceptance: acceptance-properties acceptance-shuffled acceptance-chaos acceptance-live-catalog acceptance-anniversaries acceptance-growth acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
+acceptance: acceptance-properties acceptance-shuffled acceptance-chaos acceptance-live-catalog acceptance-anniversaries acceptance-growth acceptance-pages acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
 
 acceptance-chaos: install ## Kill workers, broker and database mid-stream and compare every award (BADGES_TEST_SEEDS=1-20)
 	@BADGES_TEST_REQUIRE=kafka,postgres BADGES_TEST_SEEDS=$${BADGES_TEST_SEEDS:-1-20} $(BIN)/pytest tests/acceptance -m chaos $(ARGS)
@@ -64,6 +64,9 @@ acceptance-anniversaries: install ## Let ten years of anniversaries go by in 12 
 
 acceptance-growth: install ## Count the work of an event for 100,000 badges, 100,000 events of a user, a million users
 	@$(BIN)/pytest tests/acceptance -m growth $(ARGS)
+
+acceptance-pages: install ## Time the first byte of the panel's pages at a million awards and 100,000 users
+	@$(BIN)/pytest tests/acceptance -m pages -s $(ARGS)
 
 acceptance-properties: install ## Hold the engine to the oracle with 2,000 examples a property, and fuzz the grammar (ARGS=part of a name)
 	@$(BIN)/python -m tests.acceptance.properties $(ARGS)

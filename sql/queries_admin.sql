@@ -37,13 +37,37 @@ INSERT INTO audit_log (actor, action, subject, before, after, note)
 VALUES ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6);
 
 -- name: list_audit
--- Changes, newest first; of one actor, one action, one subject or all; before a number (for the next page).
+-- Changes, newest first, before a number (for the next page).
 SELECT id, at, actor, action, subject, before::text AS before, after::text AS after, note
-FROM audit_log
-WHERE ($1::bigint IS NULL OR id < $1) AND ($2::text IS NULL OR actor = $2)
-  AND ($3::text IS NULL OR action = $3) AND ($4::text IS NULL OR subject = $4)
+FROM audit_log WHERE id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: list_audit_of_actor
+-- The same of one actor, and of one action where it is given: so many of the actor's newest are looked at, in an index.
+SELECT a.id, a.at, a.actor, a.action, a.subject, a.before::text AS before, a.after::text AS after, a.note
+FROM (
+    SELECT id FROM (
+        SELECT id, action FROM audit_log WHERE actor = $1 AND id < $3 ORDER BY actor DESC, id DESC LIMIT $5
+    ) AS newest
+    WHERE $2::text IS NULL OR action = $2
+    ORDER BY id DESC
+    LIMIT $4
+) AS found
+JOIN audit_log a ON a.id = found.id
+ORDER BY a.id DESC;
+
+-- name: list_audit_of_action
+-- The same of one action.
+SELECT id, at, actor, action, subject, before::text AS before, after::text AS after, note
+FROM audit_log WHERE action = $1 AND id < $2 ORDER BY action DESC, id DESC LIMIT $3;
+
+-- name: list_audit_of_subject
+-- The same of what was changed, and of one actor and one action where they are given.
+SELECT id, at, actor, action, subject, before::text AS before, after::text AS after, note
+FROM (SELECT * FROM audit_log WHERE subject = $1 AND id < $4 ORDER BY subject DESC, id DESC LIMIT $6) AS newest
+WHERE ($2::text IS NULL OR actor = $2) AND ($3::text IS NULL OR action = $3)
 ORDER BY id DESC
 LIMIT $5;
+
 
 -- ================================================================ sessions of the panel
 

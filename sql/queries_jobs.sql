@@ -42,13 +42,29 @@ VALUES ($1, $2, $3, 'skipped', $4, clock_timestamp())
 ON CONFLICT DO NOTHING;
 
 -- name: job_runs
--- Runs, newest first: of one job or of all, before an instant (for the next page).
+-- Runs of all jobs, newest first, before an instant (for the next page).
 SELECT job, tick AS tick_us, outcome, owner, attempts, figures::text AS figures, note, started_at AS started_us,
        finished_at AS finished_us
-FROM job_runs
-WHERE ($1::text IS NULL OR job = $1) AND tick < $2
-ORDER BY tick DESC, job
-LIMIT $3;
+FROM job_runs WHERE tick < $1 ORDER BY tick DESC, job DESC LIMIT $2;
+
+-- name: job_runs_of
+-- The same of one job.
+SELECT job, tick AS tick_us, outcome, owner, attempts, figures::text AS figures, note, started_at AS started_us,
+       finished_at AS finished_us
+FROM job_runs WHERE job = $1 AND tick < $2 ORDER BY job DESC, tick DESC LIMIT $3;
+
+-- name: newest_runs
+-- The newest run of each job.
+WITH RECURSIVE jobs AS (
+    SELECT min(job) AS job FROM job_runs
+    UNION ALL
+    SELECT (SELECT min(job) FROM job_runs WHERE job > jobs.job) FROM jobs WHERE jobs.job IS NOT NULL
+)
+SELECT r.job, r.tick AS tick_us, r.outcome, r.owner, r.attempts, r.figures::text AS figures, r.note,
+       r.started_at AS started_us, r.finished_at AS finished_us
+FROM jobs j
+CROSS JOIN LATERAL (SELECT * FROM job_runs WHERE job = j.job ORDER BY tick DESC LIMIT 1) AS r
+ORDER BY r.tick DESC, r.job;
 
 -- name: prune_job_runs
 -- Remove rows of ticks before an instant that need nothing more, at most so many; each job keeps its newest.

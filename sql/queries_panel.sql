@@ -2,14 +2,23 @@
 -- what filters without an index looks at a bounded number of rows.
 
 -- name: panel_awards
--- The newest awards since an instant, before a key (instant, user, number in the user's line), of some badges, trigger
--- types and origins; at most so many are looked at.
+-- The newest awards since an instant, before a key (instant, user, number in the user's line).
+SELECT user_id, sequence, badge_key, context, awarded_at, kind, origin, trigger_type, trigger_id, catalog_version,
+       reason, logged_at
+FROM badge_awards_log
+WHERE logged_at >= $1 AND logged_at <= $2 AND (logged_at, user_id, sequence) < ($2, $3::text, $4::bigint)
+ORDER BY logged_at DESC, user_id DESC, sequence DESC
+LIMIT $5;
+
+-- name: panel_awards_of
+-- The same of some badges, trigger types and origins; so many of the newest are looked at, and only those that match are
+-- put in order.
 SELECT user_id, sequence, badge_key, context, awarded_at, kind, origin, trigger_type, trigger_id, catalog_version,
        reason, logged_at
 FROM (
     SELECT * FROM badge_awards_log
     WHERE logged_at >= $1 AND logged_at <= $2 AND (logged_at, user_id, sequence) < ($2, $3::text, $4::bigint)
-    ORDER BY logged_at DESC, user_id DESC, sequence DESC
+    ORDER BY logged_at DESC
     LIMIT $8
 ) AS newest
 WHERE ($5::text[] IS NULL OR badge_key = ANY ($5))
@@ -79,37 +88,44 @@ SELECT version, users, awards, started_at, moved_at, done_at FROM catalog_builds
 -- name: panel_withheld_counts
 -- How many awards of each badge are held back, since when; counted up to so many.
 SELECT badge_key, count(*) AS awards, min(withheld_at) AS since_at
-FROM (SELECT badge_key, withheld_at FROM withheld_awards WHERE state = 'held' LIMIT $1) AS held
+FROM (
+    SELECT badge_key, withheld_at FROM withheld_awards WHERE state = 'held' ORDER BY badge_key, withheld_at LIMIT $1
+) AS held
 GROUP BY badge_key
 ORDER BY awards DESC, badge_key;
 
 -- name: panel_letters
--- Dead letters, newest first, before a number: of a topic, since an instant; at most so many are looked at.
-SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
-       state
+-- Dead letters, newest first, before a number: of a topic, since an instant; at most so many are looked at, in an index.
+SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
+       d.recorded_at, d.buried_at, d.state
 FROM (
-    SELECT * FROM dead_letters
-    WHERE number < $1
+    SELECT number FROM (
+        SELECT number, topic, buried_at FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4
+    ) AS newest
+    WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
     ORDER BY number DESC
-    LIMIT $4
-) AS newest
-WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
-ORDER BY number DESC
-LIMIT $5;
+    LIMIT $5
+) AS found
+JOIN dead_letters d ON d.number = found.number
+ORDER BY d.number DESC;
 
 -- name: panel_letters_of
 -- The same of one reason: looked for in its own order, so that a rare one costs nothing.
-SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
-       state
+SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
+       d.recorded_at, d.buried_at, d.state
 FROM (
-    SELECT * FROM dead_letters
-    WHERE reason = $6 AND number < $1
-    ORDER BY reason DESC, number DESC
-    LIMIT $4
-) AS newest
-WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
-ORDER BY number DESC
-LIMIT $5;
+    SELECT number FROM (
+        SELECT number, topic, buried_at FROM dead_letters
+        WHERE reason = $6 AND number < $1
+        ORDER BY reason DESC, number DESC
+        LIMIT $4
+    ) AS newest
+    WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
+    ORDER BY number DESC
+    LIMIT $5
+) AS found
+JOIN dead_letters d ON d.number = found.number
+ORDER BY d.number DESC;
 
 -- name: panel_letter_counts
 -- How many of the newest dead letters there are for each reason; so many are looked at.

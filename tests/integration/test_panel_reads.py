@@ -26,12 +26,17 @@ _SEED = (
         SELECT 'u' || n, 'b', 'held', now(), 'auto', 'live', 1 FROM generate_series(1, {_ROWS}) n""",
     f"INSERT INTO outbox (shard, topic, messages) SELECT n % 16, 't', '' FROM generate_series(1, {_ROWS}) n",
     f"INSERT INTO users (user_id) SELECT 'u' || n FROM generate_series(1, {_ROWS}) n",
+    f"INSERT INTO audit_log (actor, action, subject) SELECT 'p', 'a.b', 's' FROM generate_series(1, {_ROWS}) n",
+    f"""INSERT INTO job_runs (job, tick, outcome, token)
+        SELECT 'j' || n % 5, now() - n * interval '1 min', 'done', gen_random_uuid()
+        FROM generate_series(1, {_ROWS}) n""",
     "ANALYZE",
 )
 _LAST = 2**63 - 1
 #: The worst that each statement is asked: what matches nothing, before everything.
 WORST: dict[str, tuple[Any, ...]] = {
-    "panel_awards": (0, LAST_US, "~", _LAST, ["no"], "no", "cron", LOOKED_AT, 51),
+    "panel_awards": (0, LAST_US, "~", _LAST, 51),
+    "panel_awards_of": (0, LAST_US, "~", _LAST, ["no"], "no", "cron", LOOKED_AT, 51),
     "panel_count_awards": (0, COUNTED),
     "panel_count_letters": (0, COUNTED),
     "panel_users": ("u", "u2", 51),
@@ -41,6 +46,12 @@ WORST: dict[str, tuple[Any, ...]] = {
     "panel_letter_counts": (LOOKED_AT,),
     "panel_withheld_counts": (COUNTED,),
     "panel_unpublished": (COUNTED,),
+    "list_audit": (_LAST, 51),
+    "list_audit_of_actor": ("p", "no", _LAST, 51, LOOKED_AT),
+    "list_audit_of_action": ("no", _LAST, 51),
+    "list_audit_of_subject": ("s", "no", None, _LAST, 51, LOOKED_AT),
+    "job_runs": (LAST_US, 51),
+    "newest_runs": (),
 }
 
 

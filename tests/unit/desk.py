@@ -163,6 +163,9 @@ class FakeReads:
     async def job_runs(self, **given: Any) -> Sequence[Any]:
         return self._some(JobRun("holders", NOON, "done", self.text, 1, {"users": 3}, self.text, NOON, NOON))
 
+    async def newest_runs(self) -> Sequence[Any]:
+        return await self.job_runs()
+
     async def trigger_days(self, types: Sequence[str]) -> Mapping[str, Any]:
         day = date(2026, 3, 1)
         return {} if self.empty else {"comment.posted": TypeDays("comment.posted", NOON, day, 31, day, {day: 29})}

@@ -163,7 +163,7 @@ def test_home_tells_what_needs_attention() -> None:
     places = [state.index(text, state.index("<table")) for text in said]
     assert places == sorted(places)
     assert state.index(said[0]) < state.index("cards")
-    assert '"band":[2,3]' in state
+    assert '"band":[1,2]' in state
     assert "Silent triggers" in state
 
 

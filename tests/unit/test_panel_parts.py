@@ -6,16 +6,20 @@ import csv
 import hashlib
 import io
 import json
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.desk import catalog_of, document
+from tests.unit.desk import catalog_of, document, panel
+from tests.unit.serving import client
 from worker.admin.panel import drawing, phrasing
 from worker.admin.panel.entries import chosen, entries, rows
 from worker.admin.panel.frame import FOLDER
+from worker.admin.panel.notes import Notes
 from worker.admin.panel.tables import as_csv
+from worker.admin.roles import Actor, Role
 
 VENDOR = FOLDER / "static" / "vendor"
 
@@ -100,3 +104,23 @@ def test_a_ladder_is_one_entry() -> None:
     assert row.takes == "comments at least 10 and 50"
     assert [entry.label for entry in chosen(found, trigger="question.scored")] == ["Nice question"]
     assert next(entry.label for entry in chosen(found, sort="name")) == "Asks"
+
+
+# ---------------------------------------------------------------- notes
+
+
+def test_notes_are_our_own() -> None:
+    """A page says what a change here said to who made it, for a minute; a link cannot make it say anything."""
+    anna, ben = (Actor(name, Role.ADMIN, "session", name) for name in ("anna", "ben"))
+    notes = Notes("secret")
+    sealed = notes.seal("Version 2 rules.", anna)
+    assert notes.read(sealed, anna) == "Version 2 rules."
+    others = ("Call 555-0100", sealed + "x", "", "x" * 10_000, "é", Notes("other").seal("Call", anna))
+    assert [notes.read(one, anna) for one in others] == [""] * len(others)
+    assert notes.read(sealed, ben) == notes.read(sealed, None) == ""
+    with patch("worker.admin.panel.notes.SECONDS", -1):
+        assert notes.read(sealed, anna) == ""
+    went = client(panel(), Role.ADMIN).post("/panel/settings/tokens/1/revoke")
+    assert "said=" in went.headers["location"]
+    for page in ("/panel/", "/panel/login"):
+        assert "555-0100" not in client(panel(), Role.ADMIN).get(f"{page}?said=Call+555-0100").text

@@ -16,6 +16,7 @@ from worker.admin.oidc import Oidc
 from worker.admin.oidc import router as oidc_router
 from worker.admin.panel import serve_panel
 from worker.admin.panel.needs import Desk
+from worker.admin.panel.notes import Notes
 from worker.admin.problems import shape_problems
 from worker.admin.services import Services
 from worker.admin.sessions import Sessions
@@ -30,7 +31,8 @@ def build(
 
     `app.state` holds `services`, `settings`, `gate` and `metrics`.
     """
-    secret = settings.session_secret
+    given = settings.session_secret
+    secret = given.get_secret_value() if given else secrets.token_urlsafe(32)
     app = Application(
         title="badgestream",
         version=version("badgestream"),
@@ -43,7 +45,7 @@ def build(
         redirect_slashes=False,
         middleware=[
             Middleware(SafeHeaders),
-            Middleware(Sessions, secret=secret.get_secret_value() if secret else secrets.token_urlsafe(32)),
+            Middleware(Sessions, secret=secret),
         ],
     )
     app.state.services = services
@@ -57,7 +59,7 @@ def build(
         add(app, router)
     if desk is not None:
         add(app, oidc_router)
-        serve_panel(app, desk)
+        serve_panel(app, desk, Notes(secret))
     app.shorten()
     return app
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from worker.errors import OperatorError
 from worker.events import json_text
@@ -13,6 +13,10 @@ from worker.store.session import Database, Session
 #: So long may what stands in the audit log be, characters.
 _MOST_NAME = 200
 _MOST_NOTE = 2_000
+
+#: So many changes are looked at where a second filter has no index.
+_LOOKED_AT: Final = 20_000
+_LAST_NUMBER: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,20 @@ class AdminTables(Database):
         subject: str | None = None,
         limit: int = 50,
     ) -> list[Change]:
-        """A page of the audit log, newest first; `before` is the number of the last one of the page before."""
-        return [Change(*row) for row in await self.rows("list_audit", before, actor, action, subject, limit)]
+        """A page of the audit log, newest first; `before` is the number of the last one of the page before.
+
+        With several filters the newest 20,000 of the subject, or else of the actor, are looked at.
+        """
+        start = _LAST_NUMBER if before is None else before
+        if subject is not None:
+            found = await self.rows("list_audit_of_subject", subject, actor, action, start, limit, _LOOKED_AT)
+        elif actor is not None:
+            found = await self.rows("list_audit_of_actor", actor, action, start, limit, _LOOKED_AT)
+        elif action is not None:
+            found = await self.rows("list_audit_of_action", action, start, limit)
+        else:
+            found = await self.rows("list_audit", start, limit)
+        return [Change(*row) for row in found]
 
 
 async def write_audit(

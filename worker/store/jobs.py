@@ -62,10 +62,13 @@ class JobTables(Database):
 
     async def job_runs(self, *, job: str | None = None, before_us: int = _LAST_US, limit: int = 50) -> list[JobRun]:
         """Runs, newest tick first; `before_us` is the tick of the last one of the page before."""
-        return [
-            JobRun(**{**row, "figures": json_text.loads(row["figures"])})
-            for row in await self.rows("job_runs", job, before_us, limit)
-        ]
+        if job is None:
+            return [_run(row) for row in await self.rows("job_runs", before_us, limit)]
+        return [_run(row) for row in await self.rows("job_runs_of", job, before_us, limit)]
+
+    async def newest_runs(self) -> list[JobRun]:
+        """The newest run of each job, the newest first."""
+        return [_run(row) for row in await self.rows("newest_runs")]
 
     async def prune_job_runs(self, before_us: int, *, limit: int = 10_000) -> int:
         """Remove what is written of ticks before an instant, but for the newest of each job; returns how many."""
@@ -74,3 +77,7 @@ class JobTables(Database):
     async def next_users(self, after: str, limit: int) -> list[str]:
         """The next users after one, by id."""
         return [row["user_id"] for row in await self.rows("next_users", after, limit)]
+
+
+def _run(row: Any) -> JobRun:
+    return JobRun(**{**row, "figures": json_text.loads(row["figures"])})

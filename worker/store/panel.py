@@ -154,9 +154,11 @@ class PanelTables(Database):
         """
         start, user_id, sequence = before or (LAST_US, _LAST_TEXT, _LAST_NUMBER)
         keys = None if badges is None else list(badges)
-        found = await self.rows(
-            "panel_awards", since_us, start, user_id, sequence, keys, trigger, origin, LOOKED_AT, limit
-        )
+        place = (since_us, start, user_id, sequence)
+        if keys is None and trigger is None and origin is None:
+            found = await self.rows("panel_awards", *place, limit)
+        else:
+            found = await self.rows("panel_awards_of", *place, keys, trigger, origin, LOOKED_AT, limit)
         return [AwardEntry(*row) for row in found]
 
     async def panel_count_awards(self, since_us: int) -> int:

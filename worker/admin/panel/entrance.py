@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from worker.admin import sessions
 from worker.admin.admission import Gate, check_origin
 from worker.admin.panel.frame import FOLDER, ROOT, Wrong, inside, is_fragment, render
+from worker.admin.panel.page import go
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Actor, Role, anybody, least
 from worker.admin.routes import By, guarded_router
@@ -85,7 +86,7 @@ async def logout(request: Request, services: Asked, actor: By) -> Response:
         gate: Gate = request.app.state.gate
         await gate.ended.end(request)
         await services.store.audit(actor.name, "session.ended", "panel")
-    return RedirectResponse(f"{ROOT}/login?said=Logged+out", 303)
+    return go(request, "/login", "Logged out", actor=None)
 
 
 def _form(request: Request, next: str, *, wrong: Wrong | None = None) -> Response:

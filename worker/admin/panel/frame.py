@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from worker.admin.panel import drawing, phrasing
+from worker.admin.panel.notes import notes_of
 from worker.admin.roles import Actor, Role
 from worker.admin.sessions import CSRF_FIELD, csrf_token
 from worker.events import json_text
@@ -97,7 +98,7 @@ def render(
         "section": "",
         "title": "",
         "faults": (),
-        "said": request.query_params.get("said", "")[:200],
+        "said": notes_of(request).read(request.query_params.get("said", ""), actor),
         "banner": None,
         "live": False,
         "letters": 0,

@@ -105,6 +105,9 @@ class Reads(Protocol):
     async def job_runs(self, *, job: str | None = None, limit: int = 50) -> Sequence[Any]:
         """What the clock ran, newest first."""
 
+    async def newest_runs(self) -> Sequence[Any]:
+        """The newest run of each job of the clock."""
+
     async def trigger_days(self, types: Sequence[str]) -> Mapping[str, Any]:
         """When events of these types arrived; types of which none ever did are left out."""
 

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, Banner, render
 from worker.admin.panel.needs import Desk
+from worker.admin.panel.notes import notes_of
 from worker.admin.panel.phrasing import many
 from worker.admin.roles import Actor, Role
 from worker.admin.routes import actor_of
@@ -77,6 +78,10 @@ class Page:
             **values,
         )
 
+    def go(self, path: str, said: str = "") -> Response:
+        """On to another page after a change, which says what was done."""
+        return go(self.request, path, said, actor=self.actor)
+
     async def missing(self, what: str, help: str, *, section: str, link: str = "/", act: str = "Home") -> Response:
         """404 as a page: what is not there, and where to go."""
         return await self.show(
@@ -84,10 +89,10 @@ class Page:
         )
 
 
-def go(path: str, said: str = "") -> Response:
-    """On to another page after a change, which says what was done."""
-    joiner = "&" if "?" in path else "?"
-    return RedirectResponse(f"{ROOT}{path}" + (f"{joiner}{urlencode({'said': said})}" if said else ""), 303)
+def go(request: Request, path: str, said: str = "", *, actor: Actor | None) -> Response:
+    """On to another page after a change, which says to who made it what was done."""
+    note = f"{'&' if '?' in path else '?'}{urlencode({'said': notes_of(request).seal(said, actor)})}" if said else ""
+    return RedirectResponse(f"{ROOT}{path}{note}", 303)
 
 
 def slug(text: str) -> str:

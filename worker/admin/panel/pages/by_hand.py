@@ -9,7 +9,7 @@ from fastapi import Form
 from starlette.responses import Response
 
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import Opened, Page, go, slug
+from worker.admin.panel.page import Opened, Page, slug
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
@@ -89,7 +89,7 @@ async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str,
         after={"badge": badge, "context": context.strip()},
     )  # fmt: skip
     done = "The grant" if act == "grant" else "The revocation"
-    return go(f"/users/{slug(user_id)}", f"{done} was sent; a worker applies it within a second.")
+    return page.go(f"/users/{slug(user_id)}", f"{done} was sent; a worker applies it within a second.")
 
 
 async def _form(

@@ -16,7 +16,7 @@ from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.judging import FIELDS, Judged, judge
 from worker.admin.panel.kinds import KINDS
 from worker.admin.panel.making import entries_of
-from worker.admin.panel.page import Opened, Page, go, slug
+from worker.admin.panel.page import Opened, Page, slug
 from worker.admin.panel.pages.badge import flow_text, no_badge
 from worker.admin.panel.words import words
 from worker.admin.problems import Problem
@@ -69,7 +69,7 @@ async def edit(page: Opened, key: str) -> Response:
     section, place = badge.path.split("/")[1:3]
     kind = next((one for one in KINDS.values() if one.section == section), None)
     if kind is not None:
-        return go(f"/catalog/sections/{kind.slug}/{slug(entries_of(page.catalog, kind)[int(place)][0])}/edit")
+        return page.go(f"/catalog/sections/{kind.slug}/{slug(entries_of(page.catalog, kind)[int(place)][0])}/edit")
     return await _form(page, badge, Judged(_of(badge)))
 
 
@@ -118,7 +118,7 @@ async def _judged(page: Page, badge: Badge | None, values: Mapping[str, str]) ->
         return await _form(page, badge, judged, status=422)
     back = "/catalog/new" if badge is None else f"/badges/{slug(badge.key)}/edit"
     made = await page.desk.propose(judged.edit.document, actor=page.actor.name, back=back)
-    return go(f"/catalog/proposals/{made.id}")
+    return page.go(f"/catalog/proposals/{made.id}")
 
 
 async def _form(page: Page, badge: Badge | None, judged: Judged, *, status: int = 200) -> Response:

@@ -91,7 +91,7 @@ async def _state(page: Page) -> dict[str, Any]:
     builds = await reads.panel_builds(1)
     (triggers, _), lag, trend = await asyncio.gather(desk.coverage(), desk.lag(), desk.trend())
     silent = [one for one in triggers if one.state in _SILENT]
-    runs = await _last_runs(page)
+    runs = await reads.newest_runs()
     alarms = [
         *_of_workers(page, group, lag),
         *_of_outbox(page, waiting, oldest),
@@ -121,14 +121,6 @@ async def _state(page: Page) -> dict[str, Any]:
         "now": now,
         "newest": await reads.panel_awards(since_us=now - DAY, limit=8),
     }
-
-
-async def _last_runs(page: Page) -> list[Any]:
-    """The newest run of each scheduled job, of the newest runs."""
-    newest: dict[str, Any] = {}
-    for run in await page.desk.reads.job_runs(limit=20):
-        newest.setdefault(run.job, run)
-    return list(newest.values())
 
 
 def _of_workers(page: Page, group: Any, lag: Any | None) -> Iterator[Alarm]:
@@ -191,11 +183,11 @@ def charted(trend: Any | None) -> dict[str, Any] | None:
     shown = {
         "x": [at // SECOND for at in starts],
         "series": [
-            {"label": "awards", "y": list(trend.awards)},
             {"label": "usual, most", "y": list(trend.high), "color": "--muted", "thin": True},
             {"label": "usual, least", "y": list(trend.low), "color": "--muted", "thin": True},
+            {"label": "awards", "y": list(trend.awards)},
         ],
-        "band": [2, 3],
+        "band": [1, 2],
     }
     rows = [
         (instant_text(at)[:10], count, low, high)

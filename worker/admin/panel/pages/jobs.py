@@ -8,7 +8,7 @@ from fastapi import Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, Wrong, is_fragment
-from worker.admin.panel.page import PAGE, Opened, Page, go
+from worker.admin.panel.page import PAGE, Opened, Page
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
@@ -76,7 +76,7 @@ async def ask(
         except OperatorError as error:
             wrong.append(Wrong(error.message, "f-user" if given["user"] else "f-badge", f"{error.help or ''}"))
         else:
-            return go(f"/jobs/asks/{made.id}")
+            return page.go(f"/jobs/asks/{made.id}")
     return await _form(page, given, wrong)
 
 
@@ -115,7 +115,7 @@ async def start(page: Opened, services: Asked, ask_id: str) -> Response:
     await services.store.audit(
         page.actor.name, f"{made.asked.kind}.started", f"job {number}", after=made.asked.parameters
     )
-    return go(f"/jobs/{number}", f"Job {number} was asked for; the next free worker takes it.")
+    return page.go(f"/jobs/{number}", f"Job {number} was asked for; the next free worker takes it.")
 
 
 @router.get("/jobs/{number}")
@@ -158,7 +158,7 @@ async def act(page: Opened, services: Asked, number: int, act: str) -> Response:
         said = "It goes on where it stopped."
     if done:
         await services.store.audit(page.actor.name, f"job.{act}", f"job {number}")
-    return go(f"/jobs/{number}", said if done else "It had ended already; nothing was changed.")
+    return page.go(f"/jobs/{number}", said if done else "It had ended already; nothing was changed.")
 
 
 async def _form(page: Page, given: dict[str, str], wrong: list[Wrong] | None = None) -> Response:

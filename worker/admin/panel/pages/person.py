@@ -9,7 +9,7 @@ from fastapi import Form
 from starlette.responses import Response, StreamingResponse
 
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import Opened, Page, go
+from worker.admin.panel.page import Opened, Page
 from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
@@ -71,7 +71,7 @@ async def erase(
         found = await page.desk.erase(user_id, actor=page.actor.name, note=note.strip())
     except OperatorError as error:
         return await _unknown(page, error)
-    return go("/users", f"The user was erased: {plural(sum(found.rows.values()), 'row')} removed.")
+    return page.go("/users", f"The user was erased: {plural(sum(found.rows.values()), 'row')} removed.")
 
 
 async def _form(page: Page, user_id: str, note: str = "", wrong: list[Wrong] | None = None) -> Response:

@@ -8,7 +8,7 @@ from fastapi import Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, is_fragment
-from worker.admin.panel.page import Opened, Page, go
+from worker.admin.panel.page import Opened, Page
 from worker.admin.panel.pages.catalog import change_lines
 from worker.admin.panel.pages.editing import refuse_managed
 from worker.admin.panel.phrasing import plural
@@ -78,7 +78,7 @@ async def apply(page: Opened, services: Asked, proposal_id: str, note: Annotated
     summary = found.found.changed.summary
     await services.store.audit(page.actor.name, "catalog.applied", f"version {version}", after=summary, note=note[:500])
     to = found.back.removesuffix("/edit")
-    return go(to if to.startswith("/badges/") else "/catalog", f"Version {version} rules: {summary}.")
+    return page.go(to if to.startswith("/badges/") else "/catalog", f"Version {version} rules: {summary}.")
 
 
 @router.get("/catalog/versions/{version}/rollback")
@@ -93,7 +93,7 @@ async def rollback(page: Opened, version: int) -> Response:
             link="/catalog/versions", act="All versions",
         )  # fmt: skip
     made = await page.desk.propose(found.document, actor=page.actor.name, back="/catalog/versions")
-    return go(f"/catalog/proposals/{made.id}")
+    return page.go(f"/catalog/proposals/{made.id}")
 
 
 def _values(found: Any) -> dict[str, Any]:

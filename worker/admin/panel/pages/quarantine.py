@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import PAGE, Opened, Page, go, slug
+from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
@@ -51,7 +51,7 @@ async def settle(request: Request, page: Opened, services: Asked) -> Response:
         after={"awards": done, "users": users if chosen else "all"},
     )  # fmt: skip
     word = "released" if verb == "release" else "dropped"
-    return go(f"/awards/quarantine?badge={slug(badge)}", f"{plural(done, 'award')} {word}.")
+    return page.go(f"/awards/quarantine?badge={slug(badge)}", f"{plural(done, 'award')} {word}.")
 
 
 async def _list(page: Page, badge: str, after: str, wrong: list[Wrong] | None = None) -> Response:

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import PAGE, Opened, go
+from worker.admin.panel.page import PAGE, Opened
 from worker.admin.panel.pages.letters import SINCE
 from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
@@ -50,7 +50,7 @@ async def replay(request: Request, page: Opened, services: Asked) -> Response:
         after = {"tried": found.tried, "passed": found.passed, **{name: given[name] for name in ("reason", "topic")}}
         await services.store.audit(page.actor.name, "dead_letters.replayed", "dead letters", after=after)
         still = found.tried - found.passed
-        return go("/dead-letters", f"{plural(found.passed, 'letter')} passed, {still:,} stayed.")
+        return page.go("/dead-letters", f"{plural(found.passed, 'letter')} passed, {still:,} stayed.")
     return await page.show(
         "replay.html",
         title="Replay dead letters",

@@ -13,7 +13,7 @@ from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.judging import Judged, json_of
 from worker.admin.panel.kinds import KINDS, Kind
 from worker.admin.panel.making import badges_of, entries_of, entry_of, judge_entry, values_of
-from worker.admin.panel.page import Opened, Page, go, slug
+from worker.admin.panel.page import Opened, Page, slug
 from worker.admin.panel.pages.editing import refuse_managed
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Role, least
@@ -137,7 +137,7 @@ async def _judged(request: Request, page: Page, kind: Kind, name: str | None) ->
     except BadgesError as error:
         wrong = [Wrong(error.message, "", error.help or "")]
         return await _form(page, kind, name, judged, status=422, wrong=wrong)
-    return go(f"/catalog/proposals/{made.id}")
+    return page.go(f"/catalog/proposals/{made.id}")
 
 
 async def _form(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from worker.admin.credentials import digest, new_token
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import PAGE, Opened, Page, go
+from worker.admin.panel.page import PAGE, Opened, Page
 from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import few, guarded_router
@@ -77,7 +77,7 @@ async def revoke(page: Opened, number: int) -> Response:
     """End a token."""
     found = await page.desk.reads.revoke_token(number, actor=page.actor.name)
     said = f"The token {found.name} ends within seconds." if found is not None else "It was revoked already."
-    return go("/settings/tokens", said)
+    return page.go("/settings/tokens", said)
 
 
 @router.get("/settings/audit")

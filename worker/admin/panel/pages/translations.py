@@ -10,7 +10,7 @@ from starlette.responses import Response
 from worker.admin.answers import as_json
 from worker.admin.panel import wording
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import PAGE, Opened, Page, go, slug
+from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.pages.editing import refuse_managed
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
@@ -37,7 +37,7 @@ async def save(request: Request, page: Opened, services: Asked, lang: str = "", 
     """Take over the cells that changed, as one version: only words change, so nobody gains or loses anything."""
     refuse_managed(page)
     if page.catalog is None:
-        return go("/catalog")
+        return page.go("/catalog")
     form = await request.form()
     known = _texts(page)
     texts = {}
@@ -46,7 +46,7 @@ async def save(request: Request, page: Opened, services: Asked, lang: str = "", 
         if len(place) == 3 and isinstance(value, str) and value.strip() != known.get(place, ""):
             texts[place[0], place[1], place[2]] = value
     if not texts:
-        return go(f"/catalog/translations?lang={slug(lang)}", "Nothing was changed.")
+        return page.go(f"/catalog/translations?lang={slug(lang)}", "Nothing was changed.")
     document, wrong = wording.changed(page.catalog.document, texts)
     if wrong:
         return await _table(page, lang, missing=bool(missing), after=0, wrong=wrong)
@@ -54,7 +54,7 @@ async def save(request: Request, page: Opened, services: Asked, lang: str = "", 
     said = f"{len(texts)} {'text' if len(texts) == 1 else 'texts'} translated"
     version = await page.desk.apply(made, actor=page.actor.name, note=said)
     await services.store.audit(page.actor.name, "catalog.translated", f"version {version}", note=said)
-    return go(f"/catalog/translations?lang={slug(lang)}&undo={version - 1}", f"{said}: version {version} rules.")
+    return page.go(f"/catalog/translations?lang={slug(lang)}&undo={version - 1}", f"{said}: version {version} rules.")
 
 
 @router.get("/catalog/translations.json")
@@ -72,7 +72,7 @@ async def take(page: Opened, file: Annotated[UploadFile, File()]) -> Response:
     """A file as it was exported: what it changes is shown before anything is."""
     refuse_managed(page)
     if page.catalog is None:
-        return go("/catalog")
+        return page.go("/catalog")
     data = await file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         return await _table(page, "", missing=False, after=0, wrong=["The file is larger than 4 MiB."])
@@ -86,7 +86,7 @@ async def take(page: Opened, file: Annotated[UploadFile, File()]) -> Response:
     if wrong or more:
         return await _table(page, "", missing=False, after=0, wrong=[*wrong, *more][:50])
     made = await page.desk.propose(document, actor=page.actor.name, back="/catalog/translations")
-    return go(f"/catalog/proposals/{made.id}")
+    return page.go(f"/catalog/proposals/{made.id}")
 
 
 async def _table(page: Page, lang: str, *, missing: bool, after: int, wrong: list[str] | None = None) -> Response:

@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_of
-from worker.admin.panel.page import PAGE, Opened, Page, go, slug
+from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.panel.working import PATIENCE, working_of
 from worker.admin.problems import Problem
@@ -44,9 +44,9 @@ async def users(page: Opened, q: str = "", after: str = "") -> Response:
 
 @router.get("/why")
 @least(Role.SUPPORT)
-async def why_of(user: str = "", badge: str = "") -> Response:
+async def why_of(page: Opened, user: str = "", badge: str = "") -> Response:
     """From a form to the page it names."""
-    return go(f"/users/{slug(user.strip()[:200])}/why/{slug(badge[:100])}")
+    return page.go(f"/users/{slug(user.strip()[:200])}/why/{slug(badge[:100])}")
 
 
 @router.get("/users/{user_id}")
