@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.rig.kafka import KafkaService
 from tests.rig.kafka_broker import KafkaBroker, free_port
+from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker import cli
 from worker.app import Worker, apply_catalog, open_store
@@ -43,24 +44,7 @@ async def settings(
 ) -> Settings:
     """A database with a catalog, topics, and the token `secret`."""
     (tmp_path / "catalog.yaml").write_text(CATALOG)
-    names = {name: fresh_topic(name) for name in ("events", "awards", "dead", "control")}
-    for name in names.values():
-        await kafka.create_topic(name, 1)
-    made = load_settings(
-        database_url=postgres_dsn,
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        event_topics=names["events"],
-        award_topic=names["awards"],
-        dead_letter_topic=names["dead"],
-        control_topic=names["control"],
-        group_id=names["events"],
-        session_timeout_ms=6000,
-        metrics_port=0,
-        admin_port=0,
-        admin_metrics_port=0,
-        admin_token="secret",
-        allow_insecure="fsync",
-    )
+    made = await own_settings(kafka, postgres_dsn, fresh_topic, admin_token="secret")
     async with open_store(made, name="test") as store:
         await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
     return made

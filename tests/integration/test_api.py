@@ -17,10 +17,11 @@ import pytest
 
 from tests.readme import blocks
 from tests.rig.kafka import KafkaService
+from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store
 from worker.app.admin import Admin
-from worker.config import Settings, load_settings
+from worker.config import Settings
 
 TOKEN = "a-token-of-the-tests"
 CATALOG = """
@@ -78,24 +79,7 @@ async def served(
     """An API and a worker that runs on an all but empty catalog."""
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(CATALOG)
-    names = {name: fresh_topic(name) for name in ("events", "awards", "dead", "control")}
-    for name in names.values():
-        await kafka.create_topic(name, 1)
-    settings = load_settings(
-        database_url=postgres_dsn,
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        event_topics=names["events"],
-        award_topic=names["awards"],
-        dead_letter_topic=names["dead"],
-        control_topic=names["control"],
-        group_id=names["events"],
-        session_timeout_ms=6_000,
-        metrics_port=0,
-        admin_port=0,
-        admin_metrics_port=0,
-        admin_token=TOKEN,
-        allow_insecure="fsync",
-    )
+    settings = await own_settings(kafka, postgres_dsn, fresh_topic, admin_token=TOKEN)
     async with open_store(settings, name="test") as store:
         await apply_catalog(store, catalog, applied_by="test")
     async with running(Worker(settings)) as worker, running(Admin(settings)) as admin:

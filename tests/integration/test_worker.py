@@ -22,6 +22,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.rig.kafka import KafkaService
+from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store, services
 from worker.app import catalog as catalogs
@@ -101,23 +102,8 @@ async def rig(kafka: KafkaService, postgres_dsn: str, fresh_topic: Callable[[str
     """A database, topics and a catalog file."""
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(CATALOG)
-    names = {name: fresh_topic(name) for name in ("events", "awards", "dead", "control")}
-    for name in names.values():
-        await kafka.create_topic(name, 1)
-    settings = load_settings(
-        database_url=postgres_dsn,
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        event_topics=names["events"],
-        award_topic=names["awards"],
-        dead_letter_topic=names["dead"],
-        control_topic=names["control"],
-        catalog=catalog,
-        group_id=names["events"],
-        session_timeout_ms=6000,
-        metrics_port=0,
-        allow_insecure="fsync",
-    )
-    return Rig(settings, names["events"], tmp_path)
+    settings = await own_settings(kafka, postgres_dsn, fresh_topic, catalog=catalog)
+    return Rig(settings, settings.event_topics.names[0], tmp_path)
 
 
 def event(number: int, **changes: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -189,3 +190,20 @@ async def test_a_wish_for_another_protocol_is_passed_over(
     assert b"200 OK" in await reader.readuntil(b"}")
     writer.close()
     assert caplog.text == ""
+
+
+async def test_an_answer_that_nobody_takes(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for much and does not read it is cut off: the answers would stay in our memory as long as they like."""
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
+    counted = partial(METRICS.registry.get_sample_value, "badges_http_refused_total", {"limit": "slow_reader"})
+    token = f"authorization: Bearer {TOKENS[Role.READER]}\r\n\r\n".encode()
+    asked = REQUEST.replace(b"/health", b"/openapi.json")[:-2] + token
+    with socket.create_connection(address) as client:
+        client.settimeout(0)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, asked * 300)
+        await until(counted, "the connection cut off")
+        with suppress(ConnectionError):
+            while await loop.sock_recv(client, 1 << 20):
+                pass
+    assert counted() == 1

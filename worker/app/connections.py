@@ -1,4 +1,4 @@
-"""Connections of the HTTP server: their number, their headers and the pace of their bodies are bounded."""
+"""Connections of the HTTP server: their number, their headers, the pace of bodies and answers are bounded."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ HEAD_SECONDS: Final = 15.0
 #: In each such time, seconds, so many bytes of a body that is awaited come at least: 1 KiB a second.
 BODY_SECONDS: Final = 15.0
 LEAST_BODY_BYTES: Final = 15 * 1024
+#: In each such time, seconds, so many bytes of an answer that waits in our memory are taken at least.
+ANSWER_SECONDS: Final = 15.0
+LEAST_ANSWER_BYTES: Final = 15 * 1024
 #: So many connections are open at once.
 MOST_CONNECTIONS: Final = 1_000
 
@@ -36,6 +39,8 @@ class BoundedConnection(JoinedProtocol):
         self._body_bytes = 0
         self._timed = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request; say no to one connection too many."""
@@ -52,6 +57,7 @@ class BoundedConnection(JoinedProtocol):
         """Wait no more."""
         self._await(None)
         self._set_timer()
+        self._stop_unread()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +90,30 @@ class BoundedConnection(JoinedProtocol):
         """All of it is here."""
         super().on_message_complete()
         self._await(None)
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than the transport likes: look whether the client takes it."""
+        super().pause_writing()
+        self._look_at_unread(first=True)
+
+    def resume_writing(self) -> None:
+        """It was taken."""
+        self._stop_unread()
+        super().resume_writing()
+
+    def _look_at_unread(self, *, first: bool = False) -> None:
+        size = self.transport.get_write_buffer_size()
+        if not first and self._unread_bytes - size < LEAST_ANSWER_BYTES:
+            self._refused.labels("slow_reader").inc()
+            self.transport.abort()  # to close it would wait until all is taken
+            return
+        self._unread_bytes = size
+        self._unread_timer = self.loop.call_later(ANSWER_SECONDS, self._look_at_unread)
+
+    def _stop_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (says the same of all)
         """Refuse what is no HTTP, in the shape of all refusals."""
