@@ -104,6 +104,7 @@ class Database:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def rows(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of a named query, in a transaction of its own."""
@@ -131,7 +132,13 @@ class Database:
                 session.discard()
             raise
         finally:
-            await self._give_back(session)
+            returning = asyncio.create_task(self._give_back(session))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+            if session.pool_is_stale:
+                # Whoever tries again at once must find new connections. Else nobody waits: on a loop that is busy, the
+                # turns it takes to give a connection back were more than those of a short statement.
+                await asyncio.wait({returning})
 
     async def _acquire(self) -> Connection:
         try:
