@@ -126,6 +126,12 @@ SELECT w.user_id FROM unnest($1::text[]) AS w (user_id)
 WHERE EXISTS (SELECT 1 FROM events e WHERE e.user_id = w.user_id AND e.type = ANY ($2::text[]))
    OR EXISTS (SELECT 1 FROM badge_awards_log l WHERE l.user_id = w.user_id AND l.badge_key = ANY ($3::text[]));
 
+-- name: count_logged
+-- How many events each of some users has, of some types where these are given.
+SELECT user_id, count(*) AS events FROM events
+WHERE user_id = ANY ($1::text[]) AND ($2::text[] IS NULL OR type = ANY ($2))
+GROUP BY user_id;
+
 -- name: known_among
 -- Of some users those who have a row or an event.
 SELECT w.user_id FROM unnest($1::text[]) AS w (user_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from tests.contracts.samples import NOON, AnyStore, claim, event, grant, identity, load, remember, step
 from worker.events import Event
@@ -140,6 +141,20 @@ async def test_logs_of_several_users(store: AnyStore) -> None:
     assert sorted(found, key=identity)[0].payload == {"score": 10}
     async with store.transaction() as transaction:
         assert [one async for page in _pages(transaction, ["a", "d"], "edit.made") for one in page] == []
+        assert await transaction.count_logged(["a", "d", "x"], None) == {"a": 3, "d": 3}
+        assert await transaction.count_logged(["a", "d", "x"], ["edit.made"]) == {}
+
+
+async def test_who_stops_reading_early_may_ask_on(store: AnyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are read ahead; closed before the end, nothing is left running on the connection."""
+    monkeypatch.setattr("worker.store.repairs._LOG_PAGE", 2)
+    await remember(store, *(event(user_id, f"e{number}") for user_id in "abc" for number in range(3)))
+    async with store.transaction() as transaction:
+        async with aclosing(transaction.logs_of(["a", "b", "c"])) as pages:
+            async for page in pages:
+                assert {one.user_id for one in page} == {"a"}
+                break
+        assert await transaction.count_logged(["c"], None) == {"c": 3}
 
 
 async def _pages(transaction: RepairTransaction, users: list[str], *types: str) -> AsyncIterator[list[Event]]:

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from worker.control import grant_added
 from worker.events import Record, parse_instant
-from worker.exchange import UserJob
+from worker.exchange import UserJob, Withheld
 from worker.jobs.cron_events import anniversary
 from worker.pipeline import slices as module
 from worker.pipeline.batch import Applier, CatalogMoved
@@ -213,9 +213,17 @@ def forget(rig: Rig, user_id: str, key: str, context: str = "") -> None:
     ]
 
 
+@pytest.mark.parametrize("still", [True, False], ids=["still", "moving"])
 @pytest.mark.parametrize("parameters", [{}, {"badges": ["nice", "editor"]}, {"badges": ["nice"], "notify": True}])
-async def test_a_backfill_gives_what_was_never_given(rig: Rig, parameters: dict[str, Any]) -> None:
-    """Of the badges asked for: granted at its instant, told only where asked; what was lost comes back unpublished."""
+async def test_a_backfill_gives_what_was_never_given(
+    rig: Rig, parameters: dict[str, Any], still: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the badges asked for: granted at its instant, told only where asked; what was lost comes back unpublished.
+
+    The same whether a second look at the user is needed or not.
+    """
+    if not still:
+        monkeypatch.setattr(module, "as_earned", lambda *_: False)
     instants = {key: grant.awarded_us for key, grant in rig.held("ann").items()}
     said = len(rig.messages())
     forget(rig, "ann", "nice", "p1")
@@ -235,6 +243,31 @@ async def test_a_backfill_gives_what_was_never_given(rig: Rig, parameters: dict[
     assert (("editor", "") in rig.held("bob")) == bool(editor)
     again = await rig.run("backfill", **parameters)
     assert (again.changes, again.users_done) == ({}, 3)
+
+
+async def test_what_comes_between_the_looks_is_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came after the first look at a user, or is withheld from the user, is known to what is then given."""
+    looked = module.glance
+
+    async def interrupted(*arguments: Any, **given: Any) -> Any:
+        seen = await looked(*arguments, **given)
+        assert sorted(seen.earned) == ["ann", "bob"]
+        await rig.put(("ann", "question.scored", 50, {"post": "p2", "score": 12}))
+        return seen
+
+    forget(rig, "ann", "nice", "p1")
+    forget(rig, "ann", "commentator_4")
+    forget(rig, "bob", "commentator_2")
+    rig.tables.withheld["bob", "commentator_2", ""] = (stone("bob", "commentator_2"), 0.0)
+    monkeypatch.setattr(module, "glance", interrupted)
+    job = await rig.run("backfill", badges=["nice", "commentator_2", "commentator_4"])
+    assert job.changes == {"award_never_given": 2, "badges": {"nice": 1, "commentator_4": 1}}
+    assert ("commentator_2", "") not in rig.held("bob")
+
+
+def stone(user_id: str, key: str) -> Withheld:
+    """What stays of an award that an operator dropped."""
+    return Withheld(user_id, key, "", "dropped", AFTER_ALL, "auto", "live", 1, "e", "comment.posted", "{}", "")
 
 
 FALLING = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,8 +47,8 @@ class Asking:
     async def _events(self, asked: Collection[str], users: Sequence[str]) -> tuple[str, list[Event]]:
         """The events to be asked about, whole users until there are enough; the last of these users."""
         events: list[Event] = []
-        async with self.store.transaction() as transaction:
-            async for page in transaction.logs_of(users):
+        async with self.store.transaction() as transaction, aclosing(transaction.logs_of(users)) as logs:
+            async for page in logs:
                 for event in page:
                     if len(events) >= _EVENTS and event.user_id != events[-1].user_id:
                         return events[-1].user_id, events

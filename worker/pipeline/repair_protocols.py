@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -49,11 +49,15 @@ class RepairTransaction(Transaction, Protocol):
     async def standing_of(self, users: Sequence[str]) -> dict[str, Standing]:
         """The awards of each of these users."""
 
-    def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
+    def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncGenerator[list[Event]]:
         """The events of users (sorted), user by user and in order, in pages; nobody need be locked.
 
-        Only those of some types, where these are given.
+        Only those of some types, where these are given. It reads ahead: who stops before its end closes it (`aclosing`)
+        before anything else is asked.
         """
+
+    async def count_logged(self, users: Sequence[str], types: Collection[str] | None) -> dict[str, int]:
+        """How many events each of these users has, of some types where these are given; who has none is left out."""
 
     async def floors(self) -> dict[str, int]:
         """Types of which retention removed old events, and up to when (microseconds)."""

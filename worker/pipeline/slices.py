@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from worker.exchange import Standing, UserJob
 from worker.pipeline.asking import Asking
 from worker.pipeline.batch import CatalogMoved
-from worker.pipeline.glance import Narrow, glance, narrow_of
+from worker.pipeline.glance import Earned, Narrow, as_earned, glance, narrow_of
 from worker.pipeline.protocols import Judge
-from worker.pipeline.recount import Finding, Recount
+from worker.pipeline.recount import AWARD_NEVER_GIVEN, Finding, Recount
 from worker.pipeline.repair_protocols import RepairStore, RepairTransaction
 from worker.pipeline.scope import Scope, scope_of_job
 from worker.pipeline.settle import grant, is_told, origin_of
@@ -143,7 +145,7 @@ class Slices:
         )
         facts.events += seen.events
         facts.waiting += seen.waiting
-        await self._settle(transaction, plan, scope, job, seen.suspects, facts)
+        await self._settle(transaction, plan, scope, job, seen.suspects, facts, {} if scope.sealed else seen.earned)
         return users, seen.last if seen.users < len(looked_at) else None
 
     async def _page(
@@ -198,17 +200,51 @@ class Slices:
         job: UserJob,
         suspects: Sequence[str],
         facts: SliceFacts,
+        earned: Mapping[str, Earned] = MappingProxyType({}),
     ) -> None:
-        """Lock those who seem to need something, look again at each as a whole, and put right what is so."""
+        """Lock those who seem to need something, look again at each as a whole, and put right what is so.
+
+        Where nothing has changed since, what was `earned` stands.
+        """
         if not suspects:
             return
         states = await transaction.lock(suspects, version=plan.basis)
-        found, _ = await self._examine(transaction, plan, scope, suspects, states, None)
-        found = [finding for finding in found if not await self._was_cut(transaction, plan, states, finding, facts)]
+        found = await self._standing_still(transaction, plan, scope, states, earned)
+        ready = {finding.user_id for finding in found}
+        again = [user_id for user_id in suspects if user_id not in ready]
+        if again:
+            looked_at, _ = await self._examine(transaction, plan, scope, again, states, None)
+            for finding in looked_at:
+                if not await self._was_cut(transaction, plan, states, finding, facts):
+                    found.append(finding)
+        found.sort(key=lambda finding: finding.user_id)
         for finding in found:
             facts.kinds.update(finding.kinds)
         self.culprit = suspects[0] if len(suspects) == 1 else None
         await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
+
+    async def _standing_still(
+        self,
+        transaction: RepairTransaction,
+        plan: Plan,
+        scope: Scope,
+        states: Mapping[str, UserState],
+        earned: Mapping[str, Earned],
+    ) -> list[Finding]:
+        """Of locked users those who are as they were when they were looked at, with what they have earned."""
+        users = [user_id for user_id in earned if states[user_id].built_version == plan.basis]
+        if not users or self._narrow is None:
+            return []
+        narrow = self._narrow[2]
+        standings = await transaction.standing_of(users)
+        counts = await transaction.count_logged(users, narrow.types)
+        found = []
+        for user_id in users:
+            if as_earned(earned[user_id], counts.get(user_id, 0), standings[user_id], narrow.keys):
+                changes: list[Change] = [one for one in earned[user_id].awards if scope.about(one.badge_key)]
+                kinds = Counter({AWARD_NEVER_GIVEN: len(changes)} if changes else ())
+                found.append(Finding(user_id, whole=False, behind=False, changes=changes, kinds=kinds))
+        return found
 
     async def _was_cut(
         self,
@@ -260,19 +296,20 @@ class Slices:
             return Recount(plan, scope, at, states.get(at), memory.get(at, {}), standing) if at else None
 
         current = begin()
-        async for page in transaction.logs_of(users):
-            for event in page:
-                while current is not None and event.user_id != at:
-                    found.append(current.end())
-                    if facts is not None and events >= SLICE_EVENTS:
-                        return found, found[-1].user_id
-                    current = begin()
-                assert current is not None  # noqa: S101 (events are those of the users, in their order)
-                current.take(event)
-                events, turn = events + 1, turn + 1
-                if turn >= TURN_EVENTS:
-                    turn = 0
-                    await asyncio.sleep(0)
+        async with aclosing(transaction.logs_of(users)) as logs:
+            async for page in logs:
+                for event in page:
+                    while current is not None and event.user_id != at:
+                        found.append(current.end())
+                        if facts is not None and events >= SLICE_EVENTS:
+                            return found, found[-1].user_id
+                        current = begin()
+                    assert current is not None  # noqa: S101 (events are those of the users, in their order)
+                    current.take(event)
+                    events, turn = events + 1, turn + 1
+                    if turn >= TURN_EVENTS:
+                        turn = 0
+                        await asyncio.sleep(0)
         while current is not None:
             found.append(current.end())
             current = begin()

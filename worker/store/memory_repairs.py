@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -261,11 +261,17 @@ class MemoryRepairs:
             elif entry.source == "manual":
                 standing.withheld[key] = "revoked"
 
-    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
+    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncGenerator[list[Event]]:
         """The logged events of users, user by user and in order."""
         for user_id in users:
             log = sorted(self._logged(user_id).values(), key=lambda event: event.order)
             yield [event for event in log if types is None or event.type in types]
+
+    async def count_logged(self, users: Sequence[str], types: Collection[str] | None) -> dict[str, int]:
+        """How many events each of these users has, of some types where these are given."""
+        logs = {user_id: self._logged(user_id).values() for user_id in users}
+        counts = {user_id: sum(types is None or e.type in types for e in log) for user_id, log in logs.items()}
+        return {user_id: count for user_id, count in counts.items() if count}
 
     async def floors(self) -> dict[str, int]:
         """Types of which retention removed old events."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -103,21 +104,36 @@ class RepairStatements:
                     standing.by_hand.add(key)
         return found
 
-    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncIterator[list[Event]]:
-        """The logged events of users (sorted), user by user and in order, in pages; nobody need be locked."""
+    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncGenerator[list[Event]]:
+        """The logged events of users (sorted), user by user and in order, in pages; nobody need be locked.
+
+        The database reads the next page while one is worked on: who stops before the end closes this first.
+        """
         wanted, kinds = frozenset(users), None if types is None else list(types)
-        after: tuple[Any, ...] = (users[0], *BEFORE_ALL)
-        while True:
-            rows = await self._session.rows("events_among", *after, users[-1], kinds, _LOG_PAGE)
-            yield [logged_event(*row) for row in rows if row[0] in wanted]
-            if len(rows) < _LOG_PAGE:
-                return
-            user_id, source, event_id, _, occurred_us, *_ = rows[-1]
-            if user_id not in wanted:
-                # whoever lies between two of those asked for is passed over
-                user_id = next(one for one in users if one > user_id)
-                occurred_us, source, event_id = BEFORE_ALL
-            after = (user_id, occurred_us, source, event_id)
+
+        def page(after: tuple[Any, ...]) -> asyncio.Task[list[asyncpg.Record]]:
+            return asyncio.create_task(self._session.rows("events_among", *after, users[-1], kinds, _LOG_PAGE))
+
+        ahead = page((users[0], *BEFORE_ALL))
+        try:
+            while True:
+                rows = await ahead
+                more = len(rows) == _LOG_PAGE
+                if more:
+                    ahead = page(_following(rows[-1], users, wanted))
+                yield [logged_event(*row) for row in rows if row[0] in wanted]
+                if not more:
+                    return
+        finally:
+            # a statement that runs is not cut off: the connection is needed
+            await asyncio.wait({ahead})
+            if not ahead.cancelled():
+                ahead.exception()
+
+    async def count_logged(self, users: Sequence[str], types: Collection[str] | None) -> dict[str, int]:
+        """How many events each of these users has, of some types where these are given."""
+        found = await self._session.rows("count_logged", users, None if types is None else list(types))
+        return {row[0]: row[1] for row in found}
 
     async def floors(self) -> dict[str, int]:
         """Types of which retention removed old events, and up to when (microseconds)."""
@@ -132,6 +148,14 @@ class RepairStatements:
         await self._session.rows("allow_rewriting")
         rows = [(one.user_id, one.source, one.id, _encode(one.verdicts or {}).decode()) for one in events]
         await self._session.execute("store_verdicts", *zip(*rows, strict=True))
+
+
+def _following(row: asyncpg.Record, users: Sequence[str], wanted: Collection[str]) -> tuple[Any, ...]:
+    """The key after which the next page begins: whoever lies between two of those asked for is passed over."""
+    user_id, source, event_id, _, occurred_us, *_ = row
+    if user_id in wanted:
+        return user_id, occurred_us, source, event_id
+    return next(one for one in users if one > user_id), *BEFORE_ALL
 
 
 def state_of_row(row: asyncpg.Record) -> UserState:
