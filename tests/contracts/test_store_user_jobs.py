@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+import pytest
+
 from tests.contracts.samples import NOON, AnyStore, claim, event, grant, identity, load, remember, step
 from worker.events import Event
 from worker.exchange import UserJob
