@@ -7,8 +7,9 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -19,6 +20,7 @@ from tests.rig.kafka_broker import KafkaBroker, free_port
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker import cli
+from worker.admin.paging import cursor
 from worker.app import Worker, apply_catalog, open_store
 from worker.app.admin import Admin
 from worker.config import Settings, load_settings
@@ -48,6 +50,13 @@ async def settings(
     async with open_store(made, name="test") as store:
         await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
     return made
+
+
+@pytest.fixture
+async def forged(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    """The API alone, and a client that shows the token."""
+    async with serving(settings) as client:
+        yield client
 
 
 @asynccontextmanager
@@ -219,3 +228,43 @@ async def test_others_cannot_be_let_in_without_a_token(settings: Settings) -> No
     with pytest.raises(Exception, match=r"there is no token") as caught:
         await Admin(made).run()
     assert "badges tokens create" in caught.value.help  # type: ignore[attr-defined]
+
+
+#: A list and a place in it; 0 as the feed's instant is now, near enough to be looked up.
+_FORGED: list[tuple[str, Any]] = [
+    ("awards", (10**30, "u1", 1)),
+    ("awards", (-(10**30), "u1", 10**30)),
+    ("awards", (1, "\0", 1)),
+    ("awards", (2**62, "u1", 1)),
+    ("event types", 10**30),
+    ("feed", ("9999999999999999999:1:", 1)),
+    ("feed", ("5:1:", 0)),
+    ("feed", ("0:5:", 0)),
+    ("feed", ("1:5:4,3,2,9999999999999999999", 0)),
+    ("feed", ("1:9223372036854775808:", 0)),
+    ("feed", ("1:5:", -(10**17))),
+    ("feed", ("1:5:", 2 * 10**17)),
+    ("feed", ("1:5:", 10**18)),
+    ("feed", ("1:5:", 10**30)),
+]
+_LISTS = {"awards": "/api/v1/awards", "event types": "/api/v1/admin/event-types"}
+
+
+async def test_forged_places(forged: httpx2.AsyncClient) -> None:
+    """A place that was never given, with the sum of one that was, is a page, a fresh start or a refusal."""
+    for of, place in _FORGED:
+        if of in _LISTS:
+            answer = await forged.get(_LISTS[of], params={"cursor": cursor(place, of=of), "limit": 1})
+            assert answer.status_code in (200, 400, 422), (of, place)
+            continue
+        text = cursor((place[0], place[1] or int(time() * 1_000_000)), of=of)
+        async with forged.stream("GET", "/api/v1/awards/stream", headers={"Last-Event-ID": text}) as feed:
+            assert feed.status_code == 200
+            assert await anext(feed.aiter_bytes()), place
+
+
+async def test_users_are_told_apart_exactly(forged: httpx2.AsyncClient) -> None:
+    """Ids that look alike are different ids, and strange ones are refused or have nothing."""
+    for user, status in (("\u00e9", 200), ("e\u0301", 200), ("\U0001d518" * 200, 200), ("\0", 422), ("x" * 201, 422)):
+        answer = await forged.get(f"/api/v1/users/{quote(user, safe='')}/badges")
+        assert answer.status_code == status, user

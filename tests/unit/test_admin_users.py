@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
-from tests.unit.serving import FakeOutlet, FakeStore, client, served
+from tests.unit.serving import TOKENS, FakeOutlet, FakeStore, client, served
 from tests.unit.serving_catalog import DOCUMENT, NOON, FakeAwards, FakeCatalogs, FakeProfiles, award, logged
 from worker.admin.profiles import accepted_languages
 from worker.admin.roles import Role
@@ -298,6 +299,21 @@ def test_a_forged_place_begins_anew(given: str) -> None:
     assert answer.status_code == 200
     assert _lines(answer.text)[0]["event"] == "reset"
     assert awards.asked == [None]
+
+
+def test_a_feed_ends_where_the_database_goes() -> None:
+    """A listener is sent away while the database is, and comes back by itself; that is no fault of ours."""
+
+    class Away(FakeAwards):
+        async def listen(self, since: Any = None) -> Any:
+            async for one in super().listen(since):
+                yield one
+            raise TransientError("The database is away.")
+
+    app = served(parts={"catalog": FakeCatalogs(), "awards": Away()})
+    reader = TestClient(app, "http://localhost", headers={"Authorization": f"Bearer {TOKENS[Role.READER]}"})
+    answer = reader.get("/api/v1/awards/stream")
+    assert (answer.status_code, len(_lines(answer.text))) == (200, 1)
 
 
 # ---------------------------------------------------------------- acts

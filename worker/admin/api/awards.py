@@ -7,9 +7,11 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
+from itertools import pairwise
 from time import monotonic
 from typing import Annotated, Any, Final, Literal
 
+import structlog
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -24,7 +26,10 @@ from worker.admin.problems import Problem
 from worker.admin.roles import Actor, Role, least
 from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, Services
+from worker.errors import BadgesError
 from worker.events import parse_instant
+
+log = structlog.get_logger(__name__)
 
 router = guarded_router(prefix="/api/v1/awards", tags=["awards"])
 
@@ -45,6 +50,9 @@ _TOLD: Final = {
     },
 }
 _RESET: Final = b"event: reset\ndata: {}\n"
+#: No transaction has this number, and no award this instant.
+_TRANSACTIONS: Final = 2**63
+_NEVER_US: Final = 253_402_300_800_000_000
 _SNAPSHOT: Final = re.compile(r"[0-9]{1,19}:[0-9]{1,19}:(?:[0-9]{1,19}(?:,[0-9]{1,19})*)?")
 
 
@@ -141,11 +149,14 @@ async def stream(
 
 
 async def _admitted(actor: Actor, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The lines, with their listener counted as long as they come."""
+    """The lines, with their listener counted as long as they come; where they cannot go on they end, and it returns."""
     with LISTENERS.joined(actor.key):
-        async with aclosing(lines) as found:
-            async for line in found:
-                yield line
+        try:
+            async with aclosing(lines) as found:
+                async for line in found:
+                    yield line
+        except BadgesError as error:
+            log.info("feed_ended", reason=error.message)
 
 
 async def _lines(
@@ -208,9 +219,19 @@ def _place(text: str | None) -> tuple[tuple[str, int] | None, bool]:
         snapshot, at_us = position(text, tuple[str, int], of="feed")
     except Problem:
         return None, True
-    if _SNAPSHOT.fullmatch(snapshot) is None:
+    if not _is_snapshot(snapshot) or not 0 <= at_us < _NEVER_US:
         return None, True
     return (snapshot, at_us), False
+
+
+def _is_snapshot(text: str) -> bool:
+    """Whether a text is a snapshot as PostgreSQL writes one: `xmin:xmax:xip,…`, in order; it refuses others."""
+    if _SNAPSHOT.fullmatch(text) is None:
+        return False
+    lowest, end, running = text.split(":")
+    first, last, within = int(lowest), int(end), [int(one) for one in running.split(",") if one]
+    ascending = all(one < other for one, other in pairwise(within))
+    return 0 < first <= last < _TRANSACTIONS and ascending and all(first <= one < last for one in within)
 
 
 def _instant(text: str) -> int:
