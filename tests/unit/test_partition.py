@@ -520,6 +520,9 @@ async def test_turns_go_by_arrival() -> None:
         assert order == []
     await waiting
     assert order == ["late"]
+    assert not third.done()  # the second has its turn, and no batch yet
+    turns.redeem(second)
+    turns.redeem(second)
     assert third.done()
 
 

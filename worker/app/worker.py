@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 #: Transactions at a time: two keep two cores busy (costs.md), four hide the waits between statements.
 PARALLEL_BATCHES = 4
 #: Connections beside those: the relay, claims, gauges.
-SPARE_CONNECTIONS = 4
+SPARE_CONNECTIONS = 6
 #: Running transactions may end within this once the worker must stop (decisions 30), seconds.
 FINISH_SECONDS = 8.0
 #: How often gauges that need a question to a service are asked for, seconds.

@@ -197,8 +197,11 @@ class PartitionOwner:
         self._log.info("partition_claimed", epoch=self.claim.epoch, next_offset=self.claim.next_offset)
         self.stream.resume(self.partition)
         while not self._stopping.is_set():
-            if await self._batch_is_due():
-                await self._apply()
+            try:
+                if await self._batch_is_due():
+                    await self._apply()
+            finally:
+                self.slots.redeem(self._turn)
 
     async def _take(self) -> Claim | None:
         beginning, end = await self.stream.bounds(self.partition)
@@ -298,6 +301,7 @@ class PartitionOwner:
             await ride  # another's batch takes these records along
             return
         async with self.slots:
+            self.slots.redeem(self._turn)
             if self._stopping.is_set() or self.claim is None:
                 return
             company = company_of(self, self.slots.waiting())

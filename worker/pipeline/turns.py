@@ -15,13 +15,15 @@ class Turns(Generic[Waiter]):
 
     A transaction costs much the same for one record as for a hundred. While fewer than `eager` run (unless said
     otherwise: while there is room), waiting for company gains nothing, and the first in the line goes at once; else
-    records gather. Whoever goes may take those along who wait in the line.
+    records gather. Whoever goes may take those along who wait in the line. A turn counts as a batch from the moment it is
+    given: else those who come before its batch begins would each begin one too.
     """
 
     def __init__(self, parallel: int, *, eager: int | None = None) -> None:
         self._eager = parallel if eager is None else eager
         self._slots = asyncio.Semaphore(parallel)
         self._running = 0
+        self._given: set[asyncio.Future[None]] = set()
         self._line: deque[tuple[asyncio.Future[None], Waiter]] = deque()
 
     def line_up(self, waiter: Waiter) -> asyncio.Future[None]:
@@ -32,11 +34,17 @@ class Turns(Generic[Waiter]):
         turn = asyncio.get_running_loop().create_future()
         while self._line and self._line[0][0].done():
             self._line.popleft()
-        if self._running >= self._eager:
+        if self._busy():
             self._line.append((turn, waiter))
         else:
-            turn.set_result(None)
+            self._give(turn)
         return turn
+
+    def redeem(self, turn: asyncio.Future[None] | None) -> None:
+        """The batch for which a turn was given has begun, or will not."""
+        if turn in self._given:
+            self._given.remove(turn)
+            self._pass_on()
 
     def waiting(self) -> Iterator[Waiter]:
         """Those who wait in the line, the longest first."""
@@ -49,8 +57,17 @@ class Turns(Generic[Waiter]):
     async def __aexit__(self, *_: object) -> None:
         self._running -= 1
         self._slots.release()
-        while self._line and self._running < self._eager:
+        self._pass_on()
+
+    def _busy(self) -> bool:
+        return self._running + len(self._given) >= self._eager
+
+    def _give(self, turn: asyncio.Future[None]) -> None:
+        self._given.add(turn)
+        turn.set_result(None)
+
+    def _pass_on(self) -> None:
+        while self._line and not self._busy():
             turn = self._line.popleft()[0]
             if not turn.done():
-                turn.set_result(None)
-                return
+                self._give(turn)
