@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from worker.admin.admission import gate_of
 from worker.admin.api import ROUTERS
+from worker.admin.figures import Figures
 from worker.admin.headers import SafeHeaders
 from worker.admin.hot import Application
 from worker.admin.oidc import Oidc
@@ -33,7 +34,10 @@ def build(
     """
     given = settings.session_secret
     secret = given.get_secret_value() if given else secrets.token_urlsafe(32)
+    metrics = metrics or HttpMetrics()
+    metrics.listeners.set_function(lambda: services.awards.listeners)
     app = Application(
+        Figures(metrics),
         title="badgestream",
         version=version("badgestream"),
         summary="Events in, badges out; the catalog of badges.",
@@ -50,8 +54,7 @@ def build(
     )
     app.state.services = services
     app.state.settings = settings
-    app.state.metrics = metrics or HttpMetrics()
-    app.state.metrics.listeners.set_function(lambda: services.awards.listeners)
+    app.state.metrics = metrics
     app.state.gate = gate_of(services, settings)
     app.state.oidc = None if settings.oidc_issuer is None else Oidc(settings)
     shape_problems(app)

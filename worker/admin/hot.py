@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from worker.admin.figures import counted
+from worker.admin.figures import Figures
 from worker.admin.headers import add_safe
 from worker.admin.problems import Problem, answer, foreseen, shaped
 from worker.admin.routes import Guarded, Handler
@@ -25,8 +25,9 @@ class Application(FastAPI):
     the session, which such a request does not have, and the framework's own layers.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, figures: Figures, **options: Any) -> None:
         super().__init__(**options)
+        self._figures = figures
         self._short: Sequence[tuple[Guarded, Handler]] = ()
 
     def shorten(self) -> None:
@@ -40,7 +41,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
-            await counted(self.state.metrics, self._answer, scope, receive, send)
+            await self._figures.count(self._answer, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
