@@ -15,8 +15,8 @@ class Turns(Generic[Waiter]):
 
     A transaction costs much the same for one record as for a hundred. While fewer than `eager` run (unless said
     otherwise: while there is room), waiting for company gains nothing, and the first in the line goes at once; else
-    records gather. Whoever goes may take those along who wait in the line. A turn counts as a batch from the moment it is
-    given: else those who come before its batch begins would each begin one too.
+    records gather. Whoever goes may take those along who wait in the line. A turn counts as a batch from the moment it
+    is given: else those who come before its batch begins would each begin one too.
     """
 
     def __init__(self, parallel: int, *, eager: int | None = None) -> None:
