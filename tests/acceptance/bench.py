@@ -132,6 +132,19 @@ def api(figures: dict[str, Any], share: float) -> Iterator[str]:
             yield f"API, {name}: {figure:,.1f}, not {relation} {bound:,.0f}"
 
 
+def backfill(figures: dict[str, Any]) -> Iterator[str]:
+    """Which bounds of a backfill, alone and beside live events, are not kept."""
+    bounds = {
+        "backfill alone, times the live rate": (figures["ratio"], ">=", 2.0),
+        "live p99 beside a backfill, times": (figures["latency_ms"]["ratio"], "<=", 2.0),
+    }
+    for name, (figure, relation, bound) in bounds.items():
+        kept = figure >= bound if relation == ">=" else figure <= bound
+        print(f"{'ok  ' if kept else 'FAIL'}  {name}: {figure:.2f} {relation} {bound}")
+        if not kept:
+            yield f"{name}: {figure:.2f}, not {relation} {bound}"
+
+
 async def left_over(dsn: str, bootstrap_servers: str) -> list[str]:
     """What a bench has left on the services."""
     connection = await asyncpg.connect(dsn)
@@ -156,12 +169,16 @@ def main() -> None:
         figures, seconds = bench(environ, *options, *more)
         alone, more_seconds = bench(environ, *options, "--scenario", "operators")
         served = bench(environ, *options, "--scenario", "api")[0] if shutil.which("wrk") else None
+        filled = None if given.quick else bench(environ, "--scenario", "backfill")[0]
         left = asyncio.run(left_over(database.dsn, broker.bootstrap_servers))
     print(json.dumps(figures))
     print(json.dumps(alone))
     print(json.dumps(served))
+    print(json.dumps(filled))
     faults = [*shape(figures), *(loose(figures) if given.quick else strict(figures))]
     faults += operators(alone, 5.0 if given.quick else BOUND)
+    if filled is not None:
+        faults += backfill(filled)
     if served is not None:
         faults += api(served, 0.1 if given.quick else 1.0)
     elif not given.quick:

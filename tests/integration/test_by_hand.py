@@ -83,6 +83,10 @@ async def test_what_people_give_and_take(rig: Rig, run: Run) -> None:
         status, _, said = await ran("grants", "revoke", "u1", "--badge", "helper", *note)
         assert (status, "u1 does not hold helper" in said) == (1, True)
         assert (await ran("grants", "add", "u1", "--badge", "helper"))[0] == 2
+        with pytest.MonkeyPatch.context() as away:
+            away.setenv("BADGES_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+            status, out, said = await ran("grants", "add", "u1", "--badge", "helper", *note)
+        assert (status, out, said[:7]) == (1, "", "error: "), said
         status, out, _ = await ran("grants", "add", "u1", "--badge", "helper", *note)
         assert (status, "helper is given to u1" in out) == (0, True)
         await rig.until_rows(

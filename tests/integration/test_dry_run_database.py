@@ -63,7 +63,7 @@ def test_the_log_is_read_in_order_and_nobody_is_made_known(postgres_dsn: str) ->
 def test_a_dry_run_answers_from_the_database(
     postgres_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """User and requests are answered from the log alone; an unknown user has an empty history."""
+    """User and requests are answered from the log alone; an unknown user is said, unless an event is made up."""
     asyncio.run(log(postgres_dsn, HISTORY[:3]))
     monkeypatch.setenv("BADGES_DATABASE_URL", postgres_dsn)
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(CATALOG), encoding="utf-8")
@@ -71,6 +71,10 @@ def test_a_dry_run_answers_from_the_database(
     assert cli.main([*paths, "--user", "u", "--badge", "big"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["passed"], answer["metadata"]["sum_n"]) == (True, 3)
+    assert cli.main([*paths, "--user", "nobody", "--badge", "big"]) == 1
+    assert "No event of nobody was ever logged." in capsys.readouterr().err
+    assert cli.main([*paths, "--user", "nobody", "--event", json.dumps({"type": HISTORY[0].type})]) == 0
+    capsys.readouterr()
     requests = [{"user_id": user, "badge_key": "big"} for user in ("u", "nobody", "u")]
     (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, requests)), encoding="utf-8")
     assert cli.main([*paths, "--requests", str(tmp_path / "requests.jsonl")]) == 0

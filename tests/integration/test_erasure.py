@@ -339,7 +339,10 @@ async def test_the_commands(
     assert (await run("erase", "gone", "--confirm", "stays"))[0] == 2
     status, out, _ = await run("erase", "gone", "--confirm", "gone", "--note", "request 4711")
     assert status == 0
-    assert "2 events" in out
+    assert "2 events, " in out
+    assert ": 2 events" in out
+    assert "_" not in out
+    assert not {"user badges", "outbox", "user activity"} & set(out.split(", "))
     for command in (("erase", "gone", "--yes"), ("export", "gone")):
         status, out, err = await run(*command)
         assert (status, out) == (1, "")

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from tests.rig.kafka import KafkaService
 from tests.rig.postgres import execute
 from tests.rig.waiting import until
+from worker import cli
 from worker.app import Worker, apply_catalog, open_store
 from worker.app.schedule import Scheduler, now_us, run_once
 from worker.config import Settings, load_settings
@@ -178,6 +179,17 @@ async def test_refusals(settings: Settings, store: PostgresStore) -> None:
     assert await store.acquire_lease(lease_name("schedules"), "somebody", 60.0)
     with pytest.raises(OperatorError, match="run by another process"):
         await run_once(settings, "schedules")
+
+
+@pytest.mark.timeout(30)
+async def test_once_does_not_wait_for_tables(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A database that was never migrated is said at once by what runs once."""
+    monkeypatch.setenv("BADGES_DATABASE_URL", empty_dsn)
+    monkeypatch.setenv("BADGES_ALLOW_INSECURE", "fsync")
+    assert await asyncio.to_thread(cli.main, ["schedule", "--once", "holders"]) == 1
+    assert "help: run `badges db migrate`" in capsys.readouterr().err
 
 
 async def test_the_service_runs_what_is_due(settings: Settings, store: PostgresStore) -> None:

@@ -86,11 +86,11 @@ class Scheduler:
             log.info("scheduler_stopped")
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[tuple[PostgresStore, Sender]]:
+    async def _opened(self, *, waits: bool = True) -> AsyncIterator[tuple[PostgresStore, Sender]]:
         async with open_store(
             self.settings, name=f"badges schedule {self.owner}", connections=len(NAMES) + 4, schema=self.schema
         ) as store:
-            await until_schema(store)
+            await (until_schema(store) if waits else until_schema(store, seconds=0))
             sender = Sender(
                 partial(open_publisher, self.settings), self.settings.control_topic, self.settings.schedule_rate
             )
@@ -225,7 +225,7 @@ async def run_once(settings: Settings, name: str, at_us: int | None = None, *, s
         )
     check_surroundings(settings)
     scheduler = Scheduler(settings, schema=schema)
-    async with scheduler._opened() as (store, sender):  # noqa: SLF001 (of this module)
+    async with scheduler._opened(waits=False) as (store, sender):  # noqa: SLF001 (of this module)
         parts = scheduler.parts(store, sender, await Head(store).plan())
         job = next(job for job in jobs_of(parts) if job.name == name)
         told = await Runner(store, scheduler.owner, scheduler.tell).take(

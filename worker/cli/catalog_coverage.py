@@ -85,13 +85,13 @@ async def _head(store: Any) -> Catalog:
 
 
 def _row(trigger: Trigger) -> dict[str, Any]:
-    from worker.events import format_instant
+    from worker.rules.phrases import short_instant
 
     return {
         "type": trigger.type,
         "badges": len(trigger.badges),
         "listening": list(trigger.badges),
-        "last": None if trigger.last_us is None else format_instant(trigger.last_us),
+        "last": None if trigger.last_us is None else short_instant(trigger.last_us),
         "usual": None if trigger.usual is None else round(trigger.usual, 2),
         "state": trigger.state,
         "why": trigger.sentence,

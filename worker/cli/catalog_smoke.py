@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.connections import catalog_store
-from worker.cli.output import Column, Format, as_json, emit, format_option
+from worker.cli.output import Column, Format, as_json, emit, format_option, notice
 from worker.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def _share(_: click.Context, __: click.Parameter, value: str) -> Fraction:
 def smoke(path: Path, sample: int, max_change: Fraction, seed: int, format: Format) -> None:
     """Try a catalog on some real users, from their logs; exit 1 where it changes more than a share of them.
 
+    Where there are no users it says that nobody was sampled, and exits 0.
+
     \b
     Example:
       badges catalog smoke catalog/ --sample 50 --max-change 5%
@@ -62,6 +64,8 @@ def smoke(path: Path, sample: int, max_change: Fraction, seed: int, format: Form
         click.echo(as_json(_data(found, tried, max_change, seed)))
     else:
         _print(found, tried, max_change, seed)
+    if not tried.users:
+        notice("Nobody was sampled: the database has no user. Nothing is known of what the catalog changes.")
     worst = max(tried.gaining, tried.losing)
     if worst > max_change:
         what = "would be given an award" if tried.gaining == worst else "would no more earn an award they earn now"
@@ -119,7 +123,6 @@ def _print(found: Difference, tried: Smoke, allowed: Fraction, seed: int) -> Non
     ]
     emit(rows, [Column("badge", whole=True), "would gain", "would no more earn", "users"], "table")
     if not tried.users:
-        click.echo("The database has no user to try it on.")
         return
     gaining, losing = percent(tried.gaining, allowed), percent(tried.losing, allowed)
     click.echo(

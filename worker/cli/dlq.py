@@ -85,7 +85,7 @@ def list_letters(
     page = found[:limit]
     emit([_row(letter) for letter in page], _COLUMNS, format)
     if format == "table":
-        click.echo(_sum(len(page)) if page or reason is None else f"No dead letters with reason {reason}.")
+        click.echo(_sum(len(page)) if page or reason is None else _none_with(reason))
     if len(found) > limit:
         notice(f"There are older ones. Next: --before {page[-1].number}")
 
@@ -123,6 +123,13 @@ def show(record: str, raw: bool, format: Format) -> None:
 
 
 dlq.add_command(replay)
+
+
+def _none_with(reason: str) -> str:
+    """That there are none with a reason, and which reasons there are."""
+    there = [one.reason for one in _ask(lambda letters: letters.dead_letter_counts()) if one.reason != reason]
+    others = f"; there are {', '.join(there)}" if there else ""
+    return f"No dead letters with reason {reason}{others}."
 
 
 def _ask(question: Callable[[DeadLetterTable], Awaitable[Answer]]) -> Answer:

@@ -114,6 +114,8 @@ def _prepared(
         return questions, histories, faults
     if events_path is None:
         histories = logged({user_id})
+        if not histories.get(user_id) and asked["event_text"] is None:
+            raise OperatorError(f"No event of {user_id} was ever logged.", help="ids are exact")
     event = None
     if asked["event_text"] is not None:
         now_us = _newest(histories.get(user_id, ())) if at_us is None else at_us

@@ -101,6 +101,7 @@ async def _send(event: ControlEvent, user_id: str, badge_key: str, context: str,
     from worker import logs
     from worker.app import open_store, until_schema
     from worker.app.control import send_control
+    from worker.cli.connections import quiet_clients
     from worker.config import load_settings
 
     settings = load_settings()
@@ -119,7 +120,8 @@ async def _send(event: ControlEvent, user_id: str, badge_key: str, context: str,
     if not gives and stands is not None and stands[0] == "revoked":
         click.echo(f"{shown} was taken from {user_id} already; nothing was sent.")
         return
-    await send_control(settings, [event])
+    with quiet_clients():
+        await send_control(settings, [event])
     done = "is given to" if gives else "is taken from"
     click.echo(f"Sent to {settings.control_topic}: {shown} {done} {user_id} as soon as a worker reads it.")
 

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from worker.store.people import Erased
 
 _MOST_NOTE = 1_000
+#: What the rows of each table are to people; tables whose names say it are left out.
+_WORDS = {
+    "user_badges": "awards",
+    "badge_awards_log": "entries of the log of awards",
+    "withheld_awards": "awards not given",
+    "user_scopes": "memories of payload values",
+    "sealed_states": "memories of events that retention removed",
+    "recompute_queue": "recomputes that waited",
+    "user_activity": "date of the last activity",
+    "user_tenures": "days of joining",
+    "user_jobs": "jobs",
+    "outbox": "messages that waited",
+    "audit_log": "entries of the audit log",
+    "users": "memory",
+}
 
 
 @click.command()
@@ -101,5 +116,5 @@ def _instant(found: Erased) -> str:
 
 
 def _sentence(user_id: str, found: Erased) -> str:
-    parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in found.rows.items() if count]
+    parts = [f"{count:,} {_WORDS.get(name, name.replace('_', ' '))}" for name, count in found.rows.items() if count]
     return f"{user_id} is erased up to {_instant(found)}: {', '.join(parts)}."
