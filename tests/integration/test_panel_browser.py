@@ -314,6 +314,7 @@ def test_a_ladder_is_changed(panel: Served, page: Any) -> None:
     """A ladder's form tells a faulty level at its field; mended, its preview names the new badge."""
     page.goto(f"{panel.address}/catalog/sections/ladders")
     page.click("text=commentator >> nth=0")
+    page.wait_for_selector("#edit[data-htmx-powered]")
     page.fill("#f-levels", "2, 5, four")
     expect(page.locator("#lint")).to_contain_text('"four" is no number')
     page.fill("#f-levels", "2, 5, 9")
@@ -345,16 +346,21 @@ def test_the_simulator(panel: Served, page: Any) -> None:
 def test_translations_are_imported(panel: Served, page: Any) -> None:
     """A file is shown as a difference before it rules; a cell written in place rules at once."""
     page.goto(f"{panel.address}/catalog/translations?lang=fr")
+    before = panel.rows("SELECT max(version) AS n FROM catalog_versions")[0]["n"]
     page.fill("input[name='nice_answer|label|fr']", "Bonne réponse")
-    page.click("text=Save texts")
-    page.wait_for_url("**/catalog/translations?*said=*")
-    assert "1 text translated" in page.inner_text(".note.ok")
-    assert panel.rows("SELECT max(version) AS n FROM catalog_versions")[0]["n"] > 1
+    page.keyboard.press("Tab")
+    cell = page.locator("td:has(input[name='nice_answer|label|fr'])")
+    expect(cell).to_contain_text("saved")
+    expect(cell).not_to_contain_text("missing")
+    assert panel.rows("SELECT max(version) AS n FROM catalog_versions")[0]["n"] == before + 1
+    assert page.evaluate("document.activeElement.name") == "nice_answer|description|fr"
+    shoot(page, "translations-saved")
     file = {"name": "t.json", "mimeType": "application/json", "buffer": b'{"nice_answer": {"es": {"label": "Buena"}}}'}
     page.set_input_files("#f-file", file)
     page.click("text=Look at it")
     page.wait_for_url("**/catalog/proposals/*")
-    assert "nice_answer" in page.inner_text("main")
+    row = page.locator("tr:has-text('nice_answer'):has-text('Buena')")
+    expect(row).to_contain_text("missing")
     shoot(page, "translations-imported")
 
 

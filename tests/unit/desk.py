@@ -12,6 +12,7 @@ from uuid import UUID
 from fastapi import FastAPI
 
 from tests.unit.serving import NOON, Clock, FakeStore, fakes
+from tests.unit.serving_catalog import FakeCatalogs
 from worker.admin.app import build
 from worker.app.comparing import Difference
 from worker.app.coverage import coverage
@@ -118,6 +119,9 @@ class FakeReads:
         return self._some(
             UserEntry(1, "nice_question", self.text, "awarded", NOON, "auto", "live", self.text, "e1", 3, self.text, 1)
         )
+
+    async def panel_long(self, user_id: str, events: int) -> bool:
+        return user_id == "long"
 
     async def panel_group(self, group_id: str) -> Any:
         return GroupStand(0, 0, 0, None) if self.empty else GroupStand(8, 8, 2, NOON)
@@ -371,6 +375,7 @@ class FakeDesk:
 
 
 def panel(desk: FakeDesk | None = None, store: FakeStore | None = None, **settings: Any) -> FastAPI:
-    """The application with the panel on fakes."""
-    services = fakes(store)
-    return build(services, load_settings(**settings), desk=desk or FakeDesk())
+    """The application with the panel on fakes; what the API changes of the catalog is `services.catalog`'s."""
+    shown = desk or FakeDesk()
+    services = fakes(store, catalog=FakeCatalogs(document(shown.text)))
+    return build(services, load_settings(**settings), desk=shown)

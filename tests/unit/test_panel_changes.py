@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -157,17 +158,54 @@ def test_lint_while_typing() -> None:
 
 def test_translations_are_written_in_their_cells() -> None:
     """Cells that changed become one version; what has a strange placeholder is refused with a sentence."""
-    desk = FakeDesk()
-    user = author(desk)
-    same = user.post("/panel/catalog/translations?lang=de", data={"nice_question|label|de": "Nice question"})
+    app, store = panel(FakeDesk(), audit := FakeStore()), audit
+    user = client(app, Role.AUTHOR)
+    cell = "nice_question|label|de"
+
+    def rules() -> Any:
+        return asyncio.run(app.state.services.catalog.view()).catalog.document["badges"][0].get("translations")
+
+    same = user.post("/panel/catalog/translations?lang=de", data={cell: "Nice question"})
     assert same.status_code == 303
-    assert desk.applied == []
-    done = user.post("/panel/catalog/translations?lang=de", data={"nice_question|label|de": "Gute Frage"})
-    assert done.status_code == 303
-    assert desk.applied[0][0]["badges"][0]["translations"] == {"de": {"label": "Gute Frage"}}
+    assert store.changes == []
+    done = user.post("/panel/catalog/translations?lang=de", data={cell: "Gute Frage"})
+    assert "1 text translated: version 2 rules." in user.get(done.headers["location"]).text
+    assert rules() == {"de": {"label": "Gute Frage"}}
     wrong = user.post("/panel/catalog/translations", data={"nice_question|label|fr": "{level}"})
     assert wrong.status_code == 422
     assert "has no {level}" in wrong.text
+    one = user.post("/panel/_/catalog/translations", params={"cell": cell}, data={cell: "Schöne Frage"})
+    assert "saved" in one.text
+    assert 'value="Schöne Frage"' in one.text
+    assert "versions/2/rollback" in one.text
+    assert rules() == {"de": {"label": "Schöne Frage"}}
+    strange = user.post("/panel/_/catalog/translations", params={"cell": cell}, data={cell: "{level}"})
+    assert "has no {level}" in strange.text
+    assert rules() == {"de": {"label": "Schöne Frage"}}
+    for odd in ("", "nope|label|de", "a|b", "nice_question|x|de", HOSTILE):
+        answer = user.post("/panel/_/catalog/translations", params={"cell": odd}, data={odd: "x"})
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.text
+    assert [change[1] for change in store.changes] == ["catalog.translated"] * 2
+
+
+def test_words_that_change_are_shown_one_by_one() -> None:
+    """What a change says in other languages stands in its preview: as it was, and as it becomes."""
+    new = document()
+    new["badges"][0]["translations"] = {"fr": {"label": "Bonne question"}, "de": {"label": "Gute Frage"}}
+    found = wording.differences(document(), new)
+    assert [(one.key, one.field, one.language, one.old, one.new) for one in found] == [
+        ("nice_question", "label", "de", "Nice question", "Gute Frage"),
+        ("nice_question", "label", "fr", "", "Bonne question"),
+    ]
+    assert wording.differences(new, new) == []
+    user = author(FakeDesk())
+    data = json.dumps({"nice_question": {"fr": {"label": "Bonne question"}}})
+    went = user.post("/panel/catalog/translations/import", files={"file": ("t.json", data, "application/json")})
+    shown = user.get(went.headers["location"]).text
+    assert "Bonne question" in shown
+    assert "missing" in shown
+    check_markup(shown)
 
 
 def test_translations_go_out_and_in() -> None:

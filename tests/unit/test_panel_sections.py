@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.unit.desk import FakeDesk, catalog_of, document, panel
-from tests.unit.serving import FakeStore, client
+from tests.unit.serving import FakeStore, client, fakes
+from tests.unit.serving_catalog import FakeCatalogs, FakeRehearsals, Unasked
 from tests.unit.test_panel import check_markup
+from worker.admin.app import build
 from worker.admin.panel.kinds import KINDS
 from worker.admin.panel.making import entry_of, judge_entry, values_of
 from worker.admin.roles import Role
+from worker.config import load_settings
 
 NEW: dict[str, dict[str, str]] = {
     "ladders": {"key": "writer", "metric": "comments", "levels": "1, 2.5, 3", "label": "Writer"},
@@ -116,3 +120,27 @@ def test_what_is_not_there() -> None:
     assert managed.get("/panel/catalog/sections/ladders/new").status_code == 409
     assert managed.post("/panel/catalog/sections/ladders/new", data=NEW["ladders"]).status_code == 409
     assert "New ladder" not in managed.get("/panel/catalog/sections/ladders").text
+
+
+def test_a_condition_is_tried_before_it_is_saved() -> None:
+    """The source as it stands in the form answers, faults are told at their fields."""
+    desk = FakeDesk()
+    parts = {"rehearsal": FakeRehearsals(Unasked(), load_settings(js="on")), "catalog": FakeCatalogs(document())}
+    services = fakes(FakeStore(), **parts)
+    user = client(build(services, load_settings(), desk=desk), Role.AUTHOR)
+    event = '{"type": "question.scored", "payload": {"score": 12}}'
+    form = {"name": "big", "source": "(event, params) => event.payload.score > params.over", "trial_event": event}
+    form["params"] = '{"type": "object"}'
+    tried = "/panel/catalog/condition-types/try"
+    for over, said in ((10, "yes"), (20, "no")):
+        got = user.post(tried, data=form | {"trial_params": json.dumps({"over": over})})
+        assert got.status_code == 200, got.text
+        assert f"</svg>{said}</span>" in got.text[got.text.index('id="verdict"') :]
+        check_markup(got.text)
+    assert user.post(tried, data=form | {"source": "(event) => nothing.here"}).text.count('id="verdict"') == 1
+    for wrong, field in (({"trial_event": "{"}, "t-event"), ({"name": ""}, "f-name")):
+        got = user.post(tried, data=form | wrong)
+        assert got.status_code == 422
+        assert f'href="#{field}"' in got.text
+    assert user.post(f"{tried}?name=none", data=form).status_code == 404
+    assert desk.proposals == {}

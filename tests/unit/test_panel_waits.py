@@ -45,6 +45,22 @@ def test_long_logs_do_not_hold_a_page_up(path: str, part: str) -> None:
     check_markup(got.text)
 
 
+def test_a_log_that_is_known_to_be_long_is_not_begun() -> None:
+    """The page comes at once, and the part that follows it reads the log."""
+
+    class Asked(FakeDesk):
+        async def overview(self, user_id: str) -> Mapping[str, Any] | None:
+            asked.append(user_id)
+            return await super().overview(user_id)
+
+    asked: list[str] = []
+    user = client(panel(Asked()), Role.READER)
+    assert 'hx-get="/panel/_/users/long"' in user.get("/panel/users/long").text
+    assert asked == []
+    assert "Nice question" in user.get("/panel/users/long?whole=1").text
+    assert asked == ["long"]
+
+
 async def test_an_answer_is_worked_out_once() -> None:
     """Who asks meanwhile gets the same answer, and too many at once are sent away for a moment."""
     asked, gate, working = [], asyncio.Event(), Working()

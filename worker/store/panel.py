@@ -192,6 +192,10 @@ class PanelTables(Database):
         start = _LAST_NUMBER if before is None else before
         return [UserEntry(*row) for row in await self.rows("panel_user_log", user_id, start, limit)]
 
+    async def panel_long(self, user_id: str, events: int) -> bool:
+        """Whether a user's log has more than so many events; so many entries of an index are read at most."""
+        return bool((await self.rows("log_exceeds", user_id, events))[0]["longer"])
+
     async def panel_group(self, group_id: str) -> GroupStand:
         """Where a group of workers stands."""
         return GroupStand(*(await self.rows("panel_partitions", group_id))[0])

@@ -48,6 +48,9 @@ class Reads(Protocol):
     async def panel_user_log(self, user_id: str, *, before: int | None = None, limit: int = 50) -> Sequence[Any]:
         """What was given to a user and taken back, newest first."""
 
+    async def panel_long(self, user_id: str, events: int) -> bool:
+        """Whether a user's log has more than so many events."""
+
     async def panel_group(self, group_id: str) -> Any:
         """Where the group of workers stands."""
 

@@ -20,6 +20,17 @@ _LONGEST: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """One translated text that changes: as it was and as it becomes ("" where there is none)."""
+
+    key: str
+    field: str
+    language: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One text: whose, which, as the catalog has it, and in each language ("" where it is missing)."""
 
@@ -88,6 +99,25 @@ def exported(document: Document) -> dict[str, dict[str, dict[str, str]]]:
         _key(entry): {name: dict(texts) for name, texts in entry["translations"].items()}
         for _, entry in _entries(document)
         if entry.get("translations")
+    }
+
+
+def differences(old: Document, new: Document) -> list[Difference]:
+    """Every translated text in which two documents differ, by entry, language and field."""
+    before, after = _texts_of(old), _texts_of(new)
+    return [
+        Difference(key, field, language, before.get((key, language, field), ""), after.get((key, language, field), ""))
+        for key, language, field in sorted(before.keys() | after.keys())
+        if before.get((key, language, field), "") != after.get((key, language, field), "")
+    ]
+
+
+def _texts_of(document: Document) -> dict[tuple[str, str, str], str]:
+    return {
+        (key, language, field): str(text)
+        for key, by_language in exported(document).items()
+        for language, texts in by_language.items()
+        for field, text in texts.items()
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
+from worker.admin.panel import wording
 from worker.admin.panel.entries import SORTS, Entry, chosen, entries, rows
 from worker.admin.panel.frame import ROOT, is_fragment
 from worker.admin.panel.page import PAGE, Opened, Page
@@ -116,6 +117,7 @@ async def difference(page: Opened, old: int, new: int) -> Response:
         new=new,
         changed=changed,
         lines=change_lines(changed, Phrases(before, after)),
+        texts=wording.differences({} if before is None else before.document, after.document),
     )
 
 

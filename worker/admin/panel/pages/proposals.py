@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Form, Request
 from starlette.responses import RedirectResponse, Response
 
+from worker.admin.panel import wording
 from worker.admin.panel.frame import ROOT, is_fragment
 from worker.admin.panel.page import Opened, Page
 from worker.admin.panel.pages.catalog import change_lines
@@ -105,6 +106,9 @@ def _values(found: Any) -> dict[str, Any]:
         "changed": found.found.changed,
         "lines": _lines(found.found),
         "notices": _notices(found.found),
+        "texts": wording.differences(
+            {} if found.found.old is None else found.found.old.document, found.found.new.document
+        ),
         "gains": [(gain, _nobody(playing, gain)) for gain in gains] if playing is not None else [],
         "awards": sum(gain.awards for gain in gains),
         "live": False,

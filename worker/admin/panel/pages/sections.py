@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
-from fastapi import Form, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from worker.admin.catalog_view import Refused
@@ -95,35 +96,33 @@ async def lint(request: Request, page: Opened, kind: str, name: str = "") -> Res
     return page.part("lint.html", judged=judged)
 
 
-@router.post("/catalog/sections/condition-types/{name}/test")
+@router.post("/catalog/condition-types/try")
 @least(Role.AUTHOR, accepts=FORM)
-async def ask_condition(
-    page: Opened,
-    services: Asked,
-    name: str,
-    event: Annotated[str, Form()] = "",
-    params: Annotated[str, Form()] = "",
-) -> Response:
-    """Ask the condition that rules about one event; nothing is stored."""
+async def try_condition(request: Request, page: Opened, services: Asked, name: str = "") -> Response:
+    """Ask a condition as it stands in its form, saved or not, about one event; nothing is stored."""
     kind = KINDS["condition-types"]
-    entry = entry_of(page.catalog, kind, name)
-    if entry is None:
+    refuse_managed(page)
+    if name and entry_of(page.catalog, kind, name) is None:
         return await _missing(page, kind, name)
-    judged = Judged(values_of(kind, name, entry))
+    judged = await judge_entry(page.desk, page.catalog, kind, name or None, await _values(request, kind))
+    form = await request.form()
+    given = {part: str(form.get(f"trial_{part}") or "").strip()[:20_000] for part in ("event", "params")}
     body, wrong = {}, []
-    for part, text in (("event", event), ("params", params.strip() or "{}")):
-        body[part], marks = json_of(text[:20_000], part)
+    for part, text in given.items():
+        body[part], marks = json_of(text or "{}", part)
         wrong += [Wrong(mark.message, f"t-{part}", mark.help) for mark in marks]
     said: tuple[str, str | None] | None = None
-    if not wrong:
+    if judged.clean and judged.edit is not None and not wrong:
+        view = await services.catalog.view()
+        tried = replace(view, catalog=replace(view.catalog, document=judged.edit.document))
         try:
-            said = await services.rehearsal.ask_condition(await services.catalog.view(), name, body)
+            said = await services.rehearsal.ask_condition(tried, judged.edit.key, body)
         except AuthorError as error:
             wrong = [Wrong(fault.message, f"t-{fault.path.split('/')[1]}", fault.help or "") for fault in error.faults]
         except Refused as error:
             wrong = [Wrong(error.message, "t-event", error.help or "")]
-    given = {"event": event, "params": params}
-    return await _form(page, kind, name, judged, status=422 if wrong else 200, wrong=wrong, said=said, trial=given)
+    status = 200 if said is not None else 422
+    return await _form(page, kind, name or None, judged, status=status, wrong=wrong, said=said, trial=given)
 
 
 async def _judged(request: Request, page: Page, kind: Kind, name: str | None) -> Response:

@@ -8,14 +8,18 @@ from fastapi import File, Request, UploadFile
 from starlette.responses import Response
 
 from worker.admin.answers import as_json
+from worker.admin.catalog_view import View
 from worker.admin.panel import wording
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.pages.editing import refuse_managed
+from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
-from worker.admin.services import Asked
+from worker.admin.services import Asked, Services
+from worker.errors import AuthorError, BadgesError, Fault
 from worker.events import json_text
+from worker.rules.catalog.edits import Edit
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -38,23 +42,63 @@ async def save(request: Request, page: Opened, services: Asked, lang: str = "", 
     refuse_managed(page)
     if page.catalog is None:
         return page.go("/catalog")
-    form = await request.form()
-    known = _texts(page)
-    texts = {}
-    for name, value in form.multi_items():
-        place = tuple(name.split("|"))
-        if len(place) == 3 and isinstance(value, str) and value.strip() != known.get(place, ""):
-            texts[place[0], place[1], place[2]] = value
+    texts = await _sent(request, page)
     if not texts:
         return page.go(f"/catalog/translations?lang={slug(lang)}", "Nothing was changed.")
-    document, wrong = wording.changed(page.catalog.document, texts)
-    if wrong:
-        return await _table(page, lang, missing=bool(missing), after=0, wrong=wrong)
-    made = await page.desk.propose(document, actor=page.actor.name, back="/catalog/translations")
-    said = f"{len(texts)} {'text' if len(texts) == 1 else 'texts'} translated"
-    version = await page.desk.apply(made, actor=page.actor.name, note=said)
-    await services.store.audit(page.actor.name, "catalog.translated", f"version {version}", note=said)
+    try:
+        version = await _take_over(page, services, texts)
+    except BadgesError as error:
+        return await _table(page, lang, missing=bool(missing), after=0, wrong=_told(error))
+    said = f"{plural(len(texts), 'text')} translated"
     return page.go(f"/catalog/translations?lang={slug(lang)}&undo={version - 1}", f"{said}: version {version} rules.")
+
+
+@router.post("/_/catalog/translations")
+@least(Role.AUTHOR, accepts=FORM)
+async def save_cell(request: Request, page: Opened, services: Asked, cell: str = "") -> Response:
+    """Take over one cell that was changed in place, and show it as it is now."""
+    refuse_managed(page)
+    key, field, language = (*cell[:400].split("|"), "", "")[:3]
+    text, wrong, undo = str((await request.form()).get(cell) or "").strip(), [], None
+    was = _texts(page).get((key, field, language), "")
+    if text != was:
+        try:
+            undo = await _take_over(page, services, {(key, field, language): text}) - 1
+        except BadgesError as error:
+            wrong = _told(error)
+    return page.part(
+        "translation_cell.html", line={"key": key, "field": field}, one=language, text=text, wrong=wrong, undo=undo
+    )
+
+
+async def _sent(request: Request, page: Page) -> dict[tuple[str, str, str], str]:
+    """The cells of a form that differ from what the catalog says."""
+    known, found = _texts(page), {}
+    for name, value in (await request.form()).multi_items():
+        place = tuple(name.split("|"))
+        if len(place) == 3 and isinstance(value, str) and value.strip() != known.get(place, ""):
+            found[place[0], place[1], place[2]] = value
+    return found
+
+
+async def _take_over(page: Page, services: Services, texts: wording.Texts) -> int:
+    """Make texts a version of the catalog as it is now; its number. Raises AuthorError, Refused."""
+
+    def change(view: View, _: str | None) -> Edit:
+        document, wrong = wording.changed(view.catalog.document, texts)
+        if wrong:
+            raise AuthorError([Fault("bad_text", "", one) for one in wrong])
+        return Edit(document, "", "translations")
+
+    said = f"{plural(len(texts), 'text')} translated"
+    _, _, after = await services.catalog.edit(change, by=page.actor.name, note=said)
+    await services.store.audit(page.actor.name, "catalog.translated", f"version {after.version}", note=said)
+    return after.version
+
+
+def _told(error: BadgesError) -> list[str]:
+    faults = error.faults if isinstance(error, AuthorError) else ()
+    return [fault.message for fault in faults] or [error.message]
 
 
 @router.get("/catalog/translations.json")
@@ -110,7 +154,7 @@ async def _table(page: Page, lang: str, *, missing: bool, after: int, wrong: lis
         lacking=sum(line.missing for line in found),
         older=start + PAGE if len(found) > start + PAGE else None,
         newer=start > 0,
-        undo=page.request.query_params.get("undo", ""),
+        undo=_number(page.request.query_params.get("undo", "")),
     )
 
 
@@ -122,3 +166,7 @@ def _texts(page: Page) -> dict[tuple[str, ...], str]:
         for line in wording.lines(document, known)
         for name, text in line.texts.items()
     }
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

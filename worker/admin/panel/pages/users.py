@@ -25,6 +25,10 @@ _SHOWN: Final = 50
 _MOST_ROWS: Final = 50_000
 
 
+#: A log of more events is read by the part that follows the page.
+_AT_ONCE: Final = 2_000
+
+
 @router.get("/users")
 @least(Role.READER)
 async def users(page: Opened, q: str = "", after: str = "") -> Response:
@@ -53,9 +57,15 @@ async def why_of(page: Opened, user: str = "", badge: str = "") -> Response:
 @least(Role.READER)
 async def user(request: Request, page: Opened, user_id: str, whole: str = "") -> Response:
     """All of a user; of one with a long log first the awards, the rest as a part that follows (or `whole`)."""
-    try:
-        found = await _overview(request, page, user_id, seconds=None if whole else PATIENCE)
-    except TimeoutError:
+    # what is begun now would only slow the page down that does not wait for it
+    late = not whole and await page.desk.reads.panel_long(user_id[:200], _AT_ONCE)
+    found = None
+    if not late:
+        try:
+            found = await _overview(request, page, user_id, seconds=None if whole else PATIENCE)
+        except TimeoutError:
+            late = True
+    if late:
         awards = await page.desk.reads.panel_user_awards(user_id[:200], limit=_SHOWN + 1)
         return await page.show("user.html", title=user_id, section="Users", user_id=user_id, found=None, awards=awards)
     if found is None:
