@@ -25,11 +25,14 @@ log = structlog.get_logger(__name__)
 
 Found = TypeVar("Found")
 
-#: So old a figure may be, seconds, before it is found again.
+#: So old a figure may be at most, seconds, before it is found again; what is found quickly is found again sooner.
 COUNT_SECONDS: Final = 600.0
 TREND_SECONDS: Final = 60.0
 COVERAGE_SECONDS: Final = 30.0
 LAG_SECONDS: Final = 10.0
+#: A figure is found again after so many times what finding it took, and this many seconds at least.
+_REST: Final = 200
+_SOONEST_SECONDS: Final = 5.0
 #: So long a page waits for what was never found yet, seconds.
 PATIENCE: Final = 0.05
 _EPOCH: Final = date(1970, 1, 1)
@@ -94,7 +97,7 @@ class Kept(Generic[Found]):
     ) -> None:
         self._name = name
         self._find = find
-        self._seconds = seconds
+        self._seconds = self._age = seconds
         self._fleeting = fleeting
         self._found: Found | None = None
         self._at = -seconds
@@ -102,15 +105,17 @@ class Kept(Generic[Found]):
 
     async def get(self) -> Found | None:
         """The figure, perhaps an old one; None while it is found first, or could not be found."""
-        if self._task is None and monotonic() - self._at >= self._seconds:
+        if self._task is None and monotonic() - self._at >= self._age:
             self._task = asyncio.create_task(self._run(), name=f"panel {self._name}")
         if self._found is None and self._task is not None:
             await asyncio.wait({self._task}, timeout=PATIENCE)
         return self._found
 
     async def _run(self) -> None:
+        started = monotonic()
         try:
             self._found = await self._find()
+            self._age = min(self._seconds, max(_SOONEST_SECONDS, (monotonic() - started) * _REST))
         except BadgesError as error:
             log.info("panel_unknown", figure=self._name, reason=error.message)
             if self._fleeting:
