@@ -89,7 +89,7 @@ pytest_add_cli_args_test_selection = [
   "tests/properties/test_plan_cost.py",
   "tests/properties/test_plan_dispatch.py",
   "tests/properties/test_preview.py",
-  "tests/properties/test_withdrawal.py",
+  "tests/properties/test_stairs.py",
   "tests/properties/test_zones.py",
 ]
 pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=1", "--timeout=600"]
