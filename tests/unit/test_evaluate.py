@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests import oracle
@@ -195,6 +196,28 @@ def test_states_are_replaced_not_changed() -> None:
     apply(compiled, state, event("comment.posted", 1))
     assert before == copies
     assert state.scopes[""] != before
+
+
+@pytest.mark.parametrize("bound", [{"$gte": "$NOW(-7d)"}, {"$gt": "$NOW(-7d)"}, {"$between": ["$NOW(-7d)", "$NOW"]}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"$eventCount": {"$gte": 99}},
+        {"$distinctCount": {"field": "n", "$gte": 99}},
+        {"$aggregate": {"type": "sum", "field": "n", "value": {"$gte": 9_999}}},
+        {"$gap": {"minGapHours": 99}},
+        {"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 99}}},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_a_window_forgets_what_has_left_it(bound: dict[str, Any], asked: dict[str, Any]) -> None:
+    """After four times as many days as a window has, it holds no more than after twice as many."""
+    compiled = plan({"event": "comment.posted", "criteria": {"timestamp": bound, **asked}})
+    state, sizes = UserState("u"), []
+    for day in range(29):
+        apply(compiled, state, event("comment.posted", day, n=100 + day))
+        sizes.append(len(msgspec.json.encode(state.scopes)))
+    assert sizes[28] <= sizes[14] * 1.1
 
 
 def test_what_never_was_can_be_earned_at_any_trigger() -> None:
