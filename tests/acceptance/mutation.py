@@ -36,6 +36,8 @@ LEAST_SCORE = 90
 #: Exit codes of pytest, and of what ended it, that mean a mutant was noticed: a failure, a crash, no end. Not those
 #: that mean that its tests could not be run.
 NOTICED = frozenset({1, 3, 24, 36, 37, 152, -9, -11, -24})
+#: Those of them that may also mean that the machine was busy.
+NO_END = frozenset({24, 36, 152, -24})
 #: Those that mean nothing was learnt yet: not tried, or broken off.
 OPEN = frozenset({None, 2})
 #: How long mutmut may take to stop once it is asked to, in seconds.
@@ -95,7 +97,7 @@ pytest_add_cli_args_test_selection = [
 pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=1", "--timeout=600"]
 process_isolation = "forkserver"
 timeout_multiplier = 2.0
-timeout_constant = 15.0
+timeout_constant = 30.0
 track_dependencies = false
 use_git_change_detection = false
 """
@@ -218,6 +220,10 @@ def main() -> None:
         before, left = left, [name for name in sample if found[name] in OPEN]
         if len(left) == len(before):
             print(said[-6000:])
+        if again := [name for name in before if found[name] in NO_END]:
+            mutmut(tree, again, options.examples, max(1.0, until - time.monotonic()))
+            found = verdicts(tree)
+            left = [name for name in sample if found[name] in OPEN]
     if left:
         print(f"{len(sample) - len(left)} of {len(sample)} mutants judged: run it again, it goes on from here")
         sys.exit(2)

@@ -213,6 +213,16 @@ LARGE: list[tuple[Any, str, str]] = [
         "Write 0, 1, 2 and so on.",
     ),
     (
+        {"$gap": {"minGapHours": 10**39}},
+        f"The number 1{'0' * 39} is not a number of hours.",
+        "Write a number from 0 on, at most 1,000,000,000.",
+    ),
+    (
+        {"$gap": {"minGapHours": 10**40}},
+        f"The number 1{'0' * 36}… is not a number of hours.",
+        "Write a number from 0 on, at most 1,000,000,000.",
+    ),
+    (
         {"$gap": {"minGapHours": 10**50}},
         f"The number 1{'0' * 36}… is not a number of hours.",
         "Write a number from 0 on, at most 1,000,000,000.",
