@@ -160,7 +160,10 @@ class Metrics:
             "Starts of the process that runs conditions in JavaScript: the first, and after each end",
         )
         self.conditions_parked = self._gauge(
-            "conditions_parked", "Condition types that are asked no more, after ten faults in a row", "livemax"
+            "conditions_parked", "Condition types that are asked no more: they fail whoever it is about", "livemax"
+        )
+        self.condition_cuts = self._counter(
+            "condition_cuts", "Batches that were cut short because conditions in JavaScript took their time"
         )
 
     def _declare_jobs(self) -> None:

@@ -325,7 +325,7 @@ CATALOG_NOW = [
     ),
     Panel(
         "Conditions parked",
-        "Condition types in JavaScript that are asked no more, after ten faults in a row.",
+        "Condition types in JavaScript that are asked no more: they fail whoever it is about.",
         [("max(badges_conditions_parked{})", "")],
         stat=True,
         red_above=1,
@@ -383,7 +383,7 @@ CATALOG = [
     ),
     Panel(
         "Faults of conditions",
-        "By condition type; ten in a row and it is parked.",
+        "By condition type; where half of the calls fail it is parked.",
         [("sum by (condition) (increase(badges_condition_faults_total{}[$__rate_interval]))", "{{condition}}")],
     ),
     Panel(

@@ -14,6 +14,7 @@ from tests.integration.test_worker import Rig, line, rig
 from tests.rig.waiting import until
 from worker import cli
 from worker.app import Worker, apply_catalog, open_store
+from worker.conditions.parking import LEAST_CALLS
 from worker.errors import OperatorError
 
 __all__ = ["rig"]
@@ -32,10 +33,10 @@ badges:
 """
 
 
-def order(number: int, total: int) -> bytes:
-    """An order of u1."""
+def order(number: int, total: int, user: str = "u1") -> bytes:
+    """An order of a user."""
     when = f"2026-03-01T10:00:{number:02}Z"
-    body: dict[str, Any] = {"id": f"o{number}", "type": "order.paid", "user_id": "u1", "occurred_at": when}
+    body: dict[str, Any] = {"id": f"o{number}", "type": "order.paid", "user_id": user, "occurred_at": when}
     return line({**body, "payload": {"total": total}})
 
 
@@ -50,19 +51,20 @@ async def test_an_award_by_a_condition(rig: Rig) -> None:
         assert door is not None
         assert door.pid is not None
         os.kill(door.pid, signal.SIGKILL)
-        await rig.produce(*(order(number, number) for number in range(4, 14)))
+        await rig.produce(*(order(number, number, f"u{number}") for number in range(4, 24)))
         found = await rig.until_rows(
-            "SELECT id, verdicts FROM events ORDER BY occurred_at", lambda rows: len(rows) == 13, "all events"
+            "SELECT id, verdicts FROM events ORDER BY occurred_at", lambda rows: len(rows) == 23, "all events"
         )
         await until(lambda: worker.metrics.registry.get_sample_value("badges_conditions_parked") == 1, "parking")
         value = worker.metrics.registry.get_sample_value
-        assert value("badges_condition_faults_total", {"condition": "broken"}) == 10
-        assert value("badges_condition_starts_total") == 2
+        assert value("badges_condition_faults_total", {"condition": "broken"}) == LEAST_CALLS
+        # once more where what was asked of the parked type was not waited for
+        assert value("badges_condition_starts_total") in (2, 3)
         # the repeat is asked about again where it came in a batch of its own
         assert value("badges_condition_verdicts_total", {"verdict": "yes"}) in (2, 3)
         assert door.parked == ["broken"]
     said = [sorted(_answers(row["verdicts"])) for row in found]
-    assert said == [["error", "no"], ["error", "yes"], ["error", "yes"], *[["error", "no"]] * 10]
+    assert said == [["error", "no"], ["error", "yes"], ["error", "yes"], *[["error", "no"]] * 20]
     (award,) = await rig.rows("SELECT badge_key, trigger_id, metadata FROM user_badges")
     assert (award["badge_key"], award["trigger_id"]) == ("big", "o2")
     assert '"condition_event_id": "o2"' in award["metadata"]

@@ -98,7 +98,7 @@ def test_the_award_names_the_event() -> None:
         ((), "not_passed", "No orders"),
         (("no", "error"), "not_passed", "big_order said no to 1 and gave no answer to 1 of 2 orders"),
         ((None, "error"), "not_evaluated", "big_order gave no answer to 2 of 2 orders"),
-        (("error",) * 10, "not_evaluated", "big_order is parked after 10 faults"),
+        (("error",) * 10, "not_evaluated", "big_order gave no answer to 10 of 10 orders"),
     ],
 )
 def test_the_explanation(answers: tuple[str | None, ...], verdict: str, sentence: str) -> None:

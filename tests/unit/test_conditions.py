@@ -15,11 +15,11 @@ import pytest
 
 from tests.rig.waiting import until
 from worker.conditions import Door
+from worker.conditions.parking import LEAST_CALLS, LOOKED_AT, SLOW_IN_A_ROW, Parking
 from worker.conditions.process import Child
 from worker.errors import OperatorError, TransientError
 from worker.events import Event, json_text
 from worker.rules.catalog.definitions import Condition
-from worker.rules.operators.condition import PARKED_AFTER
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "hostile_javascript.json").read_text())
 #: Each hostile text as the body of a condition, and as the whole source.
@@ -37,10 +37,10 @@ HANGS = "() => (3n ** 500000n).toString().length > 0"
 GOOD = "(event, params) => event.payload.total > params.min"
 
 
-def event(number: int = 12, **payload: Any) -> Event:
+def event(number: int = 12, user: str = "u", **payload: Any) -> Event:
     """An event whose total is its number."""
     payload = {"total": number, **payload}
-    return Event("u", "a", 1_700_000_000_000_000, "", str(number), payload, json_text.dumps(payload))
+    return Event(user, "a", 1_700_000_000_000_000, "", str(number), payload, json_text.dumps(payload))
 
 
 def condition(source: str, params: str = '{"min":10}', name: str = "") -> Condition:
@@ -256,28 +256,96 @@ async def test_memory_is_the_calls_own(asking: Asking) -> None:
     assert set(await asking.about(jobs, *(event() for _ in range(500)))) == {"yes"}
 
 
+def of_users(count: int, users: int) -> list[Event]:
+    """So many events, of so many users in turn."""
+    return [event(number, f"u{number % users}") for number in range(count)]
+
+
 async def test_a_type_that_keeps_failing_is_parked(asking: Asking) -> None:
-    """After ten faults in a row a type is asked no more, and is named; the others go on; a mended source is asked."""
+    """What fails for ten users is asked no more, and is named; the others go on; a mended source is asked."""
     bad, good = condition("(e) => e.payload.x.y", name="bad"), condition(GOOD, name="good")
-    events = [event(number) for number in range(30)]
-    judged = await asking.door.judge({"a": [bad, good]}, events)
+    judged = await asking.door.judge({"a": [bad, good]}, of_users(30, 10))
     assert [(one.verdicts or {})[bad.hash] for one in judged] == ["error"] * 30
     assert [(one.verdicts or {})[good.hash] for one in judged] == ["no"] * 11 + ["yes"] * 19
     assert asking.door.parked == ["bad"]
-    assert len(asking.said) == PARKED_AFTER
-    await asking.door.judge({"a": [bad]}, events)
-    assert len(asking.said) == PARKED_AFTER
+    assert len(asking.said) == LEAST_CALLS
+    await asking.door.judge({"a": [bad]}, of_users(30, 10))
+    assert len(asking.said) == LEAST_CALLS
     mended = condition("(e) => e.payload.x === undefined", name="bad")
-    (one,) = await asking.door.judge({"a": [mended]}, events[:1])
+    (one,) = await asking.door.judge({"a": [mended]}, [event()])
     assert one.verdicts == {mended.hash: "yes"}
+    assert asking.door.parked == []
+
+
+async def test_what_fails_nine_times_in_ten_is_parked(asking: Asking) -> None:
+    """A verdict now and then does not help a type that fails for most users."""
+    source = "(e) => { if (e.payload.total % 10) throw new Error('x'); return true }"
+    found = await asking.about(source, *of_users(40, 40))
+    assert found[:20] == (["yes"] + ["error"] * 9) * 2
+    assert found[20:] == ["error"] * 20
+    assert len(asking.door.parked) == 1
+
+
+async def test_one_users_events_park_nothing(asking: Asking) -> None:
+    """However many events of a few users a type fails on, it is asked about the others' as before."""
+    source = "(e) => e.user_id === 'u0' ? e.payload.x.y : true"
+    assert await asking.about(source, *(event(number, "u0") for number in range(150))) == ["error"] * 150
+    assert asking.door.parked == []
+    assert await asking.about(source, *of_users(30, 30)) == ["error"] + ["yes"] * 29
 
 
 async def test_faults_now_and_then_park_nothing(asking: Asking) -> None:
-    """Only faults in a row count: a verdict in between begins anew."""
-    source = "(e) => { if (e.payload.total % 10) throw new Error('x'); return true }"
-    found = await asking.about(source, *(event(number) for number in range(40)))
-    assert found == (["yes"] + ["error"] * 9) * 4
+    """A type that fails for fewer than half of the calls is asked on."""
+    source = "(e) => { if (e.payload.total % 10 > 5) throw new Error('x'); return true }"
+    found = await asking.about(source, *of_users(200, 200))
+    assert found == (["yes"] * 6 + ["error"] * 4) * 20
     assert asking.door.parked == []
+
+
+def test_what_takes_too_long_is_parked_whoever_it_is_about() -> None:
+    """Twenty calls in a row that were stopped for their time, of one user; with a verdict between they are not."""
+    parking, slow = Parking(), condition(GOOD, name="slow")
+    for _ in range(3):
+        assert [parking.failed(slow, "u", slow=True) for _ in range(SLOW_IN_A_ROW - 1)] == [0] * (SLOW_IN_A_ROW - 1)
+        parking.answered(slow)
+    assert parking.names == []
+    assert [parking.failed(slow, "u", slow=True) for _ in range(SLOW_IN_A_ROW)][-1] > 0
+    assert parking.is_parked(slow)
+
+
+def test_only_the_last_calls_count() -> None:
+    """What failed at first and was mended by other events is not held against a type for ever, nor the other way."""
+    parking, one = Parking(), condition(GOOD)
+    for number in range(9):
+        parking.failed(one, f"u{number}", slow=False)
+    for _ in range(LOOKED_AT):
+        parking.answered(one)
+    assert [parking.failed(one, "u9", slow=False) for _ in range(60)] == [0] * 60
+    for _ in range(LOOKED_AT):
+        parking.answered(one)
+    told = [parking.failed(one, f"u{number}", slow=False) for number in range(LOOKED_AT)]
+    assert told[: LOOKED_AT // 2] == [0] * (LOOKED_AT // 2 - 1) + [LOOKED_AT // 2]
+
+
+async def test_there_is_an_end_to_a_batchs_time() -> None:
+    """Where time runs out the events behind come back as they were; the first is always asked about, all it has."""
+    asked = {"a": [condition(GOOD), condition("() => true")]}
+    async with Door(seconds=0.0) as door:
+        events = [event(number, f"u{number}") for number in range(5)]
+        while events:
+            judged = await door.judge(asked, events)
+            assert [one.verdicts is None for one in judged] == [False] + [True] * (len(events) - 1)
+            assert len(judged[0].verdicts or ()) == 2
+            events = events[1:]
+        assert door.told().cut == 4
+    async with Door(seconds=0.05) as door:
+        slow = {"a": [condition("() => { for (let i = 0; i < 200000; i++); return true }")]}
+        judged = await door.judge(slow, events := [event(number) for number in range(300)])
+        taken = [one for one in judged if one.verdicts is not None]
+        assert 0 < len(taken) < len(events)
+        assert [one.id for one in judged] == [one.id for one in events]
+        assert all(one.verdicts is not None for one in judged[: len(taken)])
+        assert (await door.judge({}, events[:1]))[0].verdicts == {}
 
 
 async def test_stored_verdicts_stand(asking: Asking) -> None:

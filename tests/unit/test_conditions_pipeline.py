@@ -12,6 +12,7 @@ from worker.app import conditions as room
 from worker.errors import OperatorError, TransientError
 from worker.events import Event, Record, parse_instant
 from worker.pipeline.batch import Applier
+from worker.pipeline.decoding import Part
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Judge
 from worker.rules.catalog.definitions import Condition
@@ -38,12 +39,14 @@ def plan(text: str = TEXT) -> Plan:
 class Judging:
     """Says yes to totals above 100, without any JavaScript, and counts whom it was asked about."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1_000) -> None:
+        """`most`: for so many events at once there is time."""
         self.asked: list[str] = []
+        self.most = most
 
     async def __call__(self, asked: Mapping[str, Sequence[Condition]], events: Sequence[Event]) -> list[Event]:
         found = []
-        for event in events:
+        for event in events[: self.most]:
             said = {}
             for one in asked.get(event.type, ()):
                 self.asked.append(event.id)
@@ -54,7 +57,7 @@ class Judging:
                     event.payload_json, said,
                 )
             )  # fmt: skip
-        return found
+        return [*found, *events[self.most :]]
 
 
 class Rig:
@@ -75,7 +78,7 @@ class Rig:
             for index, event in enumerate(events)
         ]
         facts = await self.applier.apply(claim, records, from_offset=self.offset)
-        self.offset += len(records)
+        self.offset += facts.records
         return facts
 
     def stored(self, user_id: str = "u") -> dict[str, Mapping[str, str] | None]:
@@ -83,10 +86,10 @@ class Rig:
         return {event.id: event.verdicts for event in self.store.tables.events[user_id].values()}
 
 
-def order(id: str, total: int, *, type: str = "order.paid", at: str = "10:00:00") -> dict[str, Any]:
+def order(id: str, total: int, *, type: str = "order.paid", at: str = "10:00:00", user: str = "u") -> dict[str, Any]:
     """An event of the user."""
     when = f"2026-03-01T{at}Z"
-    return {"id": id, "type": type, "user_id": "u", "occurred_at": when, "payload": {"total": total}}
+    return {"id": id, "type": type, "user_id": user, "occurred_at": when, "payload": {"total": total}}
 
 
 async def test_the_answer_is_stored_with_the_event() -> None:
@@ -115,6 +118,48 @@ async def test_events_of_one_identity() -> None:
     facts = await rig.put(order("a", 500), order("a", 400))
     assert judging.asked == ["a", "a"]
     assert (facts.dead_letters.total(), set(facts.awards)) == (1, {("big", "live")})
+
+
+async def test_what_there_is_no_time_for_waits_for_the_next_batch() -> None:
+    """The batch ends before the first record that could not be asked about, whatever its user is called."""
+    rig = Rig(judging := Judging(most=2))
+    records = [
+        order("a", 500, user="z"), order("a", 500, user="z"), {"no": "event"}, order("b", 5, user="z"),
+        order("c", 500, user="y"), {"no": "event"}, order("a", 400, user="z"), order("d", 500, user="x"),
+    ]  # fmt: skip
+    taken = []
+    while records:
+        facts = await rig.put(*records)
+        taken.append(
+            (facts.records, facts.next_offset, facts.duplicates, facts.dead_letters.total(), len(facts.awards))
+        )
+        records = records[facts.records :]
+    assert taken == [(4, 4, 1, 1, 1), (3, 7, 0, 2, 1), (1, 8, 0, 0, 1)]
+    assert judging.asked == ["a", "b", "c", "a", "d"]
+    assert {user: sorted(one.id for one in log.values()) for user, log in rig.store.tables.events.items()} == {
+        "x": ["d"], "y": ["c"], "z": ["a", "b"],
+    }  # fmt: skip
+
+
+async def test_partitions_of_one_batch_that_there_is_no_time_for_stay_where_they_are() -> None:
+    """Of several partitions the first ones move, one in part, those behind it not at all."""
+    rig = Rig(Judging(most=3))
+    stamp = parse_instant("2026-03-10T00:00:00Z") // 1000
+    parts = []
+    for partition in (2, 0, 1):
+        claim = await rig.store.claim("events", partition, generation=1, owner="test", start_offset=0)
+        assert claim is not None
+        bodies = [order(str(number), 500, user=f"u{partition}") for number in range(2)]
+        records = [
+            Record("events", partition, number, stamp, b"k", json.dumps(body).encode())
+            for number, body in enumerate(bodies)
+        ]
+        parts.append(Part(claim, records, 0))
+    facts = await rig.applier.apply_together(parts)
+    assert (facts.passed, facts.records) == ([(2, 2), (0, 1)], 3)
+    assert [len(facts.of(part.records)) for part in parts] == [2, 1, 0]
+    assert {user: len(log) for user, log in rig.store.tables.events.items()} == {"u2": 2, "u0": 1}
+    assert facts.awards.total() == 2
 
 
 async def test_a_plan_without_conditions_asks_nobody() -> None:
@@ -158,5 +203,5 @@ def test_what_a_condition_threw_is_not_logged(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(room, "log", Log())
     for message in ("TypeError: 4111", "a@b.example: x", "it took longer than 0.25 s"):
-        room.FaultLog()("c", message, 1)
+        room.FaultLog()("c", message, 0)
     assert said == ["TypeError", "an error of its own", "it took longer than 0.25 s"]

@@ -103,6 +103,7 @@ class FakeApplier:
     faults: list[Exception] = field(default_factory=list)
     poison: set[int] = field(default_factory=set)
     mingles: bool = True
+    most: int = 1_000
 
     def forget(self, claim: Claim) -> None:
         assert claim.token
@@ -118,13 +119,15 @@ class FakeApplier:
         assert from_offset == self.store.next_offset
         if self.faults:
             raise self.faults.pop(0)
+        records = records[: self.most]
         if not refused and any(item.offset in self.poison for item in records):
             raise PoisonBatch("22P05")
         self.applied += [item.offset for item in records]
         self.refused += list(refused or ())
         self.store.next_offset = records[-1].offset + 1
         self.store.last = records[-1]
-        return BatchFacts("events", 0, records[-1].offset + 1, records=len(records))
+        passed = [(0, records[-1].offset + 1)]
+        return BatchFacts("events", 0, records[-1].offset + 1, passed, records=len(records))
 
 
 @dataclass
@@ -197,6 +200,17 @@ async def test_every_record_is_applied_once_in_order(rig: Rig) -> None:
     """All records of the log are applied, in order, none twice, however often a fetch repeats them."""
     await rig.until(lambda: rig.store.next_offset == 10)
     assert rig.applier.applied == list(range(10))
+
+
+async def test_a_batch_that_was_cut_goes_on_behind_the_cut(rig: Rig) -> None:
+    """Where only the first records of a batch were applied the next one begins behind them; the claim stays."""
+    sizes, rig.applier.most = rig.sizes(), 1
+    await rig.until(lambda: rig.store.next_offset == 10)
+    assert rig.applier.applied == list(range(10))
+    assert sizes == [4, 2, 2, 2, 2, 2, 2, 2, 2, 1]
+    assert rig.store.claims == 1
+    assert rig.owner.waiting == 0
+    assert rig.owner._queued_bytes == 0
 
 
 async def test_the_record_after_the_last_applied_one_is_next(rig: Rig) -> None:

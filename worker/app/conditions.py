@@ -13,7 +13,6 @@ from worker.config import Settings
 from worker.errors import AuthorError, Fault, OperatorError
 from worker.events import Event
 from worker.rules.catalog.definitions import Catalog, Condition
-from worker.rules.operators.condition import PARKED_AFTER
 from worker.rules.plan import EVALUATED, asked_conditions
 
 log = structlog.get_logger(__name__)
@@ -34,15 +33,18 @@ class FaultLog:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def __call__(self, name: str, message: str, in_a_row: int) -> None:
-        """One more fault. What a condition threw may hold anything of the event: only its kind is logged."""
+    def __call__(self, name: str, message: str, lately: int) -> None:
+        """One more fault; `lately` so many, if the type is parked for it.
+
+        What a condition threw may hold anything of the event: only its kind is logged.
+        """
         kind, colon, _ = message.partition(":")
         reason = kind if not colon or kind in _ENGINE_ERRORS else "an error of its own"
         if name not in self._seen:
             self._seen.add(name)
             log.warning("condition_faulted", condition=name, reason=reason)
-        if in_a_row == PARKED_AFTER:
-            log.error("condition_parked", condition=name, faults=in_a_row, reason=reason)
+        if lately:
+            log.error("condition_parked", condition=name, faults=lately, reason=reason)
 
 
 def refuse_unasked(catalog: Catalog, settings: Settings) -> None:

@@ -12,6 +12,7 @@ def observe_conditions(metrics: Metrics, door: Door) -> None:
     """Count what was asked since this was last done."""
     told = door.told()
     metrics.condition_starts.inc(told.starts)
+    metrics.condition_cuts.inc(told.cut)
     metrics.conditions_parked.set(len(door.parked))
     for verdict, count in told.verdicts.items():
         metrics.condition_verdicts.labels(verdict).inc(count)

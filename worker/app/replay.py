@@ -127,7 +127,7 @@ async def _judge(settings: Settings) -> AsyncIterator[Door | None]:
     if settings.js != "on":
         yield None
         return
-    async with Door(tell=FaultLog()) as door:
+    async with Door(tell=FaultLog(), seconds=settings.js_batch_seconds) as door:
         yield door
 
 

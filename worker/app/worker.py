@@ -118,7 +118,8 @@ class Worker:
                 return
             self._announce(plan)
             self._unready = "joining the consumer group"
-            self._door = Door(tell=FaultLog()) if self.settings.js == "on" else None
+            seconds = self.settings.js_batch_seconds
+            self._door = Door(tell=FaultLog(), seconds=seconds) if self.settings.js == "on" else None
             applier = Applier(
                 store,
                 plan,

@@ -4,12 +4,14 @@ Requests and replies are frames of four bytes (the length, big-endian) and JSON.
 `{"conditions": [[id, source, params], …], "events": [text, …], "calls": [[id, index of the event], …]}` or
 `{"check": [source, …]}`; for each call or source there is one reply, in order: `true`, `false`, or a text that says why
 there is no verdict. Replies leave in bundles; where the request says `"careful": true`, each before the next call
-begins, so that the parent knows which call it waits for.
+begins, so that the parent knows which call it waits for. With `"seconds": s` no call begins after so long but the first
+`"least": n`: of those that did not, the reply is `null`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import struct
@@ -33,7 +35,7 @@ CALLS_PER_ENGINE = 10_000
 
 _PRELUDE = Path(__file__).with_name("prelude.js").read_text(encoding="utf-8")
 _LENGTH = struct.Struct(">I")
-_YES, _NO = (_LENGTH.pack(len(text)) + text for text in (b"true", b"false"))
+_YES, _NO, _UNASKED = (_LENGTH.pack(len(text)) + text for text in (b"true", b"false", b"null"))
 _TOO_SLOW = f"it took longer than {CALL_SECONDS} s"
 #: What the engine throws, or what is left of it, where memory is short.
 _EXHAUSTED = ("out of memory", "null")
@@ -126,8 +128,12 @@ def serve() -> None:
         events = request.get("events", ())
         asked: list[Any] = request.get("calls") or request.get("check") or []
         replies, patience = bytearray(), 0.0 if request.get("careful") else BUNDLE_SECONDS
-        leave_at = time.monotonic() + patience
-        for item in asked:
+        leave_at, least = time.monotonic() + patience, request.get("least", 0)
+        until = time.monotonic() + request.get("seconds", math.inf)
+        for number, item in enumerate(asked):
+            if number >= least and time.monotonic() >= until:
+                replies += _UNASKED * (len(asked) - number)
+                break
             if (began := time.process_time()) > processor_until:
                 processor_until = _more_processor_time()
             found = engine.check(item) if type(item) is str else engine.call(item[0], events[item[1]])

@@ -57,9 +57,9 @@ class Child:
         """The number of the process; None where there is none that is ready."""
         return self._process.pid if self._process is not None and self._ready else None
 
-    async def request(self, request: Mapping[str, Any], count: int) -> AsyncGenerator[list[bool | str], None]:
-        """The replies, in bundles as they come. Raises Died where the next does not come in time; TransientError where
-        no child can be started.
+    async def request(self, request: Mapping[str, Any], count: int) -> AsyncGenerator[list[bool | str | None], None]:
+        """The replies, in bundles as they come; None where the child had no time. Raises Died where the next does not
+        come in time; TransientError where no child can be started.
 
         Who does not take all replies must `stop` the child.
         """
@@ -127,9 +127,9 @@ class Child:
             await process.stdin.wait_closed()
 
 
-def _replies(buffer: bytes) -> tuple[list[bool | str], bytes]:
+def _replies(buffer: bytes) -> tuple[list[bool | str | None], bytes]:
     """The whole frames at the beginning of what was read, and the rest."""
-    found: list[bool | str] = []
+    found: list[bool | str | None] = []
     at, end = 0, len(buffer)
     while end - at >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(buffer, at)

@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     js: Annotated[Literal["off", "on"], BeforeValidator(_folded)] = _setting(
         "off", "Conditions in JavaScript: `on` runs them, in a process of their own"
     )
+    js_batch_seconds: float = _setting(
+        2.0, "Most seconds of a batch for them; events that are left then wait for the next batch", ge=0.1, le=30
+    )
     rate_limit: Annotated[str, BeforeValidator(parse_rate)] = _setting("off", "HTTP requests of a token, as `100/s`")
 
     @property

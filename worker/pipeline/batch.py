@@ -19,7 +19,18 @@ from worker.exchange import Claim, DeadLetter
 from worker.pipeline.breaker import Breakers, rules_of
 from worker.pipeline.by_hand import CARRIED_OUT, refusal
 from worker.pipeline.cache import CACHE_BYTES, Cache, Home
-from worker.pipeline.decoding import Decoded, Part, conflict, dead_letter, distinct, identity, removal, removed
+from worker.pipeline.decoding import (
+    Decoded,
+    Judged,
+    Part,
+    conflict,
+    dead_letter,
+    distinct,
+    identity,
+    removal,
+    removed,
+    unjudged,
+)
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.messages import dead_letter_message
 from worker.pipeline.protocols import Judge, Store, Transaction
@@ -103,6 +114,7 @@ class Applier:
     ) -> BatchFacts:
         """Apply records of some partitions of one topic and move the partitions past them; returns what happened.
 
+        Where conditions take too long only the first records are: `BatchFacts.of` says which.
         1 decode; what is no event becomes a dead letter; ask conditions about the rest. Then, in one transaction:
         2 fence: tokens and offsets must match; the catalog's head must be the plan's version
         3 remember the events; duplicates vanish; conflicts, and what was erased or is too old, become dead letters
@@ -114,15 +126,14 @@ class Applier:
         (TransientError) nobody knows.
         """
         plan, breakers, started = self.plan, self.breakers, self.clock()
-        last, passed = parts[0].records[-1], [(part.claim.partition, part.records[-1].offset + 1) for part in parts]
-        facts = BatchFacts(
-            last.topic, last.partition, last.offset + 1, passed, sum(len(part.records) for part in parts)
-        )
-        facts.oldest_record_ms = min(record.timestamp_ms for part in parts for record in part.records)
-        decoded = await self._decode(parts, plan, refused or {}, facts)
+        decoded, facts = await self._decode(parts, plan, refused or {})
         home: Home = parts[0].claim.token if len(parts) == 1 else _homes(parts, decoded)
         if plan.conditions is not None:
-            await self._ask(plan.conditions, decoded)
+            judged = await self._ask(plan.conditions, parts, decoded, whole=settle is not None)
+            if judged.left is not None:
+                parts = judged.of(parts)
+                decoded, facts = await self._decode(parts, plan, refused or {})
+            judged.into(decoded)
         facts.decode_seconds = self.clock() - started
         advance: Advance | None = None
         async with self.store.transaction() as transaction:
@@ -138,12 +149,13 @@ class Applier:
             if new:
                 past = self.limits.past  # what is read again is not counted
                 breaker = None if past else await breakers.begin(transaction, decoded.events, decoded.sources)
+                control = facts.topic == self.limits.control_topic and any(event.type in CARRIED_OUT for event in new)
                 advance = Advance(
                     transaction,
                     plan,
                     limits=self.limits,
                     facts=facts,
-                    control=last.topic == self.limits.control_topic and any(event.type in CARRIED_OUT for event in new),
+                    control=control,
                     breaker=breaker,
                 )
                 await advance.run(new, self.cache, home)
@@ -162,8 +174,12 @@ class Applier:
         parts: Sequence[Part],
         plan: Plan,
         refused: Mapping[int, Rejected],
-        facts: BatchFacts,
-    ) -> Decoded:
+    ) -> tuple[Decoded, BatchFacts]:
+        last, passed = parts[0].records[-1], [(part.claim.partition, part.records[-1].offset + 1) for part in parts]
+        facts = BatchFacts(
+            last.topic, last.partition, last.offset + 1, passed, sum(len(part.records) for part in parts)
+        )
+        facts.oldest_record_ms = min(record.timestamp_ms for part in parts for record in part.records)
         read: list[tuple[Event, Record]] = []
         letters: list[DeadLetter] = []
         control = facts.topic == self.limits.control_topic
@@ -184,18 +200,29 @@ class Applier:
                     facts.tombstones += 1
                 else:
                     letters.append(dead_letter(record, outcome, incarnation=incarnation))
-        return distinct(read, letters, {part.claim.partition: part.claim.incarnation for part in parts}, facts)
+        incarnations = {part.claim.partition: part.claim.incarnation for part in parts}
+        return distinct(read, letters, incarnations, facts), facts
 
-    async def _ask(self, conditions: Mapping[str, Sequence[Condition]], decoded: Decoded) -> None:
-        """Give the events what the conditions in JavaScript say of them (decisions 34)."""
+    async def _ask(
+        self, conditions: Mapping[str, Sequence[Condition]], parts: Sequence[Part], decoded: Decoded, *, whole: bool
+    ) -> Judged:
+        """Ask conditions in JavaScript about the events, as they came (decisions 34).
+
+        Where they take too long the rest waits for the next batch, unless the batch must stay `whole`.
+        """
         if self.judge is None:
             raise OperatorError(
                 "The catalog asks conditions in JavaScript, and BADGES_JS is off.",
                 help="set BADGES_JS=on, or apply a catalog whose badges ask none",
             )
-        decoded.events = await self.judge(conditions, decoded.events)
-        rivals = await self.judge(conditions, [event for event, _ in decoded.rivals]) if decoded.rivals else []
-        decoded.rivals = [(event, record) for event, (_, record) in zip(rivals, decoded.rivals, strict=True)]
+        pairs = decoded.as_they_came(parts)
+        events, records = [event for event, _ in pairs], [record for _, record in pairs]
+        found = await self.judge(conditions, events)
+        while (at := unjudged(found)) is not None:
+            if not whole:
+                return Judged(found[:at], records[:at], records[at])
+            found = [*found[:at], *await self.judge(conditions, found[at:])]
+        return Judged(found, records)
 
     async def _screen(self, transaction: Transaction, decoded: Decoded) -> None:
         """Take out what must not come back (decisions 27, 28)."""

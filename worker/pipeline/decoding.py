@@ -31,6 +31,12 @@ class Decoded:
     incarnations: Mapping[int, int]
     rivals: list[tuple[Event, Record]] = field(default_factory=list)
 
+    def as_they_came(self, parts: Sequence[Part]) -> list[tuple[Event, Record]]:
+        """Events and rivals with their records: those of the first part first, each part's by their offset."""
+        order = {part.claim.partition: number for number, part in enumerate(parts)}
+        pairs = [*zip(self.events, self.sources, strict=True), *self.rivals]
+        return sorted(pairs, key=lambda pair: (order[pair[1].partition], pair[1].offset))
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -45,6 +51,42 @@ class Part:
         """How far the partition moves."""
         last = self.records[-1]
         return Step(self.from_offset, last.offset + 1, last.offset, record_sha(last))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Events with what conditions said of them, as they came, their records, and the first record that is `left`."""
+
+    events: Sequence[Event]
+    records: Sequence[Record]
+    left: Record | None = None
+
+    def of(self, parts: Sequence[Part]) -> list[Part]:
+        """What there is of the parts before the record that is left."""
+        found: list[Part] = []
+        for part in parts:
+            if self.left is None or part.claim.partition != self.left.partition:
+                found.append(part)
+                continue
+            records = [record for record in part.records if record.offset < self.left.offset]
+            return [*found, Part(part.claim, records, part.from_offset)] if records else found
+        return found
+
+    def into(self, decoded: Decoded) -> None:
+        """Put the events in the place of the same ones without an answer."""
+        found = {id(record): event for event, record in zip(self.events, self.records, strict=True)}
+        decoded.events = [found[id(record)] for record in decoded.sources]
+        decoded.rivals = [(found[id(record)], record) for _, record in decoded.rivals]
+
+
+def unjudged(events: Sequence[Event]) -> int | None:
+    """The place of the first event of which nothing was said, not even that nobody asks about it."""
+    return next((at for at, event in enumerate(events) if event.verdicts is None), None)
+
+
+def bytes_of(records: Sequence[Record]) -> int:
+    """How much keys and values of records take."""
+    return sum([len(record.key or b"") + len(record.value or b"") for record in records])
 
 
 def record_sha(record: Record) -> bytes:

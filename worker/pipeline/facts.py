@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from worker.events import Record
 from worker.rules.state import Change, Withdrawal
 
 
@@ -72,6 +73,13 @@ class BatchFacts(AwardFacts):
     oldest_record_ms: int = 0
     decode_seconds: float = 0.0
     transaction_seconds: float = 0.0
+
+    def of(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Those of a partition's records that it passed; all of them where nothing is said of any partition."""
+        end = dict(self.passed).get(records[0].partition, 0)
+        if not self.passed or records[-1].offset < end:
+            return records
+        return [record for record in records if record.offset < end]
 
     def duplicate(self, event_type: str) -> None:
         """Count an event that said again what the log or the batch holds."""

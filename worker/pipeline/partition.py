@@ -23,7 +23,7 @@ from worker.events import Record, Rejected
 from worker.exchange import Claim
 from worker.pipeline import misplaced
 from worker.pipeline.batch import Applier, CatalogMoved
-from worker.pipeline.decoding import Part, record_sha
+from worker.pipeline.decoding import Part, bytes_of, record_sha
 from worker.pipeline.facts import BatchFacts
 from worker.pipeline.pace import Hooks, Pace
 from worker.pipeline.protocols import Store, Stream
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 BACKOFF = (0.1, 5.0)
 #: A try that failed after so many seconds may have been ended for its time: the server then just closes the connection.
 LONG_SECONDS = 4.0
+
+_offset = attrgetter("offset")
 
 
 class PartitionOwner:
@@ -134,7 +136,7 @@ class PartitionOwner:
         if not self._queue:
             self._first_at = monotonic()
         self._queue += records
-        self._queued_bytes += _bytes_of(records)
+        self._queued_bytes += bytes_of(records)
         self.read_offset = records[-1].offset + 1
         self._arrived.set()
         if len(self._queue) >= self._limit:
@@ -323,7 +325,7 @@ class PartitionOwner:
                     self._limit = max(1, len(part.records) // 2)
                     return
                 facts = await self._refuse(part.records[0], poison)
-        self.done(part.records)
+        self.done(part, facts)
         self.hooks.applied(facts)
 
     def begin(self) -> Part:
@@ -332,10 +334,16 @@ class PartitionOwner:
         self._taken_at, self.alone = monotonic(), False
         return Part(self.claim, self._queue[: self._limit], self.next_offset)
 
-    def done(self, records: Sequence[Record]) -> None:
-        """These are committed."""
+    def done(self, part: Part, facts: BatchFacts) -> None:
+        """What a batch passed of these is committed."""
+        records = facts.of(part.records)
+        if len(records) < len(part.records):
+            self._log.info("batch_cut", records=len(records), of=len(part.records), reason="conditions take long")
+            self._limit = max(1, len(records))
+        if not records:
+            return
         del self._queue[: len(records)]
-        self._queued_bytes -= _bytes_of(records)
+        self._queued_bytes -= bytes_of(records)
         self._first_at = self._taken_at  # what is left came later, or had to wait then
         self.next_offset = records[-1].offset + 1
         self.progressed_at = monotonic()
@@ -390,10 +398,3 @@ def _look(ride: asyncio.Future[None]) -> None:
     """Look at the failure of a ride whose passenger was cancelled."""
     if not ride.cancelled():
         ride.exception()
-
-
-_offset = attrgetter("offset")
-
-
-def _bytes_of(records: Sequence[Record]) -> int:
-    return sum([len(record.key or b"") + len(record.value or b"") for record in records])

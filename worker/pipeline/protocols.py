@@ -21,7 +21,10 @@ class Judge(Protocol):
     """Asks conditions in JavaScript, whatever runs them."""
 
     def __call__(self, asked: Mapping[str, Sequence[Condition]], events: Sequence[Event], /) -> Awaitable[list[Event]]:
-        """The events with their verdicts (never None afterwards); `asked` is by event type. Raises TransientError."""
+        """The events with their verdicts; `asked` is by event type. Raises TransientError.
+
+        Where that takes too long those from some event on, never the first, have None still.
+        """
 
 
 class Transaction(Protocol):

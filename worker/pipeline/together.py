@@ -32,7 +32,7 @@ def company_of(owner: PartitionOwner, waiting: Iterable[PartitionOwner]) -> list
 
 
 async def apply_together(owner: PartitionOwner, company: Sequence[PartitionOwner]) -> None:
-    """Apply the records of all in one transaction: all of the partitions move, or none.
+    """Apply the records of all in one transaction: all of the partitions move (but what conditions cut off), or none.
 
     Where it ends without effect for a reason that may be one partition's, each tries again alone. Raises what leaves
     the outcome in doubt; the others then learn it as a TransientError, and claim again as this one does.
@@ -52,7 +52,7 @@ async def apply_together(owner: PartitionOwner, company: Sequence[PartitionOwner
         raise
     else:
         for one, part in zip(group, parts, strict=True):
-            one.done(part.records)
+            one.done(part, facts)
         owner.hooks.applied(facts)
     finally:
         _settle(rides, None)

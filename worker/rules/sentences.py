@@ -14,7 +14,6 @@ from worker.rules import succession
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.ir import Bound, Check, Match, Moment, Test
 from worker.rules.operators.calendar import MAX_US, MIN_US, Calendar
-from worker.rules.operators.condition import PARKED_AFTER
 from worker.rules.pattern_words import pattern_sentence
 from worker.rules.phrases import (
     INSTANT_BOUNDS,
@@ -199,15 +198,12 @@ class Words:
         if passed:
             return f"{name} said yes to {self.noun(types, 1)} of {self.day(facts['yes_us'])}"
         tail = self.filter(test.fold.match) + self.frame(test.fold.match, now_us)
-        no, errors = facts["no_count"], facts["error_count"]
-        silent = errors + facts["unasked_count"]
+        no, silent = facts["no_count"], facts["error_count"] + facts["unasked_count"]
         who = self.noun(types, no + silent) + tail
         if not no + silent:
             return f"No {who}"
         if not silent:
             return f"{name} said no to {f'all {number(no)}' if no > 1 else 'the one'} {who}"
-        if not no and errors >= PARKED_AFTER:
-            return f"{name} is parked after {number(errors)} faults"
         said = f"said no to {number(no)} and " if no else ""
         return f"{name} {said}gave no answer to {number(silent)} of {number(no + silent)} {who}"
 

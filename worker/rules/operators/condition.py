@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from worker.events.types import Event
     from worker.rules.operators.calendar import Calendar
 
-#: After so many faults in a row a condition type is parked: nobody asks it any more until it is mended.
-PARKED_AFTER = 10
-
 _EXAMPLE = '{"type": "big_order", "params": {"min": 100}}'
 
 
