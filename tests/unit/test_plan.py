@@ -114,6 +114,15 @@ def test_scopes_reach_as_far_as_a_grant_may_lead() -> None:
     assert set(compiled.scopes(event("comment.posted", post_id=3))) == {"", "post_id=3"}
 
 
+def test_a_badge_that_asks_in_another_context_has_its_own_loaded_with_the_user() -> None:
+    """Whether the other is held in any context is noted with the user; the badge itself is held in its own."""
+    compiled = plan(
+        {"key": "per_post", "flow": COMMENT, "per": "post_id"},
+        {"flow": {"badge": "per_post"}, "per": "thread", "triggers": ["user.logged_in"]},
+    )
+    assert set(compiled.scopes(event("user.logged_in", thread=1))) == {"", "thread=1"}
+
+
 def test_a_badge_that_looks_at_every_trigger_has_its_scope_loaded_at_each() -> None:
     """Where time alone may make it hold, a badge per context needs that context at every trigger."""
     compiled = plan({"flow": {"$not": last(LOGIN)}, "per": "device"})
@@ -429,6 +438,15 @@ def test_a_metric_set_by_hand_stands_for_conditions_over_windows_too() -> None:
     assert [award.metadata["window_comments"] for award in awards] == [30, 30]
     set_to_none = compile_plan(known, overrides={"comments": 0})
     assert play(set_to_none, [event("comment.posted", number / 100) for number in range(30)])[0].badge_key == "b3"
+
+
+def test_conditions_that_end_before_now_keep_what_is_older() -> None:
+    """Of a window that leaves the last hour out more events are needed than those that came last."""
+    some = {"timestamp": {"$between": ["$NOW(-12h)", "$NOW(-1h)"]}, "$eventCount": {"$gte": 2}}
+    minutes = [0, 30, *range(36, 84, 2), 93]
+    history = [event("comment.posted", minute / 1440, id=f"c{minute}") for minute in minutes]
+    awards = play(plan(within({"event": "comment.posted", "criteria": some})), history)
+    assert earned(awards) == [("b0", "", "c93")]
 
 
 def test_an_instant_set_by_hand_stands_for_the_metrics() -> None:
