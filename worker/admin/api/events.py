@@ -25,8 +25,9 @@ from worker.exchange import Message
 from worker.rules.plan import Plan
 
 STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-#: Streams that are being read: each may hold some 40 MB of answers.
-RUNNING: Final = Crowd("streams", most=8, each=8)
+#: Streams that are being read, more than the 16 connections for which speed is promised: each may hold some 40 MB of
+#: answers.
+RUNNING: Final = Crowd("streams", most=20, each=20)
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 _WAIT_MS: Final = 2_000
 _LONGEST_WAIT_MS: Final = 30_000
