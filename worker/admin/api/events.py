@@ -25,9 +25,9 @@ from worker.exchange import Message
 from worker.rules.plan import Plan
 
 STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-#: Streams that are being read, more than the 16 connections for which speed is promised: each may hold some 40 MB of
-#: answers.
-RUNNING: Final = Crowd("streams", most=20, each=20)
+#: Streams that are being read, each of which may hold some 40 MB of answers. Speed is promised for 16 connections, and
+#: twice as many are here where a client breaks all off and comes again at once.
+RUNNING: Final = Crowd("streams", most=32, each=32)
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 _WAIT_MS: Final = 2_000
 _LONGEST_WAIT_MS: Final = 30_000
