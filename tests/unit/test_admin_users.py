@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from base64 import b64decode
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.unit.serving import TOKENS, FakeOutlet, FakeStore, client, served
+from tests.unit.serving import TOKENS, Clock, FakeOutlet, FakeStore, client, served
 from tests.unit.serving_catalog import DOCUMENT, NOON, FakeAwards, FakeCatalogs, FakeProfiles, award, logged
 from worker.admin.profiles import accepted_languages
 from worker.admin.roles import Role
@@ -51,7 +52,7 @@ def profiles(*held: Any) -> FakeProfiles:
 
 def asking(role: Role = Role.READER, **parts: Any) -> Any:
     """A client of a role on services in memory."""
-    options = {name: parts.pop(name) for name in ("store", "outlet") if name in parts}
+    options = {name: parts.pop(name) for name in ("store", "outlet", "now") if name in parts}
     return client(served(parts={"catalog": FakeCatalogs(TRANSLATED), **parts}, **options), role)
 
 
@@ -340,9 +341,22 @@ def test_acts_are_events_for_the_worker(act: str, kind: str) -> None:
     assert event["id"] == answer.json()["event_id"]
     assert {topic for topic, _ in outlet.sent} == {"badges.control"}
     assert [change[1:3] for change in store.changes] == [(kind, "user u1")]
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+def test_an_act_sent_again_is_the_same_event(act: str) -> None:
+    """Under one key an act is the same event to the last byte, whenever it is sent again; another act is refused."""
+    outlet, clock = FakeOutlet(), itertools.count(Clock.at, 1_000_000)
+    support = asking(Role.SUPPORT, outlet=outlet, now=lambda: next(clock))
     keyed = {"Idempotency-Key": "k1"}
-    twice = [support.post(f"/api/v1/admin/{act}", json=ACTS[act], headers=keyed).json()["event_id"] for _ in range(2)]
-    assert twice[0] == twice[1] != event["id"]
+    for _ in range(2):
+        assert support.post(f"/api/v1/admin/{act}", json=ACTS[act], headers=keyed).status_code == 202
+    first, again = outlet.sent
+    assert first == again
+    other = {**ACTS[act], "note": "for another reason"}
+    assert support.post(f"/api/v1/admin/{act}", json=other, headers=keyed).status_code == 409
+    support.post(f"/api/v1/admin/{act}", json=ACTS[act])
+    assert outlet.events()[2]["id"] != outlet.events()[0]["id"]
 
 
 @pytest.mark.parametrize("act", list(ACTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Annotated, Any, Final
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
@@ -89,16 +90,16 @@ async def grant(
     body: Grant, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Give a badge to a user. Who has it already keeps what they have."""
-    known, now_us = await _checked(services, body.user_id, body.badge_key), services.now()
-    awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, now_us)
-    number = _id("grant", actor, idempotency_key)
+    known = await _checked(services, body.user_id, body.badge_key)
+    awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, services.now())
+    number, at_us = await _begun(services, "grant", actor, idempotency_key, body)
     event = grant_added(
         body.user_id,
         known.key,
         note=body.note,
         actor=actor.name,
         id=number,
-        at_us=now_us,
+        at_us=at_us,
         context=body.context,
         awarded_us=awarded_us,
     )
@@ -114,14 +115,14 @@ async def revoke(
 ) -> Response:
     """Take a badge from a user."""
     known = await _checked(services, body.user_id, body.badge_key)
-    number = _id("revocation", actor, idempotency_key)
+    number, at_us = await _begun(services, "revocation", actor, idempotency_key, body)
     event = grant_revoked(
         body.user_id,
         known.key,
         note=body.note,
         actor=actor.name,
         id=number,
-        at_us=services.now(),
+        at_us=at_us,
         context=body.context,
     )
     await _send(services, settings, event)
@@ -146,10 +147,8 @@ async def recompute(
         message = "A trigger goes with everybody: leave it or user_id out."
         raise Problem(422, message, details=[{"path": "/trigger", "message": message}])
     check_user(body.user_id)
-    number = _id("recompute", actor, idempotency_key)
-    event = recompute_requested(
-        body.user_id, actor=actor.name, id=number, at_us=services.now(), note=body.note, badges=keys
-    )
+    number, at_us = await _begun(services, "recompute", actor, idempotency_key, body)
+    event = recompute_requested(body.user_id, actor=actor.name, id=number, at_us=at_us, note=body.note, badges=keys)
     await _send(services, settings, event)
     await _noted(services, actor, "recompute.requested", body.user_id, ",".join(sorted(keys)), "", body.note)
     return _sent(number, f"{body.user_id} is being looked at again")
@@ -186,9 +185,19 @@ async def _noted(
     await services.store.audit(actor.name, action, f"user {user_id}", after=after, note=note)
 
 
-def _id(kind: str, actor: Actor, key: str | None) -> str:
-    """The event's id: the same for one actor's acts of one kind under one key."""
-    return str(uuid4() if key is None else uuid5(NAMESPACE_URL, f"badgestream {kind} {actor.key} {key}"))
+async def _begun(services: Services, kind: str, actor: Actor, key: str | None, body: BaseModel) -> tuple[str, int]:
+    """Id and instant of the act's event: those of the first one for one actor's acts of one kind under one key.
+
+    Raises Problem 409 where the key was used for another act.
+    """
+    if key is None:
+        return str(uuid4()), services.now()
+    number = str(uuid5(NAMESPACE_URL, f"badgestream {kind} {actor.key} {key}"))
+    asked = sha256(body.model_dump_json().encode()).digest()
+    first, at_us = await services.store.first_request(sha256(number.encode()).digest(), asked, services.now())
+    if first != asked:
+        raise Problem(409, "This Idempotency-Key was used for another act.")
+    return number, at_us
 
 
 def _sent(number: str, message: str) -> Response:
