@@ -333,6 +333,16 @@ def test_stream_with_a_key(rig: Rig) -> None:
     assert events[:2] == events[2:]
 
 
+def test_long_keys_of_streams_are_told_apart(rig: Rig) -> None:
+    """Two streams whose keys differ at the end alone are two: no line takes the id of the other's."""
+    ids = set()
+    for end in "ab":
+        head = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "k" * 199 + end}
+        ids.add(json.loads(rig.client.post(PATH, content=json.dumps(COMMENT), headers=head).text)["event_id"])
+    assert len(ids) == 2
+    assert max(map(len, ids)) <= 200
+
+
 # ---------------------------------------------------------------- waiting
 
 

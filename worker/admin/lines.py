@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from worker.admin.answers import as_json
@@ -20,6 +21,8 @@ _TOGETHER: Final = 400
 MOST_LINES: Final = 200_000
 #: So many such pieces may be on their way to Kafka while the next is read.
 _ON_THE_WAY: Final = 4
+#: So much of a stream's key stands in the ids of its lines.
+_KEY_CHARACTERS: Final = 180
 
 #: A line's number, from 1, and its bytes; None where it is longer than an event may be, or the stream too long.
 Line: TypeAlias = tuple[int, bytes | None]
@@ -83,7 +86,7 @@ class Batch:
         self._deliver = deliver
         self._now_us = now_us
         self._max_future_us = max_future_us
-        self._key = key
+        self._key = None if key is None else _short(key)
         self._on_the_way: deque[tuple[asyncio.Task[None] | None, list[dict[str, Any]]]] = deque()
         self.told: list[bytes] = []
         self.stored = 0
@@ -123,7 +126,7 @@ class Batch:
             return Rejected(
                 "too_large", f"the line has more than {MAX_BYTES:,} bytes, or the stream with it more than it may have"
             )
-        key = None if self._key is None else f"{self._key[:180]}:{number}"
+        key = None if self._key is None else f"{self._key}:{number}"
         found = self._decoded(text, key)
         if isinstance(found, Rejected) and found.code == "unknown_event_type" and self._again is not None:
             # once for a stream: a type may be younger than the catalog that is known here
@@ -147,3 +150,10 @@ class Batch:
                 result["error"] = {"code": "unavailable", "message": error.message, "details": []}
         else:
             self.stored += len(messages)
+
+
+def _short(key: str) -> str:
+    """A key that leaves room for the number of a line in an id; what is cut of a long one is told apart by its hash."""
+    return (
+        key if len(key) <= _KEY_CHARACTERS else f"{key[: _KEY_CHARACTERS - 33]}-{sha256(key.encode()).hexdigest()[:32]}"
+    )
