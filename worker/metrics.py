@@ -95,6 +95,12 @@ class Metrics:
             "livemin",
             "type",
         )
+        self.trigger_usual_per_day = self._gauge(
+            "trigger_usual_per_day",
+            "How many events of a type were usual a day before the last one came, by `badges schedule`",
+            "livemax",
+            "type",
+        )
         self.data_problems = self._counter(
             "data_problems", "Values of events that criteria looked at and could not use, by kind", "kind"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from worker.app.coverage import usual_of
 from worker.app.silence import EVERY
 from worker.jobs.spikes import change_ratio
 from worker.metrics import OTHER, Metrics
@@ -47,6 +48,8 @@ class Gauges:
             if (label := self._metrics.event_type(event_type)) != OTHER and upto is not None:
                 shown.add(label)
                 self._metrics.trigger_silent_seconds.labels(label).set(max(0, upto - days.last_us) / 1_000_000)
+                self._metrics.trigger_usual_per_day.labels(label).set(usual_of(days))
         for gone in self._silent - shown:
             self._metrics.forget(self._metrics.trigger_silent_seconds, gone)
+            self._metrics.forget(self._metrics.trigger_usual_per_day, gone)
         self._silent = shown
