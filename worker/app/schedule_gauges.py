@@ -6,6 +6,7 @@ from typing import Final
 
 from worker.app.coverage import usual_of
 from worker.app.silence import EVERY
+from worker.app.user_jobs import repaired
 from worker.jobs.spikes import change_ratio
 from worker.metrics import OTHER, Metrics
 from worker.rules.plan import Plan
@@ -36,6 +37,8 @@ class Gauges:
         active = await store.active_users()
         if active is not None:
             metrics.active_users.set(active[1])
+        for sweep in await store.user_jobs(kind="sweep", state="done", limit=1):
+            metrics.sweep_differences.set(repaired(sweep.changes))
         await self._read_silence(store, plan)
 
     async def _read_silence(self, store: PostgresStore, plan: Plan) -> None:

@@ -264,8 +264,6 @@ def told_by(metrics: Metrics, wake: Callable[[], None] = lambda: None) -> Callab
             metrics.awards.labels(metrics.badge(badge), origin).inc(count)
         for (badge, origin), count in facts.revoked.items():
             metrics.revocations.labels(metrics.badge(badge), origin).inc(count)
-        if facts.done and job.kind == "sweep":
-            metrics.sweep_differences.set(repaired(facts.changes))
         log.info("users_recounted", job=job.id, kind=job.kind, users=facts.users, events=facts.events, done=facts.done)
         if facts.awards or facts.revoked:
             wake()
