@@ -62,7 +62,7 @@ def judge_of(events: Sequence[Event]) -> Any:
     said = {event.order: event.verdicts for event in events}
 
     async def judge(_: object, asked: list[Event]) -> list[Event]:
-        return [replace(event, verdicts=said.get(event.order)) for event in asked]
+        return [replace(event, verdicts=said.get(event.order) or {}) for event in asked]
 
     return judge
 
