@@ -140,7 +140,7 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
 
     def _by_home(
         self, known: Sequence[str], others: Sequence[str]
-    ) -> dict[UUID | None, tuple[Sequence[str], Sequence[str]]]:
+    ) -> Mapping[UUID | None, tuple[Sequence[str], Sequence[str]]]:
         """Users by who is to have them in memory from now on."""
         if not self._homes:
             return {self._home: (known, others)}
@@ -148,7 +148,7 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         for place, users in enumerate((known, others)):
             for user_id in users:
                 found.setdefault(self._homes.get(user_id, self._home), ([], []))[place].append(user_id)
-        return {home: (list_known, list_others) for home, (list_known, list_others) in found.items()}
+        return found
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
         """The logged events after each state's newest one."""
