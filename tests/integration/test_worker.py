@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client import generate_latest
 
 from tests.rig.kafka import KafkaService
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store, services
 from worker.app import catalog as catalogs
-from worker.config import Settings, load_settings
+from worker.config import DeadLetterLimit, Settings, load_settings
 from worker.errors import OperatorError
 from worker.events import parse_instant
 from worker.store.pool import open_connection
@@ -257,6 +258,36 @@ async def test_a_topic_created_again_halts_its_partition(rig: Rig) -> None:
         worker.stop()
         await task
     assert len(await rig.rows("SELECT 1 FROM events")) == 1
+
+
+async def test_a_bad_deploy_does_not_drain_the_topic_into_the_bin(rig: Rig) -> None:
+    """Once the brake has tripped the worker stays, says so and takes nothing more; one started anew goes on there."""
+    limit = DeadLetterLimit(share=0.5, seconds=60.0, least=4)
+    rig.settings = rig.settings.model_copy(update={"dead_letter_limit": limit, "batch_max_events": 4})
+    async with rig.working() as worker:
+        await rig.produce(*(line(event(number, type="comment.postde")) for number in range(12)), line(event(20)))
+        assert worker.member is not None
+        await until(lambda: len(worker.member.halted()) == 2, "its partitions of both topics standing still")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            await asyncio.to_thread(fetch, worker, "/readyz")
+        assert caught.value.code == 503
+        said = caught.value.read().decode()
+        refused = (await rig.rows("SELECT count(*) FROM dead_letters"))[0][0]
+        assert 4 <= refused < 8
+        assert said.startswith(f"{refused} of the last {refused} records, within 60 s, became dead letters, most often")
+        assert "for unknown_event_type" in said
+        assert "badges dlq list" in said
+        assert await asyncio.to_thread(fetch, worker, "/livez") == "ok\n"
+        gauge = "badges_partitions_halted 2.0"
+        await until(lambda: gauge in generate_latest(worker.metrics.registry).decode(), gauge)
+        assert worker._consumer is not None
+        assert worker._consumer.healthy(seconds=5), "it is still in the group"
+        offsets = await rig.rows(f"SELECT next_offset FROM partitions WHERE topic = '{rig.topic}'")
+        assert offsets[0]["next_offset"] == refused
+    rig.settings = rig.settings.model_copy(update={"dead_letter_limit": None})
+    async with rig.working():
+        await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the award of the good record")
+    assert (await rig.rows("SELECT count(*) FROM dead_letters"))[0][0] == 12
 
 
 # ---------------------------------------------------------------- what is wrong at the start

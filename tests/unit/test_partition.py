@@ -16,9 +16,10 @@ from worker.errors import Fenced, PoisonBatch, TransientError
 from worker.events import Record, Rejected
 from worker.exchange import Claim
 from worker.pipeline.batch import CatalogMoved
+from worker.pipeline.brake import Brake
 from worker.pipeline.decoding import record_sha
 from worker.pipeline.facts import BatchFacts
-from worker.pipeline.group import Brake, Member
+from worker.pipeline.group import Member
 from worker.pipeline.pace import Hooks, Pace
 from worker.pipeline.partition import PartitionOwner
 from worker.pipeline.turns import Turns

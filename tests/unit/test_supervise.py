@@ -400,15 +400,15 @@ async def test_a_refusal_is_raised_once(tmp_path: Path) -> None:
     assert starts(tmp_path) == ["1"]
 
 
-async def test_the_brake_of_one_ends_all(tmp_path: Path) -> None:
+async def test_the_refusal_of_one_that_was_ready_ends_all(tmp_path: Path) -> None:
     """A child that was ready and refuses to go on ends the others too."""
-    brake = """
+    refuse = """
 say('{"unready": null}')
 if number == 2:
-    say('{"message": "Brake.", "help": null}'); sys.exit(1)
+    say('{"message": "Enough.", "help": null}'); sys.exit(1)
 """
-    supervisor = supervised(tmp_path, brake + WORK, processes=3)
-    with pytest.raises(OperatorError, match=r"Brake\."):
+    supervisor = supervised(tmp_path, refuse + WORK, processes=3)
+    with pytest.raises(OperatorError, match=r"Enough\."):
         await supervisor.run()
     assert all(child.process is None or child.process.returncode is not None for child in supervisor.children)
 

@@ -17,8 +17,8 @@ from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
 from worker.pipeline.batch import Applier
+from worker.pipeline.brake import Brake
 from worker.pipeline.cache import Cache
-from worker.pipeline.group import Brake
 from worker.pipeline.pace import Pace
 from worker.pipeline.replay import PARALLEL, Range, Replay, ReplayFacts
 from worker.rules.plan import Plan

@@ -33,11 +33,12 @@ from worker.errors import OperatorError, TransientError
 from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier
+from worker.pipeline.brake import Brake
 from worker.pipeline.build import Build
 from worker.pipeline.cache import Cache
 from worker.pipeline.driving import Waiting
 from worker.pipeline.facts import BatchFacts, BuildFacts
-from worker.pipeline.group import Brake, Member, batch_line
+from worker.pipeline.group import Member, batch_line
 from worker.pipeline.pace import Hooks, Pace
 from worker.rules.plan import Plan
 from worker.store.pool import SCHEMA
@@ -351,5 +352,7 @@ class Worker:
     def _ready(self) -> str | None:
         if (reason := self._unready or self._refused) is not None:
             return reason
+        if self.member is not None and (tripped := self.member.brake.tripped) is not None:
+            return f"{tripped.message} What to do: {tripped.help}."
         halted = self.member.halted() if self.member is not None else {}
         return next(iter(halted.values()), None) or self._pulse.fault()

@@ -112,7 +112,8 @@ class Settings(BaseSettings):
         le=10_000_000,
     )
     dead_letter_limit: Annotated[DeadLetterLimit | None, BeforeValidator(parse_dead_letter_limit)] = _setting(
-        "50%/60s", "Share of at least 1,000 records in a window that stops a worker, or `off`"
+        "50%/60s",
+        "Share of dead letters, of at least 1,000 records in a window, above which a worker takes no more; or `off`",
     )
     sweep_days: int = _setting(7, "In so many days the nightly sweep comes to every user", ge=1, le=365)
     schedule_rate: int = _setting(

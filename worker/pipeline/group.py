@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import monotonic
-from typing import Protocol
 
 import structlog
 
-from worker.errors import OperatorError, TransientError
+from worker.errors import TransientError
 from worker.pipeline.batch import Applier
+from worker.pipeline.brake import Brake
 from worker.pipeline.facts import BatchFacts
 from worker.pipeline.pace import Hooks, Pace
 from worker.pipeline.partition import PartitionOwner
@@ -29,53 +28,12 @@ EAGER = 1
 HINT_SECONDS = 5.0
 
 
-class DeadLetterLimit(Protocol):
-    """When so many records are dead letters that the worker must stop (decisions 29)."""
-
-    @property
-    def share(self) -> float:
-        """The share of records, 0 to 1."""
-
-    @property
-    def least(self) -> int:
-        """How many records there must be in the window before the share counts."""
-
-    @property
-    def seconds(self) -> float:
-        """The length of the window."""
-
-
-@dataclass(slots=True)
-class Brake:
-    """Notices a schema break: more than the limit's share of the window's records were dead letters."""
-
-    limit: DeadLetterLimit | None
-    _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
-    _total: int = 0
-    _bad: int = 0
-
-    def observe(self, at: float, *, records: int, dead: int) -> OperatorError | None:
-        """Take one batch in; the error with which the worker must stop, if it must. `at` is monotonic seconds."""
-        if self.limit is None:
-            return None
-        self._seen.append((at, records, dead))
-        self._total += records
-        self._bad += dead
-        while self._seen[0][0] < at - self.limit.seconds:
-            _, gone, gone_bad = self._seen.popleft()
-            self._total -= gone
-            self._bad -= gone_bad
-        if self._total < self.limit.least or self._bad <= self._total * self.limit.share:
-            return None
-        return OperatorError(
-            f"{self._bad} of the last {self._total} records were dead letters: more than {self.limit.share:.0%} "
-            f"in {self.limit.seconds:g} s looks like a broken producer or catalog, so the worker stopped.",
-            help="see `badges dlq list`, mend the cause, start again; BADGES_DEAD_LETTER_LIMIT=off lifts the brake",
-        )
-
-
 class Member:
-    """Feeds partition owners from the stream until it is stopped or something fatal happens."""
+    """Feeds partition owners from the stream until it is stopped or something fatal happens.
+
+    Once its brake has tripped every partition that it has, or is given, stands still. It stays in the group, so that
+    they do not wander to a neighbour, who would drain them too, until a person ends it.
+    """
 
     def __init__(
         self,
@@ -144,11 +102,12 @@ class Member:
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
     async def run(self, stream: Stream) -> None:
-        """Poll until `stop`; raises what is fatal (a brake, a fault of ours), after which the worker must end."""
+        """Poll until `stop`; raises what is fatal (a fault of ours), after which the worker must end."""
         hinted = monotonic()
         while not self._stop.is_set():
             if self._fatal is not None:
                 raise self._fatal
+            self._brake()
             try:
                 fetched = await stream.poll(self._ready(), max_records=self.pace.max_events, timeout_ms=200)
             except TransientError as error:
@@ -171,6 +130,8 @@ class Member:
         A batch that runs and one that waits, for each that may run at a time, keep all of them busy, however many
         partitions there are.
         """
+        if self.brake.tripped is not None:
+            return []
         wanting = [partition for partition, owner in self.owners.items() if owner.wants_more()]
         if sum(owner.waiting for owner in self.owners.values()) < self._enough:
             return wanting
@@ -225,9 +186,17 @@ class Member:
 
     def _applied(self, facts: BatchFacts) -> None:
         self._told(facts)
-        tripped = self.brake.observe(monotonic(), records=facts.records, dead=facts.dead_letters.total())
+        tripped = self.brake.observe(monotonic(), records=facts.records, dead=facts.dead_letters)
         if tripped is not None:
-            self._fatal = tripped
+            log.error("brake_tripped", reason=tripped.message, help=tripped.help)
+            self._brake()
+
+    def _brake(self) -> None:
+        """Where the brake has tripped, let every partition stand still: also those that were claimed since."""
+        if self.brake.tripped is not None:
+            for owner in self.owners.values():
+                if owner.halted is None:
+                    owner.halt(self.brake.tripped)
 
 
 def batch_line(facts: BatchFacts) -> Mapping[str, object]:

@@ -155,6 +155,11 @@ class PartitionOwner:
         self._arrived.set()
         self._hurry()
 
+    def halt(self, error: OperatorError) -> None:
+        """Begin no further batch, and stand still once the one that runs has ended: a person must act."""
+        self._failure = error
+        self._arrived.set()
+
     # ---- the task ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -241,7 +246,7 @@ class PartitionOwner:
             return True
         if record.offset < claim.last_offset:
             return True
-        self._fail(misplaced.replaced(self.partition, record.offset))
+        self.halt(misplaced.replaced(self.partition, record.offset))
         return False
 
     def _may_jump(self, offset: int) -> bool:
@@ -304,7 +309,7 @@ class PartitionOwner:
             return
         async with self.slots:
             self.slots.redeem(self._turn)
-            if self._stopping.is_set() or self.claim is None:
+            if self._stopping.is_set() or self._failure is not None or self.claim is None:
                 return
             company = company_of(self, self.slots.waiting())
             if company:
@@ -371,8 +376,7 @@ class PartitionOwner:
     def _drop(self) -> None:
         if self.claim is not None:
             self.applier.forget(self.claim)
-        self.claim = None
-        self._failure = None
+        self.claim = self._failure = None
         self._clear()
         if not self._stopping.is_set():
             # once stopped, the partition may be a new owner's already, which has resumed it
@@ -381,10 +385,6 @@ class PartitionOwner:
     def _clear(self) -> None:
         self._queue.clear()
         self._queued_bytes = 0
-
-    def _fail(self, error: OperatorError) -> None:
-        self._failure = error
-        self._arrived.set()
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:

@@ -18,8 +18,9 @@ from typing import Final, Protocol
 from worker.errors import OperatorError, TransientError
 from worker.events import Record
 from worker.pipeline.batch import Applier
+from worker.pipeline.brake import Brake
 from worker.pipeline.facts import BatchFacts
-from worker.pipeline.group import Brake, Member
+from worker.pipeline.group import Member
 from worker.pipeline.pace import Hooks, Pace
 from worker.pipeline.protocols import Stream
 
@@ -155,6 +156,8 @@ class Replay:
     def _look_for_trouble(self, polling: asyncio.Task[None]) -> None:
         if polling.done():
             polling.result()
+        if (tripped := self._member.brake.tripped) is not None:
+            raise OperatorError(tripped.message, help=f"see `badges dlq list`, mend what is broken, then {AGAIN}")
         for reason in self._member.halted().values():
             raise OperatorError(f"The replay stopped: {reason}", help="start it again from an offset that is there")
         if self._taken_over:

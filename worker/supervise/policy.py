@@ -37,7 +37,7 @@ class Restarts:
         """Seconds to wait before the next start; None where nothing but a person's act helps.
 
         `worked`: some child was ready since the parent started. Before that a refusal (no catalog, no topic) is final;
-        so is one of a child that was ready (the brake). After it, a start may be refused because a service is away.
+        so is one of a child that was ready. After it, a start may be refused because a service is away.
         """
         if ended.refused:
             self.refusals += 1
