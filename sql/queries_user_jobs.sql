@@ -98,6 +98,12 @@ SELECT (SELECT extract(epoch FROM clock_timestamp() - max(progressed_at)) FROM p
         WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()
           AND application_name LIKE 'badges %')::float8 AS running;
 
+-- name: live_positions
+-- The partitions of a group, with the next offset to be applied where a batch moved it within so many seconds.
+SELECT topic, partition,
+       CASE WHEN progressed_at > clock_timestamp() - make_interval(secs => $2) THEN next_offset END AS next_offset
+FROM partitions WHERE group_id = $1;
+
 -- ================================================================ who
 
 -- name: users_page

@@ -245,12 +245,14 @@ class LiveFigures:
     """How live work is, in seconds.
 
     `idle` since a batch was last applied (None: never), `outbox` the age of the oldest message that waits, `running`
-    that of the oldest transaction at work.
+    that of the oldest transaction at work, `behind` how long the oldest record that is not applied has waited at least
+    (0 where nobody has asked the broker).
     """
 
     idle: float | None
     outbox: float
     running: float
+    behind: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,13 @@ def test_a_pace_is_a_rate_and_leaves_live_work_most_of_the_time() -> None:
 
 
 def test_lag_is_what_live_work_waits_for() -> None:
-    """Old messages count while batches are applied, long transactions always, and neither below a second."""
+    """Old messages and records count while batches are applied, long transactions always, and none below a second."""
     assert lag_of(LiveFigures(1.0, 3.0, 0.0)) == 3.0
     assert lag_of(LiveFigures(1.0, 0.9, 0.9)) == 0.0
     assert lag_of(LiveFigures(None, 3.0, 0.0)) == 0.0
     assert lag_of(LiveFigures(99.0, 3.0, 2.0)) == 2.0
+    assert lag_of(LiveFigures(1.0, 0.0, 0.0, 4.0)) == 4.0
+    assert lag_of(LiveFigures(99.0, 0.0, 0.0, 4.0)) == 0.0
 
 
 async def test_a_job_waits_while_live_work_lags(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +101,27 @@ async def test_a_job_waits_while_live_work_lags(rig: Rig, monkeypatch: pytest.Mo
     assert [lag for facts, lag in told if facts is None] == [5.0, 4.0, 6.0]
     job = await job_of(rig, number)
     assert (job.state, job.users_done) == ("cancelled", 2)
+
+
+async def test_a_job_waits_while_records_of_the_topics_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little the database tells, nothing is read while live work is behind the topics; where there is no live
+    work nobody asks how far it is.
+    """
+    monkeypatch.setattr(driving, "SLICE_USERS", 1)
+    monkeypatch.setattr(driving, "LOOK_SECONDS", -1.0)
+    idle, waits = [1.0], iter([3.0, 2.0, 0.5, 0.0, 7.0, 0.0])
+    driver, _, told = driver_of(rig)
+    driver.behind = lambda: next(waits)
+
+    async def figures() -> LiveFigures:
+        return LiveFigures(idle[0], 0.0, 0.0)
+
+    monkeypatch.setattr(rig.store, "live_figures", figures)
+    driver.slices.limit = 1
+    await driver.finish(await rig.store.create_user_job("sweep", {}))
+    assert [lag for facts, lag in told if facts is None] == [3.0, 2.0, 7.0]
+    idle[0], driver.behind = 99.0, lambda: pytest.fail("there is nobody to yield to")
+    await driver.finish(await rig.store.create_user_job("sweep", {}))
 
 
 async def test_who_cannot_be_read_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import structlog
 from worker.app.catalog import head_plan
 from worker.app.comparing import Progress, play
 from worker.app.conditions import FaultLog, refuse_unasked
+from worker.app.live_lag import LiveLag
 from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError
@@ -148,10 +149,11 @@ def driver_of(
     told: Callable[[SliceFacts | None, float], None],
     judge: Judge | None,
     pace: Pace | None = None,
+    behind: Callable[[], float] = lambda: 0.0,
 ) -> Driver:
-    """What drives jobs in this process."""
+    """What drives jobs in this process; `behind` is `LiveLag.seconds` where there is a broker to ask."""
     slices = Slices(store, plan, driver_name(), settings.award_topic, judge)
-    return Driver(store, slices, moved, told, pace or Pace())
+    return Driver(store, slices, moved, told, pace or Pace(), behind=behind)
 
 
 class Foreground:
@@ -166,6 +168,7 @@ class Foreground:
         self._last: UserJob | None = None
         self._door = Door(tell=FaultLog()) if settings.js == "on" and asked.parameters.get("conditions") else None
         judge = None if self._door is None else self._door.judge
+        self._lag = LiveLag(store, settings)
         self._driver = driver_of(
             store,
             lambda: self.plan,
@@ -174,6 +177,7 @@ class Foreground:
             told=self._heard,
             judge=judge,
             pace=Pace(rate),
+            behind=self._lag.seconds,
         )
 
     async def run(self, *, requested_by: str) -> UserJob:
@@ -196,6 +200,7 @@ class Foreground:
                 await self.store.cancel_user_job(number, note="interrupted")
             raise
         finally:
+            await self._lag.close()
             if self._door is not None:
                 await self._door.close()
         return job
@@ -283,8 +288,15 @@ class Sweeps:
         self._store = store
         self._settings = settings
         self._plan = plan
+        self._lag = LiveLag(store, settings)
         self._driver = driver_of(
-            store, lambda: self._plan, settings, moved=self._moved, told=told_by(metrics), judge=None
+            store,
+            lambda: self._plan,
+            settings,
+            moved=self._moved,
+            told=told_by(metrics),
+            judge=None,
+            behind=self._lag.seconds,
         )
 
     async def begin(self, *, everybody: bool) -> int:
@@ -304,10 +316,13 @@ class Sweeps:
 
     async def go_on(self, number: int) -> Swept:
         """Do a sweep to its end, from where it is, unless a worker does it meanwhile: that is waited for."""
-        while (job := await _job(self._store, number)).state in ("waiting", "running"):
-            await self._driver.finish(number)
-            if (await _job(self._store, number)).state in ("waiting", "running"):
-                await asyncio.sleep(WATCH_SECONDS)
+        try:
+            while (job := await _job(self._store, number)).state in ("waiting", "running"):
+                await self._driver.finish(number)
+                if (await _job(self._store, number)).state in ("waiting", "running"):
+                    await asyncio.sleep(WATCH_SECONDS)
+        finally:
+            await self._lag.close()
         if job.state == "failed":
             raise OperatorError(f"The sweep {number} failed: {job.note}")
         kinds = {kind: int(job.changes[kind]) for kind in KINDS if job.changes.get(kind)}

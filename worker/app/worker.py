@@ -15,6 +15,7 @@ import structlog
 
 from worker.app.catalog import first_plan, head_plan
 from worker.app.conditions import FaultLog, refuse_unasked
+from worker.app.live_lag import LiveLag
 from worker.app.observing import observe_awards, observe_batch, observe_conditions
 from worker.app.services import (
     WAIT_SECONDS,
@@ -142,10 +143,25 @@ class Worker:
             )
             member.use_stream(consumer)
             await consumer.start()
-            told = told_by(self.metrics, self._relay.wake)
-            jobs = driver_of(store, lambda: applier.plan, self.settings, moved=moved, told=told, judge=applier.judge)
-            build = Build(applier, self._built, moved, Waiting(jobs))
-            await self._until_end(store, consumer, member, build)
+            lag = LiveLag(store, self.settings)
+            jobs = self._waiting_jobs(store, applier, moved, lag)
+            try:
+                await self._until_end(store, consumer, member, Build(applier, self._built, moved, jobs))
+            finally:
+                await lag.close()
+
+    def _waiting_jobs(
+        self, store: PostgresStore, applier: Applier, moved: Callable[[int], Awaitable[None]], lag: LiveLag
+    ) -> Waiting:
+        """What does the jobs over users that wait, beside live events."""
+        assert self._relay is not None  # noqa: S101 (made just before)
+        told = told_by(self.metrics, self._relay.wake)
+        judge = applier.judge
+        return Waiting(
+            driver_of(
+                store, lambda: applier.plan, self.settings, moved=moved, told=told, judge=judge, behind=lag.seconds
+            )
+        )
 
     async def _prepared(self, store: PostgresStore) -> Plan | None:
         """The plan to start with; None where the end was asked for first. Schema and catalog are awaited a minute."""

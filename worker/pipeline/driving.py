@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final
 
@@ -28,8 +28,9 @@ DEFAULT_RATE: Final = 20_000
 #: took, so that live batches have most of the time.
 LIVE_SECONDS: Final = 5.0
 LIVE_REST: Final = 3.0
-#: Live work lags where a message waits for the relay, or a transaction runs, for longer than this, seconds; how long is
-#: then waited before it is asked again. Where no batch was applied for so long, messages wait for no live worker.
+#: Live work lags where a record waits to be applied, a message for the relay, or a transaction runs, for longer than
+#: this, seconds; how long is then waited before it is asked again. Where no batch was applied for so long, records and
+#: messages wait for no live worker.
 LAG_SECONDS: Final = 1.0
 LAG_WAIT: Final = 0.5
 GONE_SECONDS: Final = 10.0
@@ -60,16 +61,21 @@ class Pace:
 
 def lag_of(live: LiveFigures) -> float:
     """How far live work lags, seconds; 0 where there is none, or none to speak of."""
-    gone = live.idle is None or live.idle > GONE_SECONDS
-    lag = live.running if gone else max(live.outbox, live.running)
+    lag = live.running if is_gone(live) else max(live.outbox, live.running, live.behind)
     return lag if lag > LAG_SECONDS else 0.0
+
+
+def is_gone(live: LiveFigures) -> bool:
+    """Whether there is no live work that could lag."""
+    return live.idle is None or live.idle > GONE_SECONDS
 
 
 @dataclass(slots=True)
 class Driver:
     """Does a job's slices, one after the other. `told` hears of each, with the lag that slows it, and of waits.
 
-    `moved` is called where the catalog's head has moved: from then on the plan must be the new one.
+    `moved` is called where the catalog's head has moved: from then on the plan must be the new one. `behind` says, at
+    once, for how many seconds records of the topics have waited to be applied.
     """
 
     store: RepairStore
@@ -79,6 +85,7 @@ class Driver:
     pace: Pace = field(default_factory=Pace)
     clock: Callable[[], float] = monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    behind: Callable[[], float] = lambda: 0.0
     _failures: dict[str, int] = field(default_factory=dict)
     _live: tuple[float, LiveFigures] | None = None
 
@@ -137,7 +144,8 @@ class Driver:
     async def _figures(self) -> LiveFigures:
         now = self.clock()
         if self._live is None or now - self._live[0] > LOOK_SECONDS:
-            self._live = (now, await self.store.live_figures())
+            live = await self.store.live_figures()
+            self._live = (now, live if is_gone(live) else replace(live, behind=self.behind()))
         return self._live[1]
 
     def _note(self, error: BadgesError) -> None:

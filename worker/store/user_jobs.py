@@ -84,6 +84,11 @@ class UserJobTable(Database):
         """How live work is now."""
         return LiveFigures(*(await self.rows("live_figures"))[0])
 
+    async def live_positions(self, group_id: str, seconds: float) -> dict[tuple[str, int], int | None]:
+        """A group's partitions, each with the next offset to be applied where a batch moved it within so long."""
+        rows = await self.rows("live_positions", group_id, seconds)
+        return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
 
 def job_of(row: asyncpg.Record) -> UserJob:
     """The job of a row."""
