@@ -1,10 +1,10 @@
 -- ================================================================ events sent over HTTP
 
 -- name: first_request
--- What a key was first used for: this request, or an earlier one.
+-- What a key was first used for: this request (made), or an earlier one.
 INSERT INTO idempotent_requests AS r (name, body, occurred_at) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO UPDATE SET at = r.at
-RETURNING body, occurred_at;
+RETURNING body, occurred_at, xmax = 0 AS made;
 
 -- name: forget_requests
 -- Requests that came so long ago that nobody sends them again.

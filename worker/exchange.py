@@ -137,6 +137,21 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class AuditLine:
+    """A change for the log of changes: who, what (`token.created`), on what (`token 3`), how it was and is, why.
+
+    `before` and `after` are plain JSON, None for nothing.
+    """
+
+    actor: str
+    action: str
+    subject: str
+    before: Any = None
+    after: Any = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxRow:
     """Messages of one transaction for one topic and shard, in the order they must be published."""
 

@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from worker.exchange import AuditLine
 from worker.store.postgres import PostgresStore
 
 
@@ -48,7 +49,7 @@ async def test_one_token_ends(database: PostgresStore) -> None:
 async def test_changes(database: PostgresStore) -> None:
     """The log of changes is read newest first, by actor, action or subject; each change of a token is in it once."""
     number = await database.create_token("shop", "producer", b"1", actor="anna")
-    await database.audit("ben", "award.released", "badge first", after={"awards": 3}, note="checked")
+    await database.audit(AuditLine("ben", "award.released", "badge first", after={"awards": 3}, note="checked"))
     await database.revoke_token("shop", actor="ben")
     found = await database.changes()
     assert [(change.actor, change.action) for change in found] == [
@@ -67,7 +68,7 @@ async def test_changes(database: PostgresStore) -> None:
 )
 async def test_changes_are_never_rewritten(database: PostgresStore, statement: str) -> None:
     """Rows of the audit log are neither changed nor removed."""
-    await database.audit("ben", "award.released", "badge first")
+    await database.audit(AuditLine("ben", "award.released", "badge first"))
     async with database.pool.acquire() as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement.format("audit_log"))

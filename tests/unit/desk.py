@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -19,13 +19,13 @@ from worker.app.coverage import coverage
 from worker.app.job_asks import JobAsk
 from worker.app.lookout import Lag, trend_of
 from worker.app.proposals import Proposal
-from worker.app.user_jobs import Asked
+from worker.app.user_jobs import Asked, started
 from worker.config import load_settings
 from worker.control import ControlEvent
 from worker.errors import OperatorError
 from worker.events import Event, json_text
 from worker.events.instants import DAY
-from worker.exchange import UserJob, Withheld
+from worker.exchange import AuditLine, UserJob, Withheld
 from worker.jobs.simulated import with_jobs
 from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
@@ -91,6 +91,7 @@ class FakeReads:
     text: str = "u1"
     empty: bool = False
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    lines: list[tuple[Any, ...]] = field(default_factory=list)
 
     def _some(self, *rows: Any) -> list[Any]:
         return [] if self.empty else list(rows)
@@ -157,12 +158,17 @@ class FakeReads:
     async def user_job(self, job_id: int) -> Any | None:
         return None if self.empty or job_id > 9 else self._job("running" if job_id == 1 else "cancelled")
 
-    async def cancel_user_job(self, job_id: int, *, note: str = "") -> bool:
+    async def cancel_user_job(self, job_id: int, *, note: str = "", line: AuditLine | None = None) -> bool:
         self.asked.append(("cancel", {"id": job_id, "note": note}))
-        return job_id == 1
+        return self._changed(job_id == 1, line)
 
-    async def resume_user_job(self, job_id: int) -> bool:
-        return job_id != 1
+    async def resume_user_job(self, job_id: int, *, line: AuditLine | None = None) -> bool:
+        return self._changed(job_id != 1, line)
+
+    def _changed(self, done: bool, line: AuditLine | None) -> bool:
+        if done and line is not None:
+            self.lines.append(astuple(line))
+        return done
 
     async def job_runs(self, **given: Any) -> Sequence[Any]:
         return self._some(JobRun("holders", NOON, "done", self.text, 1, {"users": 3}, self.text, NOON, NOON))
@@ -226,6 +232,7 @@ class FakeDesk:
     overtaken: bool = False
     proposals: dict[str, Any] = field(default_factory=dict)
     applied: list[tuple[Any, str, str]] = field(default_factory=list)
+    changes: list[tuple[Any, ...]] = field(default_factory=list)
 
     @property
     def now(self) -> Clock:
@@ -299,6 +306,7 @@ class FakeDesk:
         if self.overtaken:
             raise HeadMoved(2)
         self.applied.append((proposal.found.new.document, actor, note))
+        self.changes.append((actor, "catalog.applied", "version 4", None, None, note))
         return 4
 
     async def ask_job(self, kind: str, *, user: str, badge: str, trigger: str, notify: bool) -> Any:
@@ -318,6 +326,7 @@ class FakeDesk:
 
     async def start_job(self, made: Any, *, actor: str) -> int:
         self.applied.append((made.asked.kind, actor, ""))
+        self.changes.append(astuple(started(made.asked, actor, 1)))
         return 1
 
     async def history(self, user_id: str) -> Sequence[Event]:
@@ -353,6 +362,8 @@ class FakeDesk:
 
     async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
         self.applied.append(((verb, badge, users), actor, note))
+        done = "released" if verb == "release" else "dropped"
+        self.changes.append((actor, f"quarantine.{done}", f"badge {badge}", None, None, note))
         return 3
 
     def _document(self) -> dict[str, Any]:
@@ -377,5 +388,7 @@ class FakeDesk:
 def panel(desk: FakeDesk | None = None, store: FakeStore | None = None, **settings: Any) -> FastAPI:
     """The application with the panel on fakes; what the API changes of the catalog is `services.catalog`'s."""
     shown = desk or FakeDesk()
+    store = store or FakeStore()
+    shown.changes = shown.reads.lines = store.changes
     services = fakes(store, catalog=FakeCatalogs(document(shown.text)))
     return build(services, load_settings(**settings), desk=shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +18,7 @@ from worker.admin.roles import Role
 from worker.admin.services import Services
 from worker.config import Settings, load_settings
 from worker.errors import BadgesError
-from worker.exchange import Message
+from worker.exchange import AuditLine, Message
 from worker.rules.plan import Plan
 from worker.store.admin import LiveToken
 from worker.store.requests import EarnedAward
@@ -66,22 +66,26 @@ class FakeStore:
         self._look()
         self.touched |= set(ids)
 
-    async def audit(
-        self, actor: str, action: str, subject: str, *, before: Any = None, after: Any = None, note: str = ""
-    ) -> None:
+    async def audit(self, line: AuditLine) -> None:
         self._look()
-        self.changes.append((actor, action, subject, before, after, note))
+        self.changes.append(astuple(line))
 
-    async def end_session(self, sha256: bytes) -> None:
+    async def end_session(self, sha256: bytes, line: AuditLine | None = None) -> None:
         self._look()
         self.ended.append(sha256)
+        if line is not None:
+            self.changes.append(astuple(line))
 
     async def ended_sessions(self, seconds: float, most: int) -> list[bytes]:
         self._look()
         return self.ended[-most:]
 
-    async def first_request(self, name: bytes, body: bytes, occurred_us: int) -> tuple[bytes, int]:
+    async def first_request(
+        self, name: bytes, body: bytes, occurred_us: int, line: AuditLine | None = None
+    ) -> tuple[bytes, int]:
         self._look()
+        if line is not None and name not in self.requests:
+            self.changes.append(astuple(line))
         return self.requests.setdefault(name, (body, occurred_us))
 
     async def logged(self, events: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
@@ -142,21 +146,27 @@ def fakes(
     now: Callable[[], int] | None = None,
     **parts: Any,
 ) -> Services:
-    """Services in memory; `parts` are those of the catalog and of profiles (`serving_catalog`)."""
+    """Services in memory; `parts` are those of the catalog and of profiles (`serving_catalog`).
+
+    All write into the store's one log of changes.
+    """
     store = store or FakeStore()
+    made = {
+        "catalog": FakeCatalogs(),
+        "profiles": FakeProfiles(),
+        "awards": FakeAwards(),
+        "people": FakePeople(),
+        "rehearsal": FakeRehearsals(Unasked(), load_settings()),
+        **parts,
+    }
+    for part in made.values():
+        part.changes = store.changes
     return Services(
         store=store,
         plans=plans or FakePlans(),
         outlet=outlet or FakeOutlet(),  # type: ignore[arg-type]
         applied=Applied(store),
-        **{
-            "catalog": FakeCatalogs(),
-            "profiles": FakeProfiles(),
-            "awards": FakeAwards(),
-            "people": FakePeople(),
-            "rehearsal": FakeRehearsals(Unasked(), load_settings()),
-            **parts,
-        },
+        **made,
         now=now or Clock(),
     )
 

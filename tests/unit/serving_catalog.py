@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import Any
 from uuid import UUID
 
 from worker.admin.awards import Position
-from worker.admin.catalog_view import Change, Refused, View
+from worker.admin.catalog_view import Change, Line, Refused, View
 from worker.admin.profiles import stamp_of
 from worker.app.catalog_desk import read_edit
 from worker.app.feed import News
 from worker.app.rehearsal import Rehearsals
 from worker.errors import OperatorError
 from worker.events import json_text
+from worker.exchange import AuditLine
 from worker.rules.catalog.edits import Edit, Nameless
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.catalog.touched import touched
@@ -53,6 +54,7 @@ class FakeCatalogs:
         self.managed_by_file = False
         self.rivals: list[Mapping[str, Any]] = []
         self.clock = NOON
+        self.changes: list[tuple[Any, ...]] = []
         self._view = View(0, catalog_from_document({"version": 1}, 0), [], [], [])
         if document is not None:
             self.apply(document)
@@ -101,7 +103,9 @@ class FakeCatalogs:
     async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], int]:
         return dict.fromkeys(keys, 3), 12
 
-    async def edit(self, change: Change, *, by: str, note: str, expected: int | None = None) -> tuple[Edit, View, View]:
+    async def edit(
+        self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None
+    ) -> tuple[Edit, View, View]:
         if self.managed_by_file:
             raise Refused("The catalog is managed by a file.")
         before = self._view
@@ -116,6 +120,7 @@ class FakeCatalogs:
             reserved[edit.key] = number
         read_edit(edit)
         self.apply(edit.document, reserved)
+        self.changes.append(astuple(line(edit, before, self._view.version)))
         return edit, before, self._view
 
 
@@ -140,6 +145,7 @@ class FakeProfiles:
 
     held: dict[str, list[ProfileAward]] = field(default_factory=dict)
     version: int = 1
+    changes: list[tuple[Any, ...]] = field(default_factory=list)
 
     async def awards(self, user_id: str) -> tuple[int, Sequence[ProfileAward]]:
         return self.version, [one._replace(stamp=hash(one)) for one in self.held.get(user_id, [])]
@@ -148,12 +154,16 @@ class FakeProfiles:
         version, held = await self.awards(user_id)
         return version, stamp_of(held)
 
-    async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
+    async def set_sort_override(
+        self, user_id: str, badge_key: str, context: str | None, value: int | None, *, line: Callable[[int], AuditLine]
+    ) -> int:
         found = 0
         for number, one in enumerate(self.held.get(user_id, [])):
             if one.badge_key == badge_key and context in (None, one.context):
                 self.held[user_id][number] = one._replace(sort_override=value)
                 found += 1
+        if found:
+            self.changes.append(astuple(line(found)))
         return found
 
 
@@ -225,12 +235,15 @@ class FakeAwards:
 class FakePeople:
     """Knows one user."""
 
+    changes: list[tuple[Any, ...]] = field(default_factory=list)
+
     async def progress(self, view: View, user_id: str, *, at_us: int) -> Sequence[Mapping[str, Any]]:
         return [{"badge_key": "first", "at": at_us}] if user_id == "u1" else []
 
-    async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str) -> int:
+    async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
         if trigger == "no.such":
             raise OperatorError("There is no event type no.such.")
+        self.changes.append((by, "recompute.requested", "job 41", None, None, note))
         return 41
 
     async def why(self, view: View, user_id: str, badge_key: str, **asked: Any) -> Mapping[str, Any] | None:

@@ -188,7 +188,7 @@ def test_a_log_out_while_the_database_is_away() -> None:
     app = panel(store=store)
     browser, copy, csrf = browser_of(app)
 
-    async def away(_: bytes) -> None:
+    async def away(*_: object) -> None:
         raise TransientError("The database is away.")
 
     store.end_session = away  # type: ignore[method-assign]

@@ -345,14 +345,15 @@ def test_acts_are_events_for_the_worker(act: str, kind: str) -> None:
 
 @pytest.mark.parametrize("act", list(ACTS))
 def test_an_act_sent_again_is_the_same_event(act: str) -> None:
-    """Under one key an act is the same event to the last byte, whenever it is sent again; another act is refused."""
-    outlet, clock = FakeOutlet(), itertools.count(Clock.at, 1_000_000)
-    support = asking(Role.SUPPORT, outlet=outlet, now=lambda: next(clock))
+    """Under one key an act is the same event to the last byte, with one line in the log; another act is refused."""
+    outlet, clock, store = FakeOutlet(), itertools.count(Clock.at, 1_000_000), FakeStore()
+    support = asking(Role.SUPPORT, outlet=outlet, store=store, now=lambda: next(clock))
     keyed = {"Idempotency-Key": "k1"}
     for _ in range(2):
         assert support.post(f"/api/v1/admin/{act}", json=ACTS[act], headers=keyed).status_code == 202
     first, again = outlet.sent
     assert first == again
+    assert len(store.changes) == 1
     other = {**ACTS[act], "note": "for another reason"}
     assert support.post(f"/api/v1/admin/{act}", json=other, headers=keyed).status_code == 409
     support.post(f"/api/v1/admin/{act}", json=ACTS[act])
@@ -361,7 +362,7 @@ def test_an_act_sent_again_is_the_same_event(act: str) -> None:
 
 @pytest.mark.parametrize("act", list(ACTS))
 def test_acts_that_cannot_be(act: str) -> None:
-    """Wrong fields and unknown badges are refused; while Kafka is away it is 503, and nothing is written down."""
+    """Wrong fields and unknown badges are refused; while Kafka is away it is 503, and the log says it was not sent."""
     store, outlet = FakeStore(), FakeOutlet()
     support = asking(Role.SUPPORT, store=store, outlet=outlet)
     address, body = f"/api/v1/admin/{act}", ACTS[act]
@@ -376,7 +377,8 @@ def test_acts_that_cannot_be(act: str) -> None:
             assert refusal(support.post(address, json={**body, "awarded_at": at})) == (422, ["/awarded_at"])
     outlet.broken = TransientError("Kafka is away.")
     assert refusal(support.post(address, json=body))[0] == 503
-    assert store.changes == []
+    ((_, asked, *_), (_, unsent, *_)) = store.changes
+    assert unsent == f"{asked}.unsent"
 
 
 def test_everybody_is_looked_at_by_a_job() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from worker.errors import BadgesError, Fault
 from worker.events import EventType
+from worker.exchange import AuditLine
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.catalog.edits import Edit
 from worker.rules.takes import Takes
@@ -183,6 +184,8 @@ def _number(ref: str) -> int | None:
 
 #: Makes an edit of what it is shown; the text is the key for a badge whose name gives none (see `edits.Nameless`).
 Change = Callable[[View, str | None], Edit]
+#: What the log of changes says of an edit: what it was made of, and the version that it became.
+Line = Callable[[Edit, View, int], AuditLine]
 
 
 class Refused(BadgesError):
@@ -202,10 +205,12 @@ class Catalogs(Protocol):
     async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], int]:
         """How many hold each of these badges, as last counted, and how many users there are."""
 
-    async def edit(self, change: Change, *, by: str, note: str, expected: int | None = None) -> tuple[Edit, View, View]:
+    async def edit(
+        self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None
+    ) -> tuple[Edit, View, View]:
         """Make a change a version of its own: the edit, the catalog as it was, and as it rules now.
 
-        `by` and `note` stand in the list of versions. A change that meets another one is made again on top of it,
-        unless another version than `expected` rules. Raises AuthorError for faults in what was sent; Taken, Fixed and
-        Refused where it cannot be.
+        `by` and `note` stand in the list of versions, and `line` in the log of changes if and only if it is made. A
+        change that meets another one is made again on top of it, unless another version than `expected` rules. Raises
+        AuthorError for faults in what was sent; Taken, Fixed and Refused where it cannot be.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Response
@@ -14,7 +15,8 @@ from worker.admin.problems import Problem
 from worker.admin.roles import Actor
 from worker.admin.routes import By
 from worker.admin.services import Asked, Services
-from worker.rules.catalog.edits import Fixed, Taken
+from worker.exchange import AuditLine
+from worker.rules.catalog.edits import Edit, Fixed, Taken, entry_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +28,27 @@ class CatalogChange:
     expected: int | None
 
     async def made(self, action: str, shown: Callable[[View, str], Any], change: Change) -> Any:
-        """Make a change, write it down, and give what `shown` says of the entry afterwards (before: where it is gone).
+        """Make a change, and give what `shown` says of the entry afterwards (before: where it is gone).
 
         `action` is the line of the audit log, as `badge.created`. Raises Problem 409, AuthorError for 422.
         """
         catalog, noun = self.services.catalog, action.partition(".")[0].replace("_", " ")
         try:
-            edit, before, after = await catalog.edit(change, by=self.actor.name, note=action, expected=self.expected)
+            edit, before, after = await catalog.edit(
+                change, by=self.actor.name, note=action, line=partial(self._line, action, noun), expected=self.expected
+            )
         except (Taken, Fixed) as error:
             raise Problem(409, _said(error.message, error.help)) from None
         except Refused as error:
             details = [{"path": fault.path, "message": fault.message, "code": fault.code} for fault in error.faults]
             raise Problem(409, _said(error.message, error.help), details=details) from None
-        was, became = shown(before, edit.key), shown(after, edit.key)
-        await self.services.store.audit(self.actor.name, action, f"{noun} {edit.key}", before=was, after=became)
-        return was if became is None else became
+        became = shown(after, edit.key)
+        return shown(before, edit.key) if became is None else became
+
+    def _line(self, action: str, noun: str, edit: Edit, view: View, _version: int) -> AuditLine:
+        """What the log of changes says: the entry as authors write it, before and after."""
+        was, became = (entry_of(document, noun, edit.key) for document in (view.catalog.document, edit.document))
+        return AuditLine(self.actor.name, action, f"{noun} {edit.key}", before=was, after=became)
 
     async def answered(
         self, action: str, shown: Callable[[View, str], Any], change: Change, *, status: int = 200

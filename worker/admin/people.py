@@ -14,8 +14,11 @@ class PeopleDesk(Protocol):
     async def progress(self, view: View, user_id: str, *, at_us: int) -> Sequence[Mapping[str, Any]]:
         """The badges the user does not hold, nearest first; none for a user nobody knows."""
 
-    async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str) -> int:
-        """Have everybody looked at again for badges, or for those of a trigger; the job. Raises OperatorError."""
+    async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
+        """Have everybody looked at again for badges, or for those of a trigger; the job. Raises OperatorError.
+
+        A job that is made leaves a line in the log of changes.
+        """
 
     async def why(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Any, Final, NamedTuple, Protocol
@@ -13,6 +13,7 @@ import msgspec
 from worker.admin.answers import as_json
 from worker.admin.catalog_view import Known, View
 from worker.events import format_instant
+from worker.exchange import AuditLine
 
 #: Texts outside of `translations` are taken for this language by those who ask for several.
 _OWN_LANGUAGE: Final = "en"
@@ -69,8 +70,10 @@ class Profiles(Protocol):
     async def stamp(self, user_id: str) -> tuple[int, int]:
         """The version of the catalog that rules now, and the exclusive or of the stamps of what the user holds."""
 
-    async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
-        """Place awards of a badge by hand; how many the user holds of it."""
+    async def set_sort_override(
+        self, user_id: str, badge_key: str, context: str | None, value: int | None, *, line: Callable[[int], AuditLine]
+    ) -> int:
+        """Place awards of a badge by hand; how many the user holds of it. `line` makes of that what the log says."""
 
 
 class Asked(NamedTuple):

@@ -18,6 +18,7 @@ from worker.admin.rehearsal import Rehearsal
 from worker.admin.roles import Actor
 from worker.admin.sessions import EndedTable
 from worker.config import Settings
+from worker.exchange import AuditLine
 from worker.rules.plan import Plan
 
 
@@ -57,17 +58,8 @@ class Tokens(Protocol):
 class AuditLog(Protocol):
     """The append-only log of changes."""
 
-    async def audit(
-        self,
-        actor: str,
-        action: str,
-        subject: str,
-        *,
-        before: Any = None,
-        after: Any = None,
-        note: str = "",
-    ) -> None:
-        """Append one change: who, what (`token.created`), on what (`token 3`), JSON of how it was and is, why."""
+    async def audit(self, line: AuditLine) -> None:
+        """Append one change, for acts that are done elsewhere than in the database: before they are."""
 
 
 class GivenAward(Protocol):
@@ -93,8 +85,10 @@ class GivenAward(Protocol):
 class Requests(EventLog, Protocol):
     """What the intake of events asks."""
 
-    async def first_request(self, name: bytes, body: bytes, occurred_us: int) -> tuple[bytes, int]:
-        """The hash of the body and the instant that a request of this name first came with."""
+    async def first_request(
+        self, name: bytes, body: bytes, occurred_us: int, line: AuditLine | None = None
+    ) -> tuple[bytes, int]:
+        """The hash of the body and the instant that a request of this name first came with, which leaves `line`."""
 
     async def awards_by(self, user_id: str, event_id: str) -> Sequence[GivenAward]:
         """What the user holds that this event earned."""
@@ -136,7 +130,8 @@ class Services:
 
 async def note_login(services: Services, actor: Actor, by: str) -> None:
     """Write down that somebody comes in, before they are in: `by` token or oidc."""
-    await services.store.audit(actor.name, "session.began", "panel", after={"by": by, "role": actor.role.value})
+    after = {"by": by, "role": actor.role.value}
+    await services.store.audit(AuditLine(actor.name, "session.began", "panel", after=after))
 
 
 def services_of(request: Request) -> Services:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.admin.followed import FOLLOW_SECONDS, Followed
 from worker.admin.roles import Actor, Role
+from worker.exchange import AuditLine
 
 #: A session ends so long after its last request, and so long after its beginning; seconds.
 IDLE_SECONDS: Final = 15 * 60
@@ -145,8 +146,8 @@ def begin(request: Request, actor: Actor, *, at: int) -> None:
 class EndedTable(Protocol):
     """The table of sessions that people ended, by hash."""
 
-    async def end_session(self, sha256: bytes) -> None:
-        """Note that one is over."""
+    async def end_session(self, sha256: bytes, line: AuditLine | None = None) -> None:
+        """Note that one is over, and what the log of changes says of it."""
 
     async def ended_sessions(self, seconds: float, most: int) -> Collection[bytes]:
         """The newest of those that were ended within some seconds."""
@@ -161,15 +162,15 @@ class EndedSessions:
         self._own: OrderedDict[bytes, None] = OrderedDict()
         self._followed = Followed(self._read)
 
-    async def end(self, request: Request) -> None:
-        """Sign out."""
+    async def end(self, request: Request, line: AuditLine) -> None:
+        """Sign out; `line` is what the log of changes says of it."""
         hashed = _hash_of(request)
         request.session.clear()
         if hashed is not None:
             self._own[hashed] = None
             if len(self._own) > _MOST_ENDED:
                 self._own.popitem(last=False)
-            await self._table.end_session(hashed)
+            await self._table.end_session(hashed, line)
 
     async def has(self, request: Request) -> bool:
         """Whether the session of a request was ended, as of some seconds ago. Raises TransientError."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -16,6 +17,7 @@ from worker.app.conditions import refuse_unasked, refuse_unsound
 from worker.config import Settings
 from worker.errors import AuthorError, OperatorError
 from worker.events import json_text
+from worker.exchange import AuditLine
 from worker.files import read_sources
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source, read_document
@@ -59,10 +61,12 @@ async def put_in_force(
     note: str = "",
     expected: int | None = None,
     reserved: Mapping[str, int] | None = None,
+    line: Callable[[int], AuditLine] | None = None,
 ) -> int:
     """Make a catalog at hand the head; its version. Somebody else's version that comes between is gone on from.
 
-    `reserved` are ids that were drawn for badges before they had one.
+    `reserved` are ids that were drawn for badges before they had one. `line` makes of the version what the log of
+    changes says; without it that it was applied, and what it changes.
     """
     while True:
         head = await store.catalog_head()
@@ -73,6 +77,7 @@ async def put_in_force(
             return head.version
         builds, changes, changed = await asyncio.to_thread(_judged, head, catalog)
         definitions = await asyncio.to_thread(_definitions, catalog)
+        applied = partial(_applied, applied_by, changes, note)
         try:
             return await store.apply_catalog(
                 document,
@@ -88,9 +93,14 @@ async def put_in_force(
                 touched=changed,
                 reserved=reserved,
                 definitions=definitions,
+                line=line or applied,
             )
         except HeadMoved:
             continue
+
+
+def _applied(actor: str, changes: str, note: str, version: int) -> AuditLine:
+    return AuditLine(actor, "catalog.applied", f"version {version}", after=changes, note=note)
 
 
 def _definitions(catalog: Catalog) -> dict[str, str]:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from time import monotonic
 from typing import Any, Final
 
-from worker.admin.catalog_view import Change, Refused, View
+from worker.admin.catalog_view import Change, Line, Refused, View
 from worker.app.catalog import put_in_force
 from worker.app.conditions import refuse_unasked, source_faults
 from worker.app.plans import HeadPlans
@@ -56,7 +56,9 @@ class CatalogDesk:
             self._users = (await PopulationTable(self._store.pool).count(), monotonic())
         return await self._store.holder_counts(keys), self._users[0]
 
-    async def edit(self, change: Change, *, by: str, note: str, expected: int | None = None) -> tuple[Edit, View, View]:
+    async def edit(
+        self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None
+    ) -> tuple[Edit, View, View]:
         """Make a change a version of its own; see the protocol."""
         if self._settings.catalog_managed == "file":
             raise Refused(
@@ -72,13 +74,13 @@ class CatalogDesk:
                         help="look at what was changed, then send it again for that version",
                     )
                 try:
-                    edit = await self._apply(change, before, by=by, note=note)
+                    edit = await self._apply(change, before, by=by, note=note, line=line)
                 except HeadMoved:
                     continue
                 return edit, before, await self.view()
         raise Refused("Others change the catalog at this moment.", help="send it again")
 
-    async def _apply(self, change: Change, view: View, *, by: str, note: str) -> Edit:
+    async def _apply(self, change: Change, view: View, *, by: str, note: str, line: Line) -> Edit:
         reserved: dict[str, int] = {}
         try:
             edit = change(view, None)
@@ -99,6 +101,7 @@ class CatalogDesk:
             note=note,
             expected=view.version,
             reserved=reserved,
+            line=lambda version: line(edit, view, version),
         )
         return edit
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from worker.app.looks import Look, Looks
-from worker.app.user_jobs import Asked, ask, preview_of
+from worker.app.user_jobs import Asked, ask, preview_of, started
 from worker.store.postgres import PostgresStore
 
 
@@ -45,9 +45,14 @@ class JobAsks:
         return self._looks.get(ask_id)
 
     async def start(self, made: JobAsk, *, actor: str) -> int:
-        """Write the job down for the workers; its number."""
+        """Write the job down for the workers, and in the log of changes; its number."""
         self._looks.forget(made)
         asked = made.asked
         return await self._store.create_user_job(
-            asked.kind, asked.parameters, users=asked.users, requested_by=actor, note="asked for in the panel"
+            asked.kind,
+            asked.parameters,
+            users=asked.users,
+            requested_by=actor,
+            note="asked for in the panel",
+            line=partial(started, asked, actor),
         )

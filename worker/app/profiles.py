@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from worker.errors import BadgesError
+from worker.exchange import AuditLine
 from worker.store.postgres import PostgresStore
 from worker.store.profiles import ProfileAward
 
@@ -37,9 +38,11 @@ class GatheredProfiles:
         """The version of the catalog that rules, and the exclusive or of the stamps of the user's awards."""
         return await self._stamps.ask(user_id)
 
-    async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
+    async def set_sort_override(
+        self, user_id: str, badge_key: str, context: str | None, value: int | None, *, line: Callable[[int], AuditLine]
+    ) -> int:
         """Place awards of a badge by hand; how many the user holds of it."""
-        return await self._store.set_sort_override(user_id, badge_key, context, value)
+        return await self._store.set_sort_override(user_id, badge_key, context, value, line)
 
 
 class _Gathered(Generic[_Found]):

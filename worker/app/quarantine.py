@@ -12,7 +12,7 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from worker.errors import OperatorError
-from worker.exchange import Withheld
+from worker.exchange import AuditLine, Withheld
 from worker.pipeline.settle import release as give
 from worker.pipeline.users import REQUESTED
 from worker.rules.plan import Plan
@@ -40,14 +40,16 @@ async def settle_quarantine(
     """Release or drop the awards of a badge that are held back: of some users, or of all; how many, part by part.
 
     A released award is held since it was earned and published once, on `topic`; who asks for the badge is looked at
-    again. A dropped one is never given by itself. `note` and `actor` stay with the award. Raises OperatorError where
-    the catalog no longer has the badge, or has changed since the plan was made.
+    again. A dropped one is never given by itself. `note` and `actor` stay with the award, and each part leaves a line
+    in the log of changes. Raises OperatorError where the catalog no longer has the badge, or has changed since the plan
+    was made.
     """
     if verb == "release" and badge_key not in plan.badges:
         raise OperatorError(
             f"The catalog no longer has the badge {badge_key}.", help="apply a catalog that has it, or drop its awards"
         )
-    reason = f"{'released' if verb == 'release' else 'dropped'} by {actor}: {note}"
+    done = "released" if verb == "release" else "dropped"
+    reason = f"{done} by {actor}: {note}"
     chosen = None if users is None else sorted(users)
     after = ("", "", "")
     while page := await store.quarantined(badge_key=badge_key, users=chosen, context=context, after=after, limit=_PAGE):
@@ -60,6 +62,11 @@ async def settle_quarantine(
                 count = await _release(transaction, plan, awards, topic=topic, reason=reason)
             else:
                 count = await _drop(transaction, plan, awards, reason=reason)
+            if count:
+                told = {"awards": count, "users": "all" if chosen is None else chosen}
+                await transaction.audit(
+                    AuditLine(actor, f"quarantine.{done}", f"badge {badge_key}", after=told, note=note)
+                )
         yield count
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -18,7 +19,7 @@ from worker.app.live_lag import LiveLag
 from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError
-from worker.exchange import UserJob
+from worker.exchange import AuditLine, UserJob
 from worker.jobs.sweep import Swept
 from worker.metrics import Metrics
 from worker.pipeline.driving import Driver, Pace
@@ -226,8 +227,18 @@ async def _found_or_made(store: PostgresStore, asked: Asked, driver: str, reques
     if found is not None:
         return found[0]
     return await store.create_user_job(
-        asked.kind, asked.parameters, users=asked.users, requested_by=requested_by, driver=driver
+        asked.kind,
+        asked.parameters,
+        users=asked.users,
+        requested_by=requested_by,
+        driver=driver,
+        line=partial(started, asked, requested_by),
     )
+
+
+def started(asked: Asked, actor: str, number: int) -> AuditLine:
+    """What the log of changes says of a job that begins."""
+    return AuditLine(actor, f"{asked.kind}.started", f"job {number}", after=dict(asked.parameters))
 
 
 async def _job(store: PostgresStore, number: int) -> UserJob:

@@ -14,6 +14,7 @@ from worker.errors import OperatorError
 
 if TYPE_CHECKING:
     from worker.control import ControlEvent
+    from worker.exchange import AuditLine
     from worker.store.postgres import PostgresStore
 
 _GIVES_NONE: Final = frozenset({"draft", "deprecated"})
@@ -67,7 +68,8 @@ def add(user_id: str, badge_key: str, context: str, note: str, actor: str, since
         at_us=now_us,
         awarded_us=awarded_us,
     )
-    asyncio.run(_send(event, user_id, badge_key, context, gives=True))
+    line = _line(actor, "grant.added", user_id, badge_key, context, note)
+    asyncio.run(_send(event, line, user_id, badge_key, context, gives=True))
 
 
 @grants.command()
@@ -94,10 +96,20 @@ def revoke(user_id: str, badge_key: str, context: str, note: str, actor: str) ->
         id=str(uuid.uuid4()),
         at_us=time.time_ns() // 1000,
     )
-    asyncio.run(_send(event, user_id, badge_key, context, gives=False))
+    line = _line(actor, "grant.revoked", user_id, badge_key, context, note)
+    asyncio.run(_send(event, line, user_id, badge_key, context, gives=False))
 
 
-async def _send(event: ControlEvent, user_id: str, badge_key: str, context: str, *, gives: bool) -> None:
+def _line(actor: str, action: str, user_id: str, key: str, context: str, note: str) -> AuditLine:
+    from worker.exchange import AuditLine
+
+    after = {"badge_key": key, "context": context}
+    return AuditLine(actor, action, f"user {user_id}", after=after, note=note)
+
+
+async def _send(
+    event: ControlEvent, line: AuditLine, user_id: str, badge_key: str, context: str, *, gives: bool
+) -> None:
     from worker import logs
     from worker.app import open_store, until_schema
     from worker.app.control import send_control
@@ -111,15 +123,17 @@ async def _send(event: ControlEvent, user_id: str, badge_key: str, context: str,
         await until_schema(store, seconds=0)
         await _check(store, user_id, badge_key, context, gives=gives)
         stands = await store.standing(user_id, badge_key, context)
-    held = stands is not None and stands[0] == "given"
-    if gives and held:
-        click.echo(f"{user_id} holds {shown} already; nothing was sent.")
-        return
-    if not gives and stands is None:
-        raise OperatorError(f"{user_id} does not hold {shown}; nothing was sent.", help=f"badges users show {user_id}")
-    if not gives and stands is not None and stands[0] == "revoked":
-        click.echo(f"{shown} was taken from {user_id} already; nothing was sent.")
-        return
+        if gives and stands is not None and stands[0] == "given":
+            click.echo(f"{user_id} holds {shown} already; nothing was sent.")
+            return
+        if not gives and stands is None:
+            raise OperatorError(
+                f"{user_id} does not hold {shown}; nothing was sent.", help=f"badges users show {user_id}"
+            )
+        if not gives and stands is not None and stands[0] == "revoked":
+            click.echo(f"{shown} was taken from {user_id} already; nothing was sent.")
+            return
+        await store.audit(line)
     with quiet_clients():
         await send_control(settings, [event])
     done = "is given to" if gives else "is taken from"

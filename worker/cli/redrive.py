@@ -9,6 +9,7 @@ import click
 
 from worker.cli.output import Format, as_json, format_option
 from worker.cli.places import instant_option, place
+from worker.cli.signing import whoever
 
 if TYPE_CHECKING:
     from worker.pipeline.redrive import Redriven
@@ -60,10 +61,15 @@ async def _replay(wanted: LetterFilter, event_type: str | None, *, dry: bool) ->
     from worker.cli.connections import catalog_store, quiet_clients
     from worker.cli.progress import Progress
     from worker.config import load_settings
+    from worker.exchange import AuditLine
 
     settings, progress = load_settings(), Progress()
     with quiet_clients():
         async with catalog_store(settings) as store:
+            if not dry:
+                count, _ = await store.count_letters(wanted)
+                after = {"letters": count, "reason": wanted.reason, "topic": wanted.topic, "type": event_type}
+                await store.audit(AuditLine(whoever(), "dead_letters.replayed", "dead letters", after=after))
             try:
                 return await redrive_letters(
                     store,

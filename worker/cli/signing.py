@@ -26,6 +26,14 @@ def _actor(_: click.Context, __: click.Parameter, value: str | None) -> str:
     return value
 
 
+def whoever() -> str:
+    """Who runs a command, for the log of changes."""
+    try:
+        return f"{getpass.getuser()} (command)"
+    except (KeyError, OSError):
+        return "command"
+
+
 note_option = click.option("--note", metavar="TEXT", required=True, callback=_note, help="Why; kept with the award.")
 actor_option = click.option(
     "--actor", metavar="NAME", callback=_actor, help="Who decides it. Default: the user of the machine."

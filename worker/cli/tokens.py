@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -12,6 +11,7 @@ import click
 
 from worker.cli.connections import catalog_store
 from worker.cli.output import Column, Format, as_json, emit, format_option, notice
+from worker.cli.signing import whoever
 from worker.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def create(name: str, role: str, format: Format) -> None:
     if not 0 < len(name) <= _MOST_NAME or not name.isprintable():
         raise click.BadParameter(f"write 1 to {_MOST_NAME} printable characters", param_hint="--name")
     token = new_token()
-    number = _ask(lambda store: store.create_token(name, role, digest(token), actor=_actor()))
+    number = _ask(lambda store: store.create_token(name, role, digest(token), actor=whoever()))
     if format == "json":
         click.echo(as_json({"id": number, "name": name, "role": role, "token": token}))
         return
@@ -101,7 +101,7 @@ def revoke(token: str) -> None:
     Example:
       badges tokens revoke shop
     """
-    ended = _ask(lambda store: store.revoke_token(token, actor=_actor()))
+    ended = _ask(lambda store: store.revoke_token(token, actor=whoever()))
     if ended is None:
         raise OperatorError(f"There is no live token {token}.", help="badges tokens list")
     click.echo(f"Token {ended.id}, {ended.name}, role {ended.role}, is revoked.")
@@ -115,14 +115,6 @@ def _ask(question: Callable[[PostgresStore], Awaitable[Answer]]) -> Answer:
             return await question(store)
 
     return asyncio.run(ask())
-
-
-def _actor() -> str:
-    """Who runs the command, for the audit log."""
-    try:
-        return f"{getpass.getuser()} (command)"
-    except (KeyError, OSError):
-        return "command"
 
 
 def _at(microseconds: int | None) -> datetime | None:

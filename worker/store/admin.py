@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from worker.errors import OperatorError
 from worker.events import json_text
+from worker.exchange import AuditLine
 from worker.store.session import Database, Session
 
 #: So long may what stands in the audit log be, characters.
@@ -70,7 +71,8 @@ class AdminTables(Database):
             if not found:
                 raise OperatorError(f"There is a token named {name} already.", help="take another name, or revoke it")
             number = int(found[0]["id"])
-            await write_audit(session, actor, "token.created", f"token {number}", after={"name": name, "role": role})
+            after = {"name": name, "role": role}
+            await write_line(session, AuditLine(actor, "token.created", f"token {number}", after=after))
         return number
 
     async def revoke_token(self, which: int | str, *, actor: str) -> LiveToken | None:
@@ -86,7 +88,7 @@ class AdminTables(Database):
                 found = await session.rows("revoke_token", None, which)
             for row in found:
                 before = {"name": row["name"], "role": row["role"]}
-                await write_audit(session, actor, "token.revoked", f"token {row['id']}", before=before)
+                await write_line(session, AuditLine(actor, "token.revoked", f"token {row['id']}", before=before))
         return LiveToken(found[0]["id"], found[0]["name"], found[0]["role"], b"") if found else None
 
     async def tokens(self) -> list[TokenRow]:
@@ -105,9 +107,11 @@ class AdminTables(Database):
         """Note that these were used now."""
         await self.execute("touch_tokens", list(ids))
 
-    async def end_session(self, sha256: bytes) -> None:
+    async def end_session(self, sha256: bytes, line: AuditLine | None = None) -> None:
         """Note that a session of the panel is over, by the hash of its token."""
-        await self.execute("end_session", sha256)
+        async with self.work() as session:
+            await session.execute("end_session", sha256)
+            await write_line(session, line)
 
     async def ended_sessions(self, seconds: float, most: int) -> list[bytes]:
         """The newest of the sessions that were ended within some seconds."""
@@ -117,12 +121,10 @@ class AdminTables(Database):
         """Remove those ended longer ago; returns how many."""
         return await self.execute("forget_sessions", seconds)
 
-    async def audit(
-        self, actor: str, action: str, subject: str, *, before: Any = None, after: Any = None, note: str = ""
-    ) -> None:
-        """Append one change, in a transaction of its own; see `write_audit` for one within another."""
+    async def audit(self, line: AuditLine) -> None:
+        """Append one change, in a transaction of its own; see `write_line` for one within another."""
         async with self.work() as session:
-            await write_audit(session, actor, action, subject, before=before, after=after, note=note)
+            await write_line(session, line)
 
     async def changes(
         self,
@@ -149,23 +151,16 @@ class AdminTables(Database):
         return [Change(*row) for row in found]
 
 
-async def write_audit(
-    session: Session,
-    actor: str,
-    action: str,
-    subject: str,
-    *,
-    before: Any = None,
-    after: Any = None,
-    note: str = "",
-) -> None:
-    """Append one change to the audit log, in the transaction that makes it."""
+async def write_line(session: Session, line: AuditLine | None) -> None:
+    """Append one change to the audit log, in the transaction that makes it; nothing where there is no line."""
+    if line is None:
+        return
     await session.execute(
         "insert_audit",
-        actor[:_MOST_NAME],
-        action,
-        subject[:_MOST_NAME],
-        None if before is None else json_text.dumps(before),
-        None if after is None else json_text.dumps(after),
-        note[:_MOST_NOTE],
+        line.actor[:_MOST_NAME],
+        line.action,
+        line.subject[:_MOST_NAME],
+        None if line.before is None else json_text.dumps(line.before),
+        None if line.after is None else json_text.dumps(line.after),
+        line.note[:_MOST_NOTE],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -11,8 +11,10 @@ from zlib import crc32
 import asyncpg
 
 from worker.errors import BadgesError, TransientError
+from worker.exchange import AuditLine
 from worker.rules.catalog.definitions import Badge
 from worker.rules.catalog.touched import NOTHING, Touched
+from worker.store.admin import write_line
 from worker.store.pool import Pool
 from worker.store.session import Database, Session
 
@@ -103,6 +105,7 @@ class CatalogTables(Database):
         touched: Touched = NOTHING,
         reserved: Mapping[str, int] | None = None,
         definitions: Mapping[str, str] | None = None,
+        line: Callable[[int], AuditLine] | None = None,
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 
@@ -110,6 +113,7 @@ class CatalogTables(Database):
         says whether users must be built for it; else it takes over the basis of `base`, which must be given.
         `touched` are the entries that differ from `base`; `reserved` are ids that were drawn for badges before.
         `definitions` name what each badge takes; one is noted for the version from which on it is so.
+        `line` makes of the version what the log of changes says of it, unless nothing was changed.
         """
         async with self._whole_catalog() as session:
             found = await session.rows("catalog_head")
@@ -130,6 +134,7 @@ class CatalogTables(Database):
             await _touch(session, touched, version)
             if definitions:
                 await session.execute("note_definitions", list(definitions), list(definitions.values()), version)
+            await write_line(session, None if line is None else line(version))
         return version
 
     @asynccontextmanager

@@ -14,8 +14,8 @@ from typing import Any, Final
 import asyncpg
 
 from worker.events.json_text import dumps
-from worker.exchange import Message
-from worker.store.admin import write_audit
+from worker.exchange import AuditLine, Message
+from worker.store.admin import write_line
 from worker.store.blobs import outbox_rows, pack_messages, unpack_messages, unpack_state
 from worker.store.histories import BEFORE_ALL
 from worker.store.naming import names_person, needles
@@ -134,7 +134,8 @@ class PeopleTable(Database):
                 at_us = max(locked["now"], newest["newest"] or 0)
                 await session.execute("note_erasure", digest, at_us, by, note, total)
                 after = {table: count for table, count in rows.items() if count}
-                await write_audit(session, by, "user.erased", f"user {digest.hex()}", after=after, note=note)
+                subject = f"user {digest.hex()}"
+                await write_line(session, AuditLine(by, "user.erased", subject, after=after, note=note))
                 told = message(before[0]["times"] if before else 0)
                 for shard, blob in outbox_rows([(user_id, told)]):
                     await session.execute("publish", [shard], topic, [blob])

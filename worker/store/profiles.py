@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from worker.exchange import AuditLine
+from worker.store.admin import write_line
 from worker.store.session import Database
 
 #: No transaction of this project is open for so long (its statements and its idling are bounded), microseconds.
@@ -78,9 +80,22 @@ class ProfileTables(Database):
         rows = await self.rows("stamps_of_users", users)
         return (rows[0][0] or 0 if rows else 0), [row[1] for row in rows]
 
-    async def set_sort_override(self, user_id: str, badge_key: str, context: str | None, value: int | None) -> int:
-        """Place awards of a badge by hand (None as context: all of them; as value: no more); how many there were."""
-        return len(await self.rows("set_sort_override", user_id, badge_key, context, value))
+    async def set_sort_override(
+        self,
+        user_id: str,
+        badge_key: str,
+        context: str | None,
+        value: int | None,
+        line: Callable[[int], AuditLine] | None = None,
+    ) -> int:
+        """Place awards of a badge by hand (None as context: all of them; as value: no more); how many there were.
+
+        `line` makes of their number what the log of changes says; nothing where there was none.
+        """
+        async with self.work() as session:
+            found = len(await session.rows("set_sort_override", user_id, badge_key, context, value))
+            await write_line(session, line(found) if found and line is not None else None)
+        return found
 
     async def awards_page(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worker.exchange import AuditLine
+from worker.store.admin import write_line
 from worker.store.session import Database
 
 #: A request may be sent again for so many days.
@@ -24,9 +26,19 @@ class EarnedAward:
 class RequestTables(Database):
     """Requests that may come again, and what became of the events they brought."""
 
-    async def first_request(self, name: bytes, body: bytes, occurred_us: int) -> tuple[bytes, int]:
-        """The hash of the body and the instant that a request of this name first came with."""
-        row = (await self.rows("first_request", name, body, occurred_us))[0]
+    async def first_request(
+        self, name: bytes, body: bytes, occurred_us: int, line: AuditLine | None = None
+    ) -> tuple[bytes, int]:
+        """The hash of the body and the instant that a request of this name first came with.
+
+        The first one leaves `line` in the log of changes.
+        """
+        if line is None:
+            (row,) = await self.rows("first_request", name, body, occurred_us)
+        else:
+            async with self.work() as session:
+                (row,) = await session.rows("first_request", name, body, occurred_us)
+                await write_line(session, line if row["made"] else None)
         return row["body"], row["occurred_at"]
 
     async def forget_requests(self) -> int:

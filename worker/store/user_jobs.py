@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 
-from worker.exchange import LiveFigures, UserJob
+from worker.exchange import AuditLine, LiveFigures, UserJob
+from worker.store.admin import write_line
 from worker.store.session import Database
 
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
@@ -28,11 +29,18 @@ class UserJobTable(Database):
         note: str = "",
         after: str = "",
         driver: str | None = None,
+        line: Callable[[int], AuditLine] | None = None,
     ) -> int:
-        """Write down a job; its id. Without a driver it waits for a worker. `users` is how many it will look at."""
+        """Write down a job; its id. Without a driver it waits for a worker. `users` is how many it will look at.
+
+        `line` makes of the id what the log of changes says of it.
+        """
         text = _encode(parameters).decode()
-        found = await self.rows("create_user_job", kind, text, users, requested_by, note, after, driver)
-        return int(found[0]["id"])
+        async with self.work() as session:
+            found = await session.rows("create_user_job", kind, text, users, requested_by, note, after, driver)
+            number = int(found[0]["id"])
+            await write_line(session, None if line is None else line(number))
+        return number
 
     async def user_jobs(
         self, *, kind: str | None = None, state: str | None = None, before: int | None = None, limit: int = 50
@@ -59,17 +67,24 @@ class UserJobTable(Database):
         """Stay its driver through a pause; False where it was cancelled, or is somebody else's by now."""
         return await self.execute("keep_user_job", job_id, driver, seconds) == 1
 
-    async def cancel_user_job(self, job_id: int, *, note: str = "") -> bool:
+    async def cancel_user_job(self, job_id: int, *, note: str = "", line: AuditLine | None = None) -> bool:
         """End a job before its time, waiting for its running slice; what is done stays. False where it had ended."""
-        return await self.execute("end_user_job", job_id, "cancelled", note) == 1
+        return await self._changed(line, "end_user_job", job_id, "cancelled", note)
 
     async def fail_user_job(self, job_id: int, *, note: str) -> bool:
         """End a job that cannot go on; `note` says why."""
         return await self.execute("end_user_job", job_id, "failed", note) == 1
 
-    async def resume_user_job(self, job_id: int) -> bool:
+    async def resume_user_job(self, job_id: int, *, line: AuditLine | None = None) -> bool:
         """Let a cancelled or failed job go on where it stopped; False where it is neither."""
-        return await self.execute("resume_user_job", job_id) == 1
+        return await self._changed(line, "resume_user_job", job_id)
+
+    async def _changed(self, line: AuditLine | None, name: str, *arguments: Any) -> bool:
+        """Whether a statement changed the job; then the log of changes has its line, of the same transaction."""
+        async with self.work() as session:
+            done = await session.execute(name, *arguments) == 1
+            await write_line(session, line if done else None)
+        return done
 
     async def last_sweep(self) -> str:
         """The user after whom the next sweep of a share begins."""

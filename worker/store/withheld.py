@@ -8,8 +8,9 @@ from typing import Final
 import asyncpg
 from msgspec.structs import astuple
 
-from worker.exchange import Grant, Revocation, Withheld
+from worker.exchange import AuditLine, Grant, Revocation, Withheld
 from worker.rules.state import AwardKey, Holdings, award_key
+from worker.store.admin import write_line
 from worker.store.session import Session
 
 AWARD_COLUMNS: Final = (
@@ -91,6 +92,10 @@ class WithheldAwards:
         for user_id, _, _ in awards:
             self._must_hold(user_id)
         return [Withheld(*row) for row in await self._session.rows("lift", *zip(*awards, strict=True), state)]
+
+    async def audit(self, line: AuditLine) -> None:
+        """Write what is done here into the log of changes."""
+        await write_line(self._session, line)
 
     async def tallied(self, after_us: int, until_us: int) -> dict[str, int]:
         """How many awards of each badge were counted meanwhile."""

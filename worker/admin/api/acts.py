@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any, Final
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -19,9 +21,9 @@ from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, Services, Set
 from worker.config import Settings
 from worker.control import MOST_BADGES, NOTE_CHARACTERS, ControlEvent, grant_added, grant_revoked, recompute_requested
-from worker.errors import OperatorError
+from worker.errors import BadgesError, OperatorError, TransientError
 from worker.events import parse_instant
-from worker.exchange import Message
+from worker.exchange import AuditLine, Message
 
 router = guarded_router(prefix="/api/v1/admin", tags=["acts"])
 
@@ -92,7 +94,8 @@ async def grant(
     """Give a badge to a user. Who has it already keeps what they have."""
     known = await _checked(services, body.user_id, body.badge_key)
     awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, services.now())
-    number, at_us = await _begun(services, "grant", actor, idempotency_key, body)
+    line = _line(actor, "grant.added", body.user_id, known.key, body.context, body.note)
+    number, at_us = await _begun(services, "grant", actor, idempotency_key, body, line)
     event = grant_added(
         body.user_id,
         known.key,
@@ -103,8 +106,7 @@ async def grant(
         context=body.context,
         awarded_us=awarded_us,
     )
-    await _send(services, settings, event)
-    await _noted(services, actor, "grant.added", body.user_id, known.key, body.context, body.note)
+    await _send(services, settings, event, line)
     return _sent(number, f"{known.key} is being given to {body.user_id}")
 
 
@@ -115,7 +117,8 @@ async def revoke(
 ) -> Response:
     """Take a badge from a user."""
     known = await _checked(services, body.user_id, body.badge_key)
-    number, at_us = await _begun(services, "revocation", actor, idempotency_key, body)
+    line = _line(actor, "grant.revoked", body.user_id, known.key, body.context, body.note)
+    number, at_us = await _begun(services, "revocation", actor, idempotency_key, body, line)
     event = grant_revoked(
         body.user_id,
         known.key,
@@ -125,8 +128,7 @@ async def revoke(
         at_us=at_us,
         context=body.context,
     )
-    await _send(services, settings, event)
-    await _noted(services, actor, "grant.revoked", body.user_id, known.key, body.context, body.note)
+    await _send(services, settings, event, line)
     return _sent(number, f"{known.key} is being taken from {body.user_id}")
 
 
@@ -147,10 +149,10 @@ async def recompute(
         message = "A trigger goes with everybody: leave it or user_id out."
         raise Problem(422, message, details=[{"path": "/trigger", "message": message}])
     check_user(body.user_id)
-    number, at_us = await _begun(services, "recompute", actor, idempotency_key, body)
+    line = _line(actor, "recompute.requested", body.user_id, ",".join(sorted(keys)), "", body.note)
+    number, at_us = await _begun(services, "recompute", actor, idempotency_key, body, line)
     event = recompute_requested(body.user_id, actor=actor.name, id=number, at_us=at_us, note=body.note, badges=keys)
-    await _send(services, settings, event)
-    await _noted(services, actor, "recompute.requested", body.user_id, ",".join(sorted(keys)), "", body.note)
+    await _send(services, settings, event, line)
     return _sent(number, f"{body.user_id} is being looked at again")
 
 
@@ -159,11 +161,9 @@ async def _everybody(services: Services, actor: Actor, keys: list[str], body: Re
         message = "Say for whom: a user_id, badges, or a trigger."
         raise Problem(422, message, details=[{"path": "", "message": message}])
     try:
-        number = await services.people.recompute(keys, body.trigger, by=actor.name)
+        number = await services.people.recompute(keys, body.trigger, by=actor.name, note=body.note)
     except OperatorError as error:
         raise Problem(409, " ".join(filter(None, [error.message, error.help]))) from None
-    after = {"badges": keys, "trigger": body.trigger}
-    await services.store.audit(actor.name, "recompute.requested", f"job {number}", after=after, note=body.note)
     said = {"success": True, "event_id": None, "message": f"Job {number} looks at everybody again", "job_id": number}
     return json_answer(said, 202)
 
@@ -173,28 +173,39 @@ async def _checked(services: Services, user_id: str, ref: str) -> Known:
     return found_badge(await services.catalog.view(), ref)
 
 
-async def _send(services: Services, settings: Settings, event: ControlEvent) -> None:
-    """Put an event on the control topic; back when all replicas have it. Raises TransientError, which is 503."""
-    await services.outlet.send([(settings.control_topic, Message(key=event.key, value=event.value))])
+async def _send(services: Services, settings: Settings, event: ControlEvent, line: AuditLine) -> None:
+    """Put an event on the control topic; back when all replicas have it. Raises TransientError, which is 503.
+
+    Then the log of changes, which has its line already, is told that it may not be there.
+    """
+    try:
+        await services.outlet.send([(settings.control_topic, Message(key=event.key, value=event.value))])
+    except TransientError as error:
+        with suppress(BadgesError):
+            await services.store.audit(replace(line, action=f"{line.action}.unsent", note=error.message))
+        raise
 
 
-async def _noted(
-    services: Services, actor: Actor, action: str, user_id: str, key: str, context: str, note: str
-) -> None:
+def _line(actor: Actor, action: str, user_id: str, key: str, context: str, note: str) -> AuditLine:
     after = {"badge_key": key, "context": context}
-    await services.store.audit(actor.name, action, f"user {user_id}", after=after, note=note)
+    return AuditLine(actor.name, action, f"user {user_id}", after=after, note=note)
 
 
-async def _begun(services: Services, kind: str, actor: Actor, key: str | None, body: BaseModel) -> tuple[str, int]:
+async def _begun(
+    services: Services, kind: str, actor: Actor, key: str | None, body: BaseModel, line: AuditLine
+) -> tuple[str, int]:
     """Id and instant of the act's event: those of the first one for one actor's acts of one kind under one key.
 
-    Raises Problem 409 where the key was used for another act.
+    The first one leaves a line in the log of changes, before it is sent. Raises Problem 409 where the key was used for
+    another act.
     """
     if key is None:
+        await services.store.audit(line)
         return str(uuid4()), services.now()
     number = str(uuid5(NAMESPACE_URL, f"badgestream {kind} {actor.key} {key}"))
     asked = sha256(body.model_dump_json().encode()).digest()
-    first, at_us = await services.store.first_request(sha256(number.encode()).digest(), asked, services.now())
+    name = sha256(number.encode()).digest()
+    first, at_us = await services.store.first_request(name, asked, services.now(), line)
     if first != asked:
         raise Problem(409, "This Idempotency-Key was used for another act.")
     return number, at_us

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from worker.admin.profiles import ProfilePages, accepted_languages, stamp_of
 from worker.admin.roles import Role, least
 from worker.admin.routes import By, direct, guarded_router
 from worker.admin.services import Asked, Services, services_of
+from worker.exchange import AuditLine
 
 router = guarded_router(prefix="/api/v1/users", tags=["users"])
 
@@ -139,12 +140,20 @@ async def place(
     """Set where an award stands on the user's profile, in one context or in all; 404 where the user has none."""
     check_user(user_id)
     known = found_badge(await services.catalog.view(), key)
-    found = await services.profiles.set_sort_override(user_id, known.key, context, body.sort_override)
+
+    def placed(count: int) -> dict[str, Any]:
+        return {"user_id": user_id, "badge_key": known.key, "sort_override": body.sort_override, "awards": count}
+
+    found = await services.profiles.set_sort_override(
+        user_id,
+        known.key,
+        context,
+        body.sort_override,
+        line=lambda count: AuditLine(actor.name, "award.placed", f"user {user_id}", after=placed(count)),
+    )
     if not found:
         raise not_found(f"award of {known.key} to {user_id}")
-    after = {"user_id": user_id, "badge_key": known.key, "sort_override": body.sort_override, "awards": found}
-    await services.store.audit(actor.name, "award.placed", f"user {user_id}", after=after)
-    return json_answer(after)
+    return json_answer(placed(found))
 
 
 async def profile(

@@ -18,6 +18,7 @@ from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Actor, Role, anybody, least
 from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, note_login, settings_of
+from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -80,12 +81,11 @@ async def login(
 
 @router.post("/logout")
 @least(Role.READER, accepts=FORM)
-async def logout(request: Request, services: Asked, actor: By) -> Response:
+async def logout(request: Request, actor: By) -> Response:
     """End the session."""
     if actor.via == "session":
         gate: Gate = request.app.state.gate
-        await gate.ended.end(request)
-        await services.store.audit(actor.name, "session.ended", "panel")
+        await gate.ended.end(request, AuditLine(actor.name, "session.ended", "panel"))
     return go(request, "/login", "Logged out", actor=None)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from worker.control import ControlEvent
 from worker.events import Event
+from worker.exchange import AuditLine
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.load import Reading
 
@@ -99,11 +100,11 @@ class Reads(Protocol):
     async def user_job(self, job_id: int) -> Any | None:
         """One of them."""
 
-    async def cancel_user_job(self, job_id: int, *, note: str = "") -> bool:
-        """End one before its time; False where it had ended."""
+    async def cancel_user_job(self, job_id: int, *, note: str = "", line: AuditLine | None = None) -> bool:
+        """End one before its time, which `line` says in the log of changes; False where it had ended."""
 
-    async def resume_user_job(self, job_id: int) -> bool:
-        """Let a cancelled or failed one go on; False where it is neither."""
+    async def resume_user_job(self, job_id: int, *, line: AuditLine | None = None) -> bool:
+        """Let a cancelled or failed one go on, which `line` says; False where it is neither."""
 
     async def job_runs(self, *, job: str | None = None, limit: int = 50) -> Sequence[Any]:
         """What the clock ran, newest first."""
@@ -193,7 +194,10 @@ class Desk(Protocol):
         """A change that is looked at; None where it is forgotten."""
 
     async def apply(self, proposal: Any, *, actor: str, note: str) -> int:
-        """Make it the catalog that rules; its version. Raises HeadMoved where another one rules by now."""
+        """Make it the catalog that rules, which leaves a line in the log of changes; its version.
+
+        Raises HeadMoved where another one rules by now.
+        """
 
     async def ask_job(self, kind: str, *, user: str, badge: str, trigger: str, notify: bool) -> Any:
         """Check a job over users and begin its preview. Raises OperatorError for what nobody knows."""
@@ -202,10 +206,13 @@ class Desk(Protocol):
         """A job that is looked at; None where it is forgotten."""
 
     async def start_job(self, made: Any, *, actor: str) -> int:
-        """Leave a job to the workers; its number."""
+        """Leave a job to the workers, which leaves a line in the log of changes; its number."""
 
     async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
-        """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were."""
+        """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were.
+
+        What is done leaves a line in the log of changes, one for each transaction.
+        """
 
     def letters_wanted(
         self,

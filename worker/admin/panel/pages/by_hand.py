@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Form
@@ -14,6 +16,8 @@ from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
 from worker.control import NOTE_CHARACTERS, grant_added, grant_revoked
+from worker.errors import BadgesError, OperatorError
+from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -83,11 +87,20 @@ async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str,
         at_us=page.desk.now(),
         context=context.strip(),
     )
-    await page.desk.send([event])
-    await services.store.audit(
-        page.actor.name, f"award.{act}ed" if act == "grant" else "award.revoked", f"user {user_id}", note=note.strip(),
+    line = AuditLine(
+        page.actor.name,
+        "award.granted" if act == "grant" else "award.revoked",
+        f"user {user_id}",
         after={"badge": badge, "context": context.strip()},
-    )  # fmt: skip
+        note=note.strip(),
+    )
+    await services.store.audit(line)
+    try:
+        await page.desk.send([event])
+    except OperatorError as error:
+        with suppress(BadgesError):
+            await services.store.audit(replace(line, action=f"{line.action}.unsent", note=error.message))
+        raise
     done = "The grant" if act == "grant" else "The revocation"
     return page.go(f"/users/{slug(user_id)}", f"{done} was sent; a worker applies it within a second.")
 

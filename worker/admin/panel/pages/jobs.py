@@ -12,8 +12,8 @@ from worker.admin.panel.page import PAGE, Opened, Page
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
-from worker.admin.services import Asked
 from worker.errors import OperatorError
+from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -104,7 +104,7 @@ async def asked_part(request: Request, page: Opened, ask_id: str) -> Response:
 
 @router.post("/jobs/asks/{ask_id}")
 @least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
-async def start(page: Opened, services: Asked, ask_id: str) -> Response:
+async def start(page: Opened, ask_id: str) -> Response:
     """Leave it to the workers."""
     made = page.desk.asked_job(ask_id)
     if made is None:
@@ -112,9 +112,6 @@ async def start(page: Opened, services: Asked, ask_id: str) -> Response:
     if made.preview is None:
         raise Problem(409, "Start comes after the preview: it is not done yet.")
     number = await page.desk.start_job(made, actor=page.actor.name)
-    await services.store.audit(
-        page.actor.name, f"{made.asked.kind}.started", f"job {number}", after=made.asked.parameters
-    )
     return page.go(f"/jobs/{number}", f"Job {number} was asked for; the next free worker takes it.")
 
 
@@ -145,19 +142,17 @@ async def job_part(request: Request, page: Opened, number: int) -> Response:
 
 @router.post("/jobs/{number}/{act}")
 @least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
-async def act(page: Opened, services: Asked, number: int, act: str) -> Response:
+async def act(page: Opened, number: int, act: str) -> Response:
     """Cancel a job, which keeps what is done, or let a cancelled one go on."""
     if act not in ("cancel", "resume") or not 0 < number < 2**63:
         raise Problem(404, "There is no such thing to do with a job.")
-    reads = page.desk.reads
+    reads, line = page.desk.reads, AuditLine(page.actor.name, f"job.{act}", f"job {number}")
     if act == "cancel":
-        done = await reads.cancel_user_job(number, note=f"cancelled by {page.actor.name}")
+        done = await reads.cancel_user_job(number, note=f"cancelled by {page.actor.name}", line=line)
         said = "Cancelled; what was done stays."
     else:
-        done = await reads.resume_user_job(number)
+        done = await reads.resume_user_job(number, line=line)
         said = "It goes on where it stopped."
-    if done:
-        await services.store.audit(page.actor.name, f"job.{act}", f"job {number}")
     return page.go(f"/jobs/{number}", said if done else "It had ended already; nothing was changed.")
 
 

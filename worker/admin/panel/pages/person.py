@@ -15,6 +15,7 @@ from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
 from worker.errors import OperatorError
+from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -30,7 +31,7 @@ async def export(page: Opened, services: Asked, user_id: str) -> Response:
         first = await anext(pieces)
     except OperatorError as error:
         return await _unknown(page, error)
-    await services.store.audit(page.actor.name, "user.exported", f"user {user_id}")
+    await services.store.audit(AuditLine(page.actor.name, "user.exported", f"user {user_id}"))
 
     async def written() -> AsyncIterator[str]:
         yield first

@@ -16,7 +16,6 @@ from worker.admin.panel.phrasing import plural
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
-from worker.admin.services import Asked
 from worker.errors import BadgesError
 from worker.rules.compare import Phrases, compare
 from worker.rules.preview import Gain, Preview
@@ -48,7 +47,7 @@ async def proposal_part(request: Request, page: Opened, proposal_id: str) -> Res
 
 @router.post("/catalog/proposals/{proposal_id}")
 @least(Role.AUTHOR, accepts=FORM)
-async def apply(page: Opened, services: Asked, proposal_id: str, note: Annotated[str, Form()] = "") -> Response:
+async def apply(page: Opened, proposal_id: str, note: Annotated[str, Form()] = "") -> Response:
     """Let it rule; where another version came between, show both changes side by side."""
     refuse_managed(page)
     found = page.desk.proposal(proposal_id)
@@ -77,7 +76,6 @@ async def apply(page: Opened, services: Asked, proposal_id: str, note: Annotated
             back=found.back,
         )
     summary = found.found.changed.summary
-    await services.store.audit(page.actor.name, "catalog.applied", f"version {version}", after=summary, note=note[:500])
     to = found.back.removesuffix("/edit")
     return page.go(to if to.startswith("/badges/") else "/catalog", f"Version {version} rules: {summary}.")
 

@@ -12,7 +12,6 @@ from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
-from worker.admin.services import Asked
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -26,7 +25,7 @@ async def quarantine(page: Opened, badge: str = "", after: str = "") -> Response
 
 @router.post("/awards/quarantine")
 @least(Role.SUPPORT, accepts=FORM)
-async def settle(request: Request, page: Opened, services: Asked) -> Response:
+async def settle(request: Request, page: Opened) -> Response:
     """Release or drop awards of one badge: all of them, or those of the users that were chosen."""
     form = await request.form()
     badge, verb, note = (str(form.get(name) or "").strip()[:2000] for name in ("badge", "verb", "note"))
@@ -46,10 +45,6 @@ async def settle(request: Request, page: Opened, services: Asked) -> Response:
     done = await page.desk.settle_held(
         verb, badge=badge, users=users if chosen else None, actor=page.actor.name, note=note
     )
-    await services.store.audit(
-        page.actor.name, f"quarantine.{'released' if verb == 'release' else 'dropped'}", f"badge {badge}", note=note,
-        after={"awards": done, "users": users if chosen else "all"},
-    )  # fmt: skip
     word = "released" if verb == "release" else "dropped"
     return page.go(f"/awards/quarantine?badge={slug(badge)}", f"{plural(done, 'award')} {word}.")
 

@@ -14,6 +14,7 @@ from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
+from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -45,10 +46,11 @@ async def replay(request: Request, page: Opened, services: Asked) -> Response:
         message = f"{count:,} letters match; a page tries {MOST:,} at most."
         wrong.append(Wrong(message, help="Filter more, or run: badges dlq replay."))
     dry = given["verb"] != "replay"
+    if not wrong and not dry:
+        after = {"letters": count, **{name: given[name] for name in ("reason", "topic")}}
+        await services.store.audit(AuditLine(page.actor.name, "dead_letters.replayed", "dead letters", after=after))
     found = None if wrong else await page.desk.redrive(wanted, dry=dry)
     if found is not None and not dry:
-        after = {"tried": found.tried, "passed": found.passed, **{name: given[name] for name in ("reason", "topic")}}
-        await services.store.audit(page.actor.name, "dead_letters.replayed", "dead letters", after=after)
         still = found.tried - found.passed
         return page.go("/dead-letters", f"{plural(found.passed, 'letter')} passed, {still:,} stayed.")
     return await page.show(

@@ -19,6 +19,7 @@ from worker.admin.routes import guarded_router
 from worker.admin.services import Asked, Services
 from worker.errors import AuthorError, BadgesError, Fault
 from worker.events import json_text
+from worker.exchange import AuditLine
 from worker.rules.catalog.edits import Edit
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
@@ -91,8 +92,14 @@ async def _take_over(page: Page, services: Services, texts: wording.Texts) -> in
         return Edit(document, "", "translations")
 
     said = f"{plural(len(texts), 'text')} translated"
-    _, _, after = await services.catalog.edit(change, by=page.actor.name, note=said)
-    await services.store.audit(page.actor.name, "catalog.translated", f"version {after.version}", note=said)
+    _, _, after = await services.catalog.edit(
+        change,
+        by=page.actor.name,
+        note=said,
+        line=lambda _edit, _view, version: AuditLine(
+            page.actor.name, "catalog.translated", f"version {version}", note=said
+        ),
+    )
     return after.version
 
 

@@ -6,7 +6,7 @@ Documents are never changed in place.
 from __future__ import annotations
 
 from worker.rules.catalog.edits.badges import BADGE_ANSWERS, badge_added, badge_changed, badge_deprecated, key_of_name
-from worker.rules.catalog.edits.edit import ANSWERS, Edit, Fixed, Nameless, Taken
+from worker.rules.catalog.edits.edit import ANSWERS, Edit, Fixed, Nameless, Taken, entry_of
 from worker.rules.catalog.edits.made import made_added, made_changed
 from worker.rules.catalog.edits.types import (
     condition_type_added,
@@ -30,6 +30,7 @@ __all__ = [
     "condition_type_added",
     "condition_type_changed",
     "condition_type_removed",
+    "entry_of",
     "event_type_added",
     "event_type_changed",
     "event_type_removed",

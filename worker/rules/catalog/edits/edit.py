@@ -10,6 +10,12 @@ from worker.errors import AuthorError, BadgesError, Fault
 from worker.rules.catalog.document import escape, pointer_tokens
 from worker.rules.operators.place import described
 
+#: Where the entries of a kind stand, and the field that names them.
+_NAMES: Final = {
+    "badge": (("badges", "key"), ("milestones", "code")),
+    "condition type": (("condition_types", "name"),),
+}
+
 Document = Mapping[str, Any]
 Entry = Mapping[str, Any]
 
@@ -63,6 +69,20 @@ class Edit:
             tokens[0] = self.names.get(tokens[0], tokens[0])
         path = "".join(f"/{escape(token)}" for token in tokens)
         return replace(fault, path=path, file=None, line=None, column=None)
+
+
+def entry_of(document: Document, noun: str, key: str) -> Entry | None:
+    """The entry of a `badge`, an `event type` or a `condition type` as authors write it; None where there is none."""
+    if noun == "event type":
+        found: Entry | None = (document.get("events") or {}).get(key)
+        return found
+    named = (
+        entry
+        for section, name in _NAMES[noun]
+        for entry in document.get(section) or ()
+        if isinstance(entry, Mapping) and entry.get(name) == key
+    )
+    return next(named, None)
 
 
 def with_entry(document: Document, section: str, index: int, entry: Entry, key: str, names: Mapping[str, str]) -> Edit:
