@@ -8,7 +8,7 @@ import json
 import random
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import asyncpg
@@ -25,6 +25,8 @@ from worker.exchange import UserJob
 from worker.pipeline.batch import Applier
 from worker.pipeline.driving import Pace
 from worker.pipeline.facts import Limits
+from worker.pipeline.scope import Scope, scope_of_job
+from worker.store.blobs import pack_state, unpack_state
 from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
@@ -171,33 +173,106 @@ def test_a_sweep_restores_what_was_lost_and_tells_exactly_that(community: str, r
     assert found(in_thread(lambda: sweep(community))) == {}
 
 
+Memory = dict[tuple[str, str], dict[str, Any]]
+MEMORY = "SELECT user_id, '' AS scope, state FROM users UNION ALL SELECT user_id, scope, state FROM user_scopes"
+
+
+def memory_of_all(dsn: str) -> Memory:
+    """What is remembered by user and scope, those without anything left out."""
+    rows = {(row["user_id"], row["scope"]): unpack_state(row["state"]) for row in asks(dsn, MEMORY)}
+    return {place: folds for place, folds in rows.items() if folds}
+
+
+def alter(dsn: str, folds: frozenset[str], *, seed: int = 6) -> None:
+    """Give some users what others remember of the same: 20 rows that have one of these folds, 20 that have not."""
+    chance, rows = random.Random(seed), memory_of_all(dsn)
+    others: dict[str, list[Any]] = {}
+    for found in rows.values():
+        for fold, value in found.items():
+            others.setdefault(fold, []).append(value)
+    for having in (True, False):
+        places = [place for place in sorted(rows) if folds.isdisjoint(rows[place]) is not having]
+        for user, scope in chance.sample(places, min(20, len(places))):
+            wrong = {
+                fold: next((one for one in others[fold] if one != value), value)
+                for fold, value in rows[user, scope].items()
+            }
+            table, where = ("user_scopes", " AND scope = $3") if scope else ("users", "")
+            more = (scope,) if scope else ()
+            asks(dsn, f"UPDATE {table} SET state = $2 WHERE user_id = $1{where}", user, pack_state(wrong), *more)
+
+
+def scope_of(dsn: str, parameters: Mapping[str, Any]) -> Scope:
+    """What a recompute is about."""
+
+    async def ask() -> Scope:
+        pool = await create_pool(dsn, max_size=1)
+        try:
+            plan = await head_plan(PostgresStore(pool))
+            assert plan is not None
+            return scope_of_job(plan, "recompute", parameters)
+        finally:
+            await close_pool(pool)
+
+    return in_thread(ask)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
-    ("option", "value", "condition", "loses"),
+    ("option", "value", "parameters", "condition", "concerned"),
     [
-        ("--badge", "commentator_10", "badge_key = 'commentator_10'", 0),
-        ("--user", "u5", "user_id = 'u5'", 1),
-        ("--trigger", "answer.scored", ANSWERS, 0),
+        ("--badge", "commentator_10", {"badges": ["commentator_10"]}, "badge_key = 'commentator_10'", "comment.posted"),
+        ("--user", "u5", {"user": "u5"}, "user_id = 'u5'", None),
+        ("--trigger", "answer.scored", {"trigger": "answer.scored"}, ANSWERS, "answer.scored"),
     ],
 )
 def test_recompute_restores_what_it_is_about_and_nothing_else(
-    community: str, run: Run, option: str, value: str, condition: str, loses: int
+    community: str, run: Run, option: str, value: str, parameters: dict[str, Any], condition: str, concerned: str | None
 ) -> None:
-    """Of awards lost all over, those of a badge, a user or a trigger come back, and that is what is told."""
-    before = everything(community)
-    lost = int(asks(community, f"SELECT count(*) FROM user_badges WHERE {condition}")[0][0])
+    """Of awards and memory lost and altered all over, exactly what a badge, a user or a trigger is about comes back."""
+    before, memory = everything(community), memory_of_all(community)
+    about = asks(community, f"SELECT * FROM user_badges WHERE {condition} ORDER BY user_id, badge_key, context")
+    folds = scope_of(community, parameters).folds
+    assert folds is not None
+    users = {row[0] for row in asks(community, "SELECT DISTINCT user_id FROM events WHERE type = $1", concerned)}
+    users = users if concerned else {value}
+    gone = damage(community, 0, 25, 25) | set(parameters.get("user", "").split())
+    alter(community, folds)
+    asks(community, "DELETE FROM users WHERE user_id = ANY ($1)", sorted(gone))
     asks(community, "DELETE FROM user_badges")
-    if loses:
-        asks(community, "DELETE FROM users WHERE user_id = $1", value)
-    status, out, err = run("recompute", option, value)
+    damaged = memory_of_all(community)
+
+    status, out, err = run("recompute", option, value, "--format", "json")
     assert (status, err) == (0, "")
-    assert f"  {lost:,} awards were missing: put back as they were, not published again" in out
-    assert ("memory was missing" in out) == bool(loses)
-    held = asks(community, f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM user_badges")[0]
-    assert tuple(held) == (lost, lost)
+    assert everything(community)["badges"] == about
+    after = memory_of_all(community)
+    rebuilt = gone & users
+    assert {user for user, _ in after} & gone >= rebuilt
+    assert {user for user, scope in after if not scope} & gone == rebuilt
+    for place in {*memory, *damaged}:
+        user, _ = place
+        if user not in rebuilt:
+            kept = {fold: one for fold, one in damaged.get(place, {}).items() if fold not in folds or user not in users}
+            true = {fold: one for fold, one in memory.get(place, {}).items() if fold in folds and user in users}
+            # of a user whose row is gone, and who is not looked at, the rest stays as it is
+            assert after.get(place, {}) == kept | true, place
+    changes = json.loads(out)["changes"]
+    repaired = {place for place in {*memory, *damaged} if after.get(place) != damaged.get(place)}
+    assert changes["award_missing"] == len(about)
+    assert changes["fold_missing"] + changes.get("fold_other", 0) == len(rebuilt) + len(
+        {place for place in repaired if place[0] not in rebuilt}
+    )
+    assert ("fold_other" in changes) == (concerned is not None)
+
     in_thread(lambda: sweep(community))
-    gone = {value} if loses else set()
-    assert everything(community, gone)["badges"] == before["badges"]
-    assert everything(community)["outbox"] == before["outbox"]
+    whole = memory_of_all(community)
+    assert [(place, whole[place]) for place in after if place[0] in rebuilt] == [
+        (place, after[place]) for place in after if place[0] in rebuilt
+    ]
+    assert {place: one for place, one in whole.items() if place[0] not in gone} == {
+        place: one for place, one in memory.items() if place[0] not in gone
+    }
+    last = everything(community, gone)
+    assert last == {**before, "scopes": [row for row in before["scopes"] if row["user_id"] not in gone]}
 
 
 def test_backfill_gives_what_was_never_given(community: str, run: Run) -> None:
