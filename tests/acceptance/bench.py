@@ -22,6 +22,7 @@ import asyncpg
 from tests.rig.kafka_broker import KafkaBroker
 from worker.bench.api import BOUNDS as API_BOUNDS
 from worker.bench.ground import PREFIX
+from worker.bench.jobs import BOUNDS as JOBS_BOUNDS
 from worker.bench.operators import BOUND
 from worker.config import load_settings
 from worker.demo.postgres import PostgresServer
@@ -145,6 +146,20 @@ def backfill(figures: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {figure:.2f}, not {relation} {bound}"
 
 
+def jobs(figures: dict[str, Any]) -> Iterator[str]:
+    """Which scheduled jobs take longer than they may; a quick look, among fewer users, is held to the same."""
+    due, day = figures["anniversaries"], figures["holders"]
+    bounds = {
+        f"anniversaries among {due['users']:,} users, s": (due["seconds"], JOBS_BOUNDS["anniversaries"]),
+        f"holders, a day's awards beside {day['awards']:,}, s": (day["slowest_day"], JOBS_BOUNDS["holders"]),
+    }
+    for name, (figure, bound) in bounds.items():
+        kept = figure <= bound
+        print(f"{'ok  ' if kept else 'FAIL'}  {name}: {figure:.2f} <= {bound:g}")
+        if not kept:
+            yield f"{name}: {figure:.2f}, not <= {bound:g}"
+
+
 async def left_over(dsn: str, bootstrap_servers: str) -> list[str]:
     """What a bench has left on the services."""
     connection = await asyncpg.connect(dsn)
@@ -170,13 +185,16 @@ def main() -> None:
         alone, more_seconds = bench(environ, *options, "--scenario", "operators")
         served = bench(environ, *options, "--scenario", "api")[0] if shutil.which("wrk") else None
         filled = None if given.quick else bench(environ, "--scenario", "backfill")[0]
+        scheduled, _ = bench(environ, *options, "--scenario", "jobs")
         left = asyncio.run(left_over(database.dsn, broker.bootstrap_servers))
     print(json.dumps(figures))
     print(json.dumps(alone))
     print(json.dumps(served))
     print(json.dumps(filled))
+    print(json.dumps(scheduled))
     faults = [*shape(figures), *(loose(figures) if given.quick else strict(figures))]
     faults += operators(alone, 5.0 if given.quick else BOUND)
+    faults += jobs(scheduled)
     if filled is not None:
         faults += backfill(filled)
     if served is not None:
