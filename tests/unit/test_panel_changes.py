@@ -121,9 +121,11 @@ def test_who_was_faster() -> None:
 
 
 def test_roll_back_is_a_proposal() -> None:
-    """An earlier version is looked at like any change."""
+    """An earlier version is looked at like any change; a link to it does nothing."""
     desk = FakeDesk()
-    went = author(desk).get("/panel/catalog/versions/1/rollback")
+    assert author(desk).get("/panel/catalog/versions/1/rollback").status_code == 405
+    assert desk.proposals == {}
+    went = author(desk).post("/panel/catalog/versions/1/rollback")
     assert went.headers["location"] == "/panel/catalog/proposals/p0"
     assert desk.applied == []
 
@@ -135,7 +137,7 @@ def test_roll_back_is_a_proposal() -> None:
         ("post", "/catalog/new"),
         ("get", "/badges/nice_question/edit"),
         ("post", "/badges/nice_question/edit"),
-        ("get", "/catalog/versions/1/rollback"),
+        ("post", "/catalog/versions/1/rollback"),
         ("post", "/catalog/translations"),
     ],
 )

@@ -105,10 +105,11 @@ def _form(request: Request, next: str, *, wrong: Wrong | None = None) -> Respons
 
 def page_problem(request: Request, problem: Problem) -> Response | None:
     """A refusal below `/panel` as a page, as a note for an open one, or as the way in; None elsewhere."""
-    path = request.url.path
+    path = request.scope["path"]
     if not path.startswith(f"{ROOT}/"):
         return None
-    to = f"{ROOT}/login?next={quote(path + ('?' + request.url.query if request.url.query else ''))}"
+    asked = request.scope["query_string"].decode("latin-1")
+    to = f"{ROOT}/login?next={quote(quote(path) + (f'?{asked}' if asked else ''))}"
     headers = dict(problem.headers or {})
     if problem.status_code == 401:
         if is_fragment(request):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Form
+from fastapi import Form, Request
 from starlette.responses import Response
 
 from worker.admin.panel.frame import ROOT, Wrong
@@ -22,23 +22,19 @@ from worker.exchange import AuditLine
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
 
-@router.get("/users/{user_id}/grant")
+@router.get("/users/{user_id:path}/grant")
+@router.get("/users/{user_id:path}/revoke")
 @least(Role.SUPPORT)
-async def grant_form(page: Opened, user_id: str, badge: str = "", context: str = "") -> Response:
-    """The form of a grant."""
-    return await _form(page, "grant", user_id, badge, context)
+async def form(request: Request, page: Opened, user_id: str, badge: str = "", context: str = "") -> Response:
+    """The form of a grant or a revocation."""
+    return await _form(page, _act(request), user_id, badge, context)
 
 
-@router.get("/users/{user_id}/revoke")
-@least(Role.SUPPORT)
-async def revoke_form(page: Opened, user_id: str, badge: str = "", context: str = "") -> Response:
-    """The form of a revocation."""
-    return await _form(page, "revoke", user_id, badge, context)
-
-
-@router.post("/users/{user_id}/grant")
+@router.post("/users/{user_id:path}/grant")
+@router.post("/users/{user_id:path}/revoke")
 @least(Role.SUPPORT, accepts=FORM)
-async def grant(
+async def send(
+    request: Request,
     page: Opened,
     services: Asked,
     user_id: str,
@@ -47,21 +43,12 @@ async def grant(
     note: Annotated[str, Form()] = "",
 ) -> Response:
     """Send it."""
-    return await _send(page, services, "grant", user_id, badge, context, note)
+    return await _send(page, services, _act(request), user_id, badge, context, note)
 
 
-@router.post("/users/{user_id}/revoke")
-@least(Role.SUPPORT, accepts=FORM)
-async def revoke(
-    page: Opened,
-    services: Asked,
-    user_id: str,
-    badge: Annotated[str, Form()] = "",
-    context: Annotated[str, Form()] = "",
-    note: Annotated[str, Form()] = "",
-) -> Response:
-    """Send it."""
-    return await _send(page, services, "revoke", user_id, badge, context, note)
+def _act(request: Request) -> str:
+    """What the address says to do: grant or revoke."""
+    return str(request.scope["path"]).rpartition("/")[2]
 
 
 async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str, context: str, note: str) -> Response:

@@ -22,7 +22,7 @@ router = guarded_router(prefix=ROOT, include_in_schema=False)
 _MOST_NOTE: Final = 1_000
 
 
-@router.get("/users/{user_id}/export.json")
+@router.get("/users/{user_id:path}/export.json")
 @least(Role.SUPPORT)
 async def export(page: Opened, services: Asked, user_id: str) -> Response:
     """All that is held about a user, as one JSON object; the log of changes says who took it."""
@@ -46,14 +46,14 @@ async def export(page: Opened, services: Asked, user_id: str) -> Response:
     return StreamingResponse(written(), media_type="application/json", headers=headers)
 
 
-@router.get("/users/{user_id}/erase")
+@router.get("/users/{user_id:path}/erase")
 @least(Role.ADMIN)
 async def erase_form(page: Opened, user_id: str) -> Response:
     """What an erasure removes and leaves, and its form."""
     return await _form(page, user_id)
 
 
-@router.post("/users/{user_id}/erase")
+@router.post("/users/{user_id:path}/erase")
 @least(Role.ADMIN, accepts=FORM)
 async def erase(
     page: Opened, user_id: str, confirm: Annotated[str, Form()] = "", note: Annotated[str, Form()] = ""

@@ -80,8 +80,8 @@ async def apply(page: Opened, proposal_id: str, note: Annotated[str, Form()] = "
     return page.go(to if to.startswith("/badges/") else "/catalog", f"Version {version} rules: {summary}.")
 
 
-@router.get("/catalog/versions/{version}/rollback")
-@least(Role.AUTHOR)
+@router.post("/catalog/versions/{version}/rollback")
+@least(Role.AUTHOR, accepts=FORM)
 async def rollback(page: Opened, version: int) -> Response:
     """An earlier version as a change of the one that rules, with its preview."""
     refuse_managed(page)

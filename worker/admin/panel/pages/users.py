@@ -53,27 +53,7 @@ async def why_of(page: Opened, user: str = "", badge: str = "") -> Response:
     return page.go(f"/users/{slug(user.strip()[:200])}/why/{slug(badge[:100])}")
 
 
-@router.get("/users/{user_id}")
-@least(Role.READER)
-async def user(request: Request, page: Opened, user_id: str, whole: str = "") -> Response:
-    """All of a user; of one with a long log first the awards, the rest as a part that follows (or `whole`)."""
-    # what is begun now would only slow the page down that does not wait for it
-    late = not whole and await page.desk.reads.panel_long(user_id[:200], _AT_ONCE)
-    found = None
-    if not late:
-        try:
-            found = await _overview(request, page, user_id, seconds=None if whole else PATIENCE)
-        except TimeoutError:
-            late = True
-    if late:
-        awards = await page.desk.reads.panel_user_awards(user_id[:200], limit=_SHOWN + 1)
-        return await page.show("user.html", title=user_id, section="Users", user_id=user_id, found=None, awards=awards)
-    if found is None:
-        return await _nobody(page, user_id)
-    return await page.show("user.html", title=user_id, section="Users", **_whole(user_id, found))
-
-
-@router.get("/_/users/{user_id}")
+@router.get("/_/users/{user_id:path}")
 @least(Role.READER)
 async def user_part(request: Request, page: Opened, user_id: str) -> Response:
     """All of a user, once it is worked out."""
@@ -85,23 +65,7 @@ async def user_part(request: Request, page: Opened, user_id: str) -> Response:
     return page.part("user_body.html", **_whole(user_id, found))
 
 
-async def _overview(request: Request, page: Page, user_id: str, *, seconds: float | None) -> Any:
-    working = working_of(request)
-    return await working.answer(("user", user_id), page.desk.overview(user_id), seconds=seconds)
-
-
-def _whole(user_id: str, found: Any) -> dict[str, Any]:
-    return {
-        "user_id": user_id,
-        "found": found,
-        "awards": found["awards"][:_SHOWN],
-        "steps": found["progress"][:_SHOWN],
-        "shown": _SHOWN,
-        "us": _us,
-    }
-
-
-@router.get("/users/{user_id}/history")
+@router.get("/users/{user_id:path}/history")
 @least(Role.READER)
 async def history(page: Opened, user_id: str, before: int | None = None) -> Response:
     """What was given and taken back, line by line."""
@@ -117,7 +81,7 @@ async def history(page: Opened, user_id: str, before: int | None = None) -> Resp
     )
 
 
-@router.get("/users/{user_id}/history.csv")
+@router.get("/users/{user_id:path}/history.csv")
 @few(EXPORTS)
 @least(Role.READER)
 async def history_csv(page: Opened, user_id: str) -> Response:
@@ -138,7 +102,7 @@ async def history_csv(page: Opened, user_id: str) -> Response:
     return await csv_answer("history.csv", names, lines)
 
 
-@router.get("/users/{user_id}/why/{key}")
+@router.get("/users/{user_id:path}/why/{key}")
 @least(Role.SUPPORT)
 async def why(
     request: Request,
@@ -188,6 +152,43 @@ async def why(
         "why.html", title=f"{label}: why for {user_id}", section="Users", faults=wrong,
         status=404 if found is None and not late else 200, **values,
     )  # fmt: skip
+
+
+# after every other address below it: a user's id may have slashes
+@router.get("/users/{user_id:path}")
+@least(Role.READER)
+async def user(request: Request, page: Opened, user_id: str, whole: str = "") -> Response:
+    """All of a user; of one with a long log first the awards, the rest as a part that follows (or `whole`)."""
+    # what is begun now would only slow the page down that does not wait for it
+    late = not whole and await page.desk.reads.panel_long(user_id[:200], _AT_ONCE)
+    found = None
+    if not late:
+        try:
+            found = await _overview(request, page, user_id, seconds=None if whole else PATIENCE)
+        except TimeoutError:
+            late = True
+    if late:
+        awards = await page.desk.reads.panel_user_awards(user_id[:200], limit=_SHOWN + 1)
+        return await page.show("user.html", title=user_id, section="Users", user_id=user_id, found=None, awards=awards)
+    if found is None:
+        return await _nobody(page, user_id)
+    return await page.show("user.html", title=user_id, section="Users", **_whole(user_id, found))
+
+
+async def _overview(request: Request, page: Page, user_id: str, *, seconds: float | None) -> Any:
+    working = working_of(request)
+    return await working.answer(("user", user_id), page.desk.overview(user_id), seconds=seconds)
+
+
+def _whole(user_id: str, found: Any) -> dict[str, Any]:
+    return {
+        "user_id": user_id,
+        "found": found,
+        "awards": found["awards"][:_SHOWN],
+        "steps": found["progress"][:_SHOWN],
+        "shown": _SHOWN,
+        "us": _us,
+    }
 
 
 async def _nobody(page: Page, user_id: str) -> Response:
