@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +81,7 @@ class Served:
 
     def rows(self, query: str) -> list[Any]:
         """Rows of a query in the schema `badges`."""
-        found: list[Any] = self._do(self._rows(query))
+        found: list[Any] = self._do(self.ask(query))
         return found
 
     def _do(self, work: Any) -> Any:
@@ -118,7 +118,8 @@ class Served:
         finally:
             await stop_quietly(producer)
 
-    async def _rows(self, query: str) -> list[Any]:
+    async def ask(self, query: str) -> list[Any]:
+        """The same for who has a loop."""
         connection = await open_connection(self.settings.dsn, {"search_path": "badges"}, command_seconds=10)
         try:
             found: list[Any] = await connection.fetch(query)
@@ -128,8 +129,10 @@ class Served:
 
 
 @contextmanager
-def served(kafka: KafkaService, dsn: str, folder: Path, names: dict[str, str]) -> Iterator[Served]:
-    """Worker and panel on a database and topics of their own."""
+def served(
+    kafka: KafkaService, dsn: str, folder: Path, names: dict[str, str], *, before: Sequence[str] = ()
+) -> Iterator[Served]:
+    """Worker and panel on a database and topics of their own; what they find there is made `before` they start."""
     (folder / "catalog.yaml").write_text(CATALOG)
     for name in names.values():
         asyncio.run(kafka.create_topic(name, 1))
@@ -149,6 +152,8 @@ def served(kafka: KafkaService, dsn: str, folder: Path, names: dict[str, str]) -
         allow_insecure="fsync",
     )
     running = Served(settings, names["events"])
+    for statement in before:
+        asyncio.run(running.ask(statement))
     running.start()
     try:
         yield running

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.integration import panel_stories
+from tests.integration.browsing import event, find_browser, opened, serious, shoot, wait_for, write
 from tests.integration.panel_served import Served, served
 from tests.rig.kafka import KafkaService
 from tests.rig.postgres import PostgresService
 
-#: What CI keeps of a run.
-SHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
 #: An award is to be seen so soon after its event, milliseconds.
 SOON_MS = 2_000
 #: Awards of some 40 days, for the chart of Home.
@@ -28,9 +25,19 @@ INSERT INTO badge_awards_log (user_id, badge_key, award_id, awarded_at, source, 
                               logged_at)
 SELECT 'p' || n, 'nice_answer', gen_random_uuid(), at, 'auto', 'live', 1, 1, at
 FROM generate_series(0, 500) AS n,
-     LATERAL (SELECT now() - interval '25 h' - n * (n % 5) * interval '20 min' AS at) AS days
-RETURNING 1"""
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+     LATERAL (SELECT now() - interval '25 h' - n * (n % 5) * interval '20 min' AS at) AS days"""
+#: A badge that is given once a day, and 40 times today.
+SPIKE = """
+INSERT INTO badge_awards_log (user_id, badge_key, award_id, awarded_at, source, origin, sequence, catalog_version,
+                              logged_at)
+SELECT 's' || n, 'commentator_5', gen_random_uuid(), at, 'auto', 'live', 1, 1, at
+FROM generate_series(1, 60) AS n,
+     LATERAL (SELECT now() - CASE WHEN n > 20 THEN '0' ELSE n * interval '1 day' END AS at) AS days"""
+#: A trigger that came every day and then no more, as the scheduler counts arrivals.
+SILENT = """
+WITH counted AS (INSERT INTO log_readers (name, rule, upto, after) VALUES ('arrivals', '', now(), NULL))
+INSERT INTO event_days (type, day, events, last_at)
+SELECT 'edit.approved', current_date - n, 120, now() - n * interval '1 day' FROM generate_series(9, 36) AS n"""
 PAGES = (
     "/",
     "/catalog",
@@ -72,22 +79,6 @@ PAGES = (
 )
 
 
-def find_browser() -> str:
-    """A browser of this machine; without one the test is skipped, or fails where BADGES_TEST_REQUIRE names it."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None and "browser" in os.environ.get("BADGES_TEST_REQUIRE", "").replace(" ", "").split(","):
-        pytest.fail("BADGES_TEST_REQUIRE asks for a browser, and there is none on PATH")
-    if found is None:
-        pytest.skip(f"no browser on PATH ({', '.join(BROWSERS)})")
-    return found
-
-
-def event(user: str, kind: str, **payload: Any) -> dict[str, Any]:
-    """An event that happens now."""
-    at = datetime.now(UTC).isoformat()
-    return {"id": uuid.uuid4().hex, "type": kind, "user_id": user, "occurred_at": at, "payload": payload}
-
-
 @pytest.fixture(scope="module")
 def panel(kafka: KafkaService, postgres: PostgresService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Worker and panel with two users, some awards and a dead letter."""
@@ -101,8 +92,7 @@ def panel(kafka: KafkaService, postgres: PostgresService, tmp_path_factory: pyte
 
 
 def _with_data(kafka: KafkaService, dsn: str, folder: Path, names: dict[str, str]) -> Iterator[Served]:
-    with served(kafka, dsn, folder, names) as running:
-        running.rows(PAST)
+    with served(kafka, dsn, folder, names, before=(PAST, SPIKE, SILENT)) as running:
         running.produce(
             *(event("u1", "comment.posted") for _ in range(3)),
             event("u1", "answer.scored", post_id=7, score=12),
@@ -121,58 +111,23 @@ def browser() -> Iterator[Any]:
 
     path = find_browser()
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-def complaint(said: Any) -> list[str]:
-    """What the console complains of, and where."""
-    return [f"{said.text} ({said.location})"] if said.type in ("error", "warning") else []
+        chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
 def page(browser: Any, panel: Served) -> Iterator[Any]:
     """A page of a reader in Berlin; what the console complains of fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Europe/Berlin")
-    context.set_default_timeout(15_000)
-    opened = context.new_page()
-    complaints: list[str] = []
-    opened.on(
-        "console",
-        lambda said: complaints.append(f"{said.text} ({said.location})") if said.type in ("error", "warning") else None,
-    )
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
-    yield opened
-    context.close()
-    assert [one for one in complaints if "status of 4" not in one and "ERR_CONNECTION_RESET" not in one] == []
-
-
-def shoot(page: Any, name: str) -> None:
-    """Keep what the page looks like."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
-
-
-def write(page: Any, field: str, text: str) -> None:
-    """Put a text into an editor, as pasting it over all there is does."""
-    page.wait_for_selector(f"#{field}-editor .ace_text-input", state="attached")
-    page.evaluate("([id, text]) => document.getElementById(id).env.editor.setValue(text, 1)", [f"{field}-editor", text])
-
-
-def until_awarded(panel: Served, page: Any, count: int) -> None:
-    """Wait until so many awards are logged."""
-    for _ in range(200):
-        if panel.rows("SELECT count(*) AS n FROM user_badges")[0]["n"] >= count:
-            return
-        page.wait_for_timeout(50)
-    pytest.fail("the awards did not come")
+    opened_page, complaints = opened(browser, timezone_id="Europe/Berlin")
+    yield opened_page
+    opened_page.context.close()
+    assert serious(complaints) == []
 
 
 def test_the_whole_story(panel: Served, page: Any) -> None:
     """Support and authors get by with the panel: from a faulty flow to its award, a why, a release, a show, a file."""
-    until_awarded(panel, page, 3)
+    wait_for(panel, page, "SELECT count(*) >= 3 FROM user_badges", "the awards")
     write_a_badge(panel, page)
     see_its_award(panel, page)
     ask_why_not(panel, page)
@@ -275,6 +230,12 @@ def take_a_file(panel: Served, page: Any) -> None:
     text = Path(download.value.path()).read_text()
     assert text.startswith('"sequence","badge_key"')
     assert "nice_answer" in text
+
+
+@pytest.mark.parametrize("story", panel_stories.STORIES, ids=lambda story: story.__name__)
+def test_a_story(panel: Served, page: Any, story: Callable[[Served, Any], None]) -> None:
+    """What people do beside badges and awards works from the first page to what it changed in the database."""
+    story(panel, page)
 
 
 def test_the_editor_of_flows(panel: Served, page: Any) -> None:
@@ -409,15 +370,8 @@ def test_every_page_is_usable(panel: Served, browser: Any, scheme: str, width: i
     """No page has a serious finding of axe, scrolls sideways, or complains; on a desk in light, on a phone in dark."""
     from axe_playwright_python.sync_playwright import Axe
 
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, timezone_id="UTC")
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on(
-        "console",
-        lambda said: complaints.append(f"{said.text} ({said.location})") if said.type in ("error", "warning") else None,
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page, complaints = opened(browser, color_scheme=scheme, timezone_id="UTC")
+    page.set_viewport_size({"width": width, "height": 900})
     found, wide = [], []
     for number, path in enumerate(PAGES):
         page.goto(f"{panel.address}{path}")
@@ -430,7 +384,12 @@ def test_every_page_is_usable(panel: Served, browser: Any, scheme: str, width: i
         for one in Axe().run(page).response["violations"]:
             if one["impact"] in ("serious", "critical"):
                 found.append((path, one["id"], [node["html"][:160] for node in one["nodes"][:3]]))
-    context.close()
+    page.context.close()
     assert found == []
     assert wide == []
-    assert [one for one in complaints if "status of 4" not in one] == []
+    assert serious(complaints) == []
+
+
+def test_log_in_and_out(panel: Served, page: Any) -> None:
+    """Whoever has a token gets in, and out again; the last test, since it closes the panel."""
+    panel_stories.log_in_and_out(panel, page)

@@ -56,6 +56,7 @@ class Gate:
                 "This needs a token: send `Authorization: Bearer TOKEN`; `badges tokens create` makes one.",
                 headers={"WWW-Authenticate": 'Bearer realm="badges"'},
             )
+        request.state.actor = actor  # a refusal is told to somebody, too
         if not admission.covers(actor):
             wanted = " or ".join((admission.role, *admission.others))
             raise Problem(403, f"This needs the role {wanted}; {actor.name} has {actor.role}.")

@@ -1,0 +1,253 @@
+"""What people do in the panel beside writing badges and seeing awards, each told on a page that is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.integration.browsing import event, shoot, wait_for
+from tests.integration.panel_served import Served
+
+#: A job that another worker has begun and does not go on with.
+BEGUN = """
+INSERT INTO user_jobs (kind, parameters, state, users_done, users_total, events, requested_by, started_at, moved_at,
+                       driver, leased_until)
+VALUES ('recompute', '{"trigger": "comment.posted"}', 'running', 2, 5, 9000, 'anna', now() - interval '3 s', now(),
+        'elsewhere', now() + interval '5 min')
+RETURNING id"""
+
+
+def recompute_a_user(panel: Served, page: Any) -> None:
+    """An award that was lost is found by a preview, and given back by a job that says when it is done."""
+    wait_for(panel, page, "SELECT count(*) > 0 FROM user_badges WHERE badge_key = 'commentator_2'", "the award")
+    panel.rows("DELETE FROM user_badges WHERE user_id = 'u1' AND badge_key = 'commentator_2'")
+    page.goto(f"{panel.address}/users/u1")
+    page.click(".actions >> text=Recompute")
+    assert page.input_value("#f-user") == "u1"
+    page.click("text=Preview")
+    expect(page.locator("#gains button.main")).to_have_text("Start recompute of 1 award")
+    shoot(page, "job-preview")
+    page.click("#gains button.main")
+    page.wait_for_url("**/jobs/*said=*")
+    expect(page.locator("#job .tag").first).to_have_text("done")
+    back = "SELECT count(*) FROM user_badges WHERE user_id = 'u1' AND badge_key = 'commentator_2'"
+    assert panel.rows(back)[0][0] == 1
+    shoot(page, "job-done")
+
+
+def stop_a_job(panel: Served, page: Any) -> None:
+    """A job shows how far it is; cancelled it keeps what is done, and goes on from there where a person says so."""
+    number = panel.rows(BEGUN)[0]["id"]
+    page.goto(f"{panel.address}/jobs?state=running")
+    page.click(f"text=#{number} recompute")
+    expect(page.locator("#job")).to_contain_text("2 of 5 users, 40.0 %")
+    shoot(page, "job-running")
+    page.click("text=Cancel")
+    assert "what was done stays" in page.inner_text(".note.ok")
+    expect(page.locator("#job .tag").first).to_have_text("cancelled")
+    assert panel.rows(f"SELECT state FROM user_jobs WHERE id = {number}")[0][0] == "cancelled"
+    page.click("text=Go on")
+    expect(page.locator("#job .tag").first).to_have_text("done", timeout=10_000)
+
+
+def replay_a_dead_letter(panel: Served, page: Any) -> None:
+    """A letter is found by its reason and looked at in its bytes; after the fix it is tried dry, then replayed."""
+    wait_for(panel, page, "SELECT count(*) > 0 FROM dead_letters", "the letter")
+    page.goto(f"{panel.address}/dead-letters")
+    page.click(".card:has-text('unknown_event_type')")
+    page.wait_for_url("**/dead-letters?reason=unknown_event_type")
+    page.click("tbody tr >> nth=0 >> td[data-label=record] a")
+    expect(page.locator("main")).to_contain_text("comment.pasted")
+    page.click("summary:has-text('In hex')")
+    expect(page.locator("[aria-label='The record in hex']")).to_contain_text("000000")
+    shoot(page, "dead-letter")
+    page.goto(f"{panel.address}/catalog/sections/event-types/comment.posted/edit")
+    page.fill("#f-aliases", "comment.pasted")
+    apply_what_is_seen(page)
+    page.goto(f"{panel.address}/dead-letters?reason=unknown_event_type")
+    page.check("tbody input[type=checkbox] >> nth=0")
+    page.click("text=Replay selected")
+    expect(page.locator(".lead")).to_contain_text("1 of 1 letter would pass now")
+    assert panel.rows("SELECT state FROM dead_letters WHERE reason = 'unknown_event_type'")[0][0] == "new"
+    shoot(page, "dead-letters-tried-dry")
+    page.click("text=Replay 1 letter")
+    assert "1 letter passed, 0 stayed." in page.inner_text(".note.ok")
+    assert panel.rows("SELECT count(*) FROM events WHERE user_id = 'u2' AND type = 'comment.posted'")[0][0] == 1
+
+
+def apply_what_is_seen(page: Any) -> None:
+    """From a form through its preview into force."""
+    page.wait_for_selector("#edit[data-htmx-powered], #edit")
+    page.click("#edit button.main")
+    page.click("#population button.main")
+    page.wait_for_url("**said=*")
+
+
+def grant_and_revoke(panel: Served, page: Any) -> None:
+    """A grant asks for a note at its field; it stands with the award, and the revocation's beside it in the history."""
+    page.goto(f"{panel.address}/users/u2")
+    page.click(".actions >> text=Grant")
+    page.select_option("#f-badge", "commentator_5")
+    page.eval_on_selector("#f-note", "field => field.removeAttribute('required')")
+    page.click("text=Grant badge")
+    expect(page.locator(".note.bad a")).to_have_attribute("href", "#f-note")
+    shoot(page, "grant-without-a-note")
+    page.fill("#f-note", "by mail of 3 March")
+    page.click("text=Grant badge")
+    assert "The grant was sent" in page.inner_text(".note.ok")
+    held = "SELECT count(*) {} 0 FROM user_badges WHERE user_id = 'u2' AND badge_key = 'commentator_5'"
+    wait_for(panel, page, held.format(">"), "the grant")
+    page.goto(f"{panel.address}/users/u2")
+    row = page.locator("tr:has-text('Commentator II'):has-text('manual')")
+    expect(row).to_contain_text("by mail of 3 March")
+    shoot(page, "user-with-a-grant")
+    row.locator("text=Revoke").click()
+    page.fill("#f-note", "it was u3's")
+    page.click("text=Revoke badge")
+    wait_for(panel, page, held.format("="), "the revocation")
+    page.goto(f"{panel.address}/users/u2/history")
+    expect(page.locator("tbody")).to_contain_text("it was u3's")
+    expect(page.locator("tbody")).to_contain_text("revoked")
+    shoot(page, "history-with-a-revocation")
+
+
+def drop_what_is_held(panel: Served, page: Any) -> None:
+    """A drop wants the badge's key typed and a note; the award is never given; who did it is written down."""
+    wait_for(panel, page, "SELECT count(*) > 0 FROM user_badges WHERE badge_key = 'editor'", "the first award")
+    panel.produce(event("u7", "edit.approved"))
+    held = "SELECT count(*) > 0 FROM withheld_awards WHERE user_id = 'u7' AND state = '{}'"
+    wait_for(panel, page, held.format("held"), "the award that is held")
+    page.goto(f"{panel.address}/awards/quarantine?badge=editor")
+    page.check("tr:has-text('u7') input[type=checkbox]")
+    page.check("input[name=which][value=chosen]")
+    page.fill("#f-note", "an import that ran twice")
+    page.click("summary:has-text('Drop them')")
+    page.click("text=Drop awards")
+    expect(page.locator(".note.bad")).to_contain_text("type the badge's key")
+    page.check("tr:has-text('u7') input[type=checkbox]")
+    page.check("input[name=which][value=chosen]")
+    page.fill("#f-note", "an import that ran twice")
+    page.click("summary:has-text('Drop them')")
+    page.fill("#f-confirm", "editor")
+    shoot(page, "quarantine-drop")
+    page.click("text=Drop awards")
+    assert "1 award dropped." in page.inner_text(".note.ok")
+    wait_for(panel, page, held.format("dropped"), "the stone")
+    assert panel.rows("SELECT count(*) FROM user_badges WHERE user_id = 'u7'")[0][0] == 0
+    page.goto(f"{panel.address}/settings/audit?action=quarantine.dropped")
+    expect(page.locator("tbody tr").first).to_contain_text("an import that ran twice")
+    shoot(page, "audit-of-a-drop")
+
+
+def roll_back(panel: Served, page: Any) -> None:
+    """A version from before is shown as a change, and rules again as a new one."""
+    base = panel.address.replace("/panel", "/api/v1/admin/badges/editor")
+    assert page.request.patch(base, data={"description": "Edits, approved"}).ok
+    page.goto(f"{panel.address}/catalog/versions")
+    page.click("tbody tr >> nth=0 >> text=What changed")
+    expect(page.locator("main")).to_contain_text("description")
+    shoot(page, "version-that-changed-words")
+    page.go_back()
+    page.click("tbody tr:nth-child(2) >> text=Roll back to it")
+    page.wait_for_url("**/catalog/proposals/*")
+    page.wait_for_selector("#population button.main")
+    expect(page.locator("main")).to_contain_text("Editor")
+    shoot(page, "roll-back-preview")
+    page.fill("#f-note", "worse than before")
+    page.click("#population button.main")
+    page.wait_for_url("**said=*")
+    page.goto(f"{panel.address}/catalog/versions")
+    expect(page.locator("tbody tr").first).to_contain_text("worse than before")
+    assert panel.rows("SELECT description FROM badges WHERE key = 'editor'")[0][0] == "An approved edit"
+
+
+def how_rare_badges_are(panel: Served, page: Any) -> None:
+    """Holders shows counts and days of every badge and leads to one badge's chart and its table."""
+    page.goto(f"{panel.address}/awards")
+    page.click(".actions >> text=Holders")
+    row = page.locator("tbody tr:has-text('Commentator II')")
+    expect(row).to_contain_text("spike")
+    row.locator("a").first.click()
+    page.wait_for_selector(".chart canvas")
+    page.click("text=Show as table")
+    expect(page.locator("main details tbody tr").first).to_contain_text("40")
+    shoot(page, "holders-of-one-badge")
+
+
+def whether_triggers_come(panel: Served, page: Any) -> None:
+    """Coverage says what is silent and what nobody listens to, the worst first; a row opens its badges."""
+    page.goto(f"{panel.address}/catalog/coverage")
+    first = page.locator("tbody tr").first
+    expect(first).to_contain_text("edit.approved")
+    expect(first).to_contain_text("silent")
+    first.locator("summary").first.click()
+    expect(first).to_contain_text("Editor")
+    shoot(page, "coverage-with-a-silent-trigger")
+
+
+def ask_what_would_be(panel: Served, page: Any) -> None:
+    """A dry run answers for a user as of an instant, and with one event more; nothing is written."""
+    before = panel.rows("SELECT count(*) FROM events")[0][0]
+    page.goto(f"{panel.address}/diagnostics")
+    page.click("text=Dry run")
+    page.fill("#f-user", "u2")
+    page.select_option("#f-badge", "nice_answer")
+    page.fill("#f-event", '{"type": "answer.scored", "payload": {"post_id": 8, "score": 30}}')
+    page.click("button:text-is('Ask')")
+    expect(page.locator(".note.bad")).to_contain_text("occurred_at")
+    at = '"occurred_at": "2026-03-01T12:00:00Z"'
+    page.fill("#f-event", f'{{"type": "answer.scored", {at}, "payload": {{"post_id": 8, "score": 30}}}}')
+    page.fill("#f-context", "8")
+    page.click("button:text-is('Ask')")
+    expect(page.locator("h2 .tag")).to_have_text("passed")
+    shoot(page, "dry-run-with-one-event-more")
+    page.fill("#f-at", "2025-01-01 00:00")
+    page.click("button:text-is('Ask')")
+    expect(page.locator("h2 .tag")).to_have_text("not yet")
+    assert panel.rows("SELECT count(*) FROM events")[0][0] == before
+
+
+def log_in_and_out(panel: Served, page: Any) -> None:
+    """The first token closes the panel: it is asked for, lets its role in, and the session ends where it is left."""
+    page.goto(f"{panel.address}/settings/tokens")
+    page.fill("#f-name", "anna")
+    page.select_option("#f-role", "support")
+    page.click("text=Create token")
+    token = page.inner_text("#made")
+    shoot(page, "token-shown-once")
+    for _ in range(50):  # a process follows the table of tokens, some seconds behind
+        page.goto(f"{panel.address}/users/u1")
+        if "/login?next=" in page.url:
+            break
+        page.wait_for_timeout(200)
+    page.fill("#f-token", "bsk_of_nobody")
+    page.click("button:text-is('Log in')")
+    expect(page.locator(".note.bad")).to_contain_text("not known")
+    shoot(page, "login-with-a-wrong-token")
+    page.fill("#f-token", token)
+    page.click("button:text-is('Log in')")
+    page.wait_for_url("**/users/u1")
+    expect(page.locator(".who")).to_contain_text("anna, support")
+    page.goto(f"{panel.address}/settings/tokens")
+    expect(page.locator("main")).to_contain_text("needs the role admin")
+    shoot(page, "page-of-another-role")
+    page.click("text=Log out")
+    page.wait_for_url("**/login?said=*")
+    expect(page.locator(".note.ok")).to_have_text("Logged out")
+    page.goto(f"{panel.address}/users/u1")
+    page.wait_for_url("**/login?next=**")
+
+
+#: In the order in which they are told: each stands alone, but for the last, which closes the panel.
+STORIES = (
+    recompute_a_user,
+    stop_a_job,
+    grant_and_revoke,
+    drop_what_is_held,
+    how_rare_badges_are,
+    whether_triggers_come,
+    ask_what_would_be,
+    replay_a_dead_letter,
+    roll_back,
+)
