@@ -47,7 +47,7 @@ def apply(path: Path, expect_version: int | None, note: str) -> None:
 
     \b
     Example:
-      badges catalog apply catalog/ --expect-version 14 --note "levels by request of support"
+      badges catalog apply catalog/ --expect-version 3 --note "levels by request of support"
     """
     from worker.config import load_settings
 
@@ -118,7 +118,7 @@ def rollback(version: int, yes: bool, note: str) -> None:
 
     \b
     Example:
-      badges catalog rollback 13
+      badges catalog rollback 2
     """
     from worker.config import load_settings
 

@@ -41,7 +41,7 @@ def worker(ctx: click.Context, catalog: str | None, processes: int, child: str |
     \b
     Examples:
       badges worker --catalog catalog/
-      badges worker --processes 4
+      badges worker --processes 2
     """
     from worker import logs
     from worker.config import load_settings, unknown_names
