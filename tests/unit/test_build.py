@@ -280,6 +280,41 @@ async def test_what_came_after_the_version_is_live(rig: Rig, monkeypatch: pytest
     }
 
 
+MONTHLY = """
+schedules: [{event: cron.monthly, cron: "0 9 1 * *"}]
+"""
+LOYAL = """
+badges:
+  - {key: loyal, label: Loyal, description: A month, flow: {event: cron.monthly}}
+  - {key: busy, label: Busy, description: Months, flow: {event: cron.monthly, criteria: {$eventCount: {$gte: 2}}}}
+"""
+
+
+def monthly(version: int, more: str = "") -> Plan:
+    """A plan of a version whose clock sends an event each month."""
+    text = CATALOG.replace("LEVELS", "[2]") + MONTHLY + more
+    return compile_plan(replace(load_catalog([Source("catalog.yaml", text)]), version=version))
+
+
+async def test_the_past_is_quiet_also_where_the_clock_had_sent_it(rig: Rig) -> None:
+    """A live batch that brings a user to a version tells of what it earned itself, not of cron events of old."""
+    claim = await rig.store.claim("control", 0, generation=1, owner="test", start_offset=0)
+
+    async def month(number: int) -> None:
+        event = {"id": f"m{number}", "type": "cron.monthly", "user_id": "a"}
+        event["occurred_at"] = f"2026-0{number}-01T09:00:00Z"
+        record = Record("control", 0, number - 1, 0, b"k", json.dumps(event).encode())
+        await rig.applier.apply(claim, [record], from_offset=number - 1)
+
+    rig.applier.use(monthly(1))
+    await month(1)
+    said = len(rig.messages())
+    rig.applier.use(monthly(await rig.apply_catalog(), LOYAL))
+    await month(2)
+    found = {one["badge_key"]: (one["origin"], one["notify"]) for one in rig.messages()[said:]}
+    assert found == {"loyal": ("cron", False), "busy": ("cron", True)}
+
+
 @pytest.fixture
 async def short() -> Rig:
     """A worker that reads no log of more than three events again while a partition waits."""

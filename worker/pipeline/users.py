@@ -22,7 +22,7 @@ from worker.pipeline.cache import Cache, Home
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Transaction
 from worker.pipeline.sealed import sight_of
-from worker.pipeline.settle import grant, origin_of
+from worker.pipeline.settle import grant, is_told, origin_of
 from worker.rules import evaluate
 from worker.rules.changes import BY_HAND, Hold, Refold, live, scopes_by_hand
 from worker.rules.plan import Plan
@@ -70,6 +70,7 @@ class Advance:
         self._plain = not (control or breaker is not None or plan.falling)
         self._asked_anywhere = plan.falling & plan.marked if plan.falling else plan.falling
         self._granted: list[tuple[Change, str]] = []
+        self._quiet: list[tuple[Change, str]] = []
         self._due: set[str] = set()
         self._reread = 0
 
@@ -103,7 +104,7 @@ class Advance:
         for state in self.states.values():
             self.facts.evaluations += state.evaluations
             state.evaluations = 0
-        if self._granted:
+        if self._granted or self._quiet:
             await self._grant()
         if self._breaker is not None:
             await self._breaker.write(self.transaction)
@@ -233,7 +234,10 @@ class Advance:
         self._reread += count
         self._due.add(state.user_id)
         for change in changes:
-            self._take(change, origin_of(change, state.newest, fresh=fresh, behind=behind))
+            origin = origin_of(change, state.newest, fresh=fresh, behind=behind)
+            self._take(change, origin)
+            if behind and not is_told(change, origin, fresh):
+                self._quiet.append(self._granted.pop())
 
     def _hold_of(self, fresh: AbstractSet[tuple[str, str]], *, behind: bool) -> Hold | None:
         """What a breaker says of awards of a user who is folded again: nothing of those that are backfill."""
@@ -246,10 +250,10 @@ class Advance:
 
     async def _grant(self) -> None:
         notify = False if self.limits.past else None
-        await grant(
-            self.transaction, self.plan, self.states, self._granted, topic=self.limits.award_topic, notify=notify
-        )
-        for change, origin in self._granted:
+        for part, said in ((self._granted, notify), (self._quiet, False)):
+            if part:
+                await grant(self.transaction, self.plan, self.states, part, topic=self.limits.award_topic, notify=said)
+        for change, origin in (*self._granted, *self._quiet):
             self.facts.changed(change, origin)
 
     async def _queue_requested(self, new: Sequence[Event]) -> None:
