@@ -317,6 +317,7 @@ async def test_a_replay_brings_nobody_back(rig: Rig, real_kafka: KafkaService, m
         await erase_user(store, rig.settings, "u1", actor="anna")
         outcome = await again(rig.settings)
     assert (outcome.facts.read, outcome.facts.known, outcome.facts.added) == (2, 1, 0)
+    assert outcome.facts.removed == {"erased": 1}
     assert [row["user_id"] for row in await rig.rows("SELECT user_id FROM events")] == ["u2"]
     assert [row["user_id"] for row in await rig.rows("SELECT user_id FROM users")] == ["u2"]
     assert not await rig.rows("SELECT 1 FROM dead_letters")

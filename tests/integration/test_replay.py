@@ -83,6 +83,33 @@ async def test_what_is_missing_is_applied_and_nothing_else(rig: Rig) -> None:
     assert len(await rig.rows("SELECT id FROM outbox")) == said + 1
 
 
+async def test_what_is_not_applied_is_counted(
+    real_kafka: KafkaService, rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each record that was read the figures say what became of it, in the sentence as in the JSON."""
+    await ready(rig)
+    await delete(
+        rig.settings, "INSERT INTO retention_floors (type, floor) VALUES ('comment.posted', '2026-02-01T00:00:00Z')"
+    )
+    await delete(
+        rig.settings, "INSERT INTO erased_users (user_hash, erased_at) VALUES (sha256('gone'), '2026-03-02T00:00:00Z')"
+    )
+    old = event(8, occurred_at="2026-01-01T00:00:00Z")
+    await rig.produce(b"{", line(event(1)), line(event(2)), line(event(1)), line(old), line(event(9, user_id="gone")))
+    surroundings(monkeypatch, rig.settings)
+    replays = ["replay", "--from-offset", "0"]
+    capsys.readouterr()
+    assert await asyncio.to_thread(cli.main, [*replays, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    figures = ("read", "already_logged", "added", "dead_letters", "dead_letters_known", "too_old", "erased")
+    assert [found[name] for name in figures] == [6, 1, 2, 1, 0, 1, 1]
+    assert await asyncio.to_thread(cli.main, replays) == 0
+    assert (
+        "6 read, 3 already logged, 0 added, 1 older than is kept, 1 of erased users, 1 dead letter known already, "
+        "0 awards given quietly."
+    ) in capsys.readouterr().out
+
+
 async def test_awards_of_a_replay_are_told_to_nobody(rig: Rig) -> None:
     """Messages of a replay carry `notify: false`."""
     await ready(rig)

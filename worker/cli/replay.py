@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from worker.cli.progress import Progress
     from worker.pipeline.replay import Range, ReplayFacts
 
+#: What must not come back, in words.
+_REMOVED = {"too_old": "older than is kept", "erased": "of erased users"}
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -158,6 +160,11 @@ def _sentence(outcome: Outcome, seconds: float) -> str:
     parts = [f"{facts.read:,} read", f"{facts.known:,} already logged", f"{facts.added:,} added"]
     if letters := facts.letters.total():
         parts.append(f"{letters:,} new dead letter{'s' if letters > 1 else ''}")
+    parts += [f"{facts.removed[code]:,} {said}" for code, said in _REMOVED.items() if facts.removed[code]]
+    if known := facts.known_letters:
+        parts.append(f"{known:,} dead letter{'s' if known > 1 else ''} known already")
+    if facts.tombstones:
+        parts.append(f"{facts.tombstones:,} empty")
     awards = facts.awards.total()
     parts.append(f"{awards:,} award{'' if awards == 1 else 's'} given quietly")
     if facts.resumed:
@@ -176,6 +183,9 @@ def _figures(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "already_logged": facts.known,
         "added": facts.added,
         "dead_letters": facts.letters.total(),
+        "dead_letters_known": facts.known_letters,
+        **{code: facts.removed[code] for code in _REMOVED},
+        "tombstones": facts.tombstones,
         "awards": facts.awards.total(),
         "resumed": facts.resumed,
         "seconds": round(seconds, 3),

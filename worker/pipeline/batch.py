@@ -144,7 +144,7 @@ class Applier:
             head = await transaction.catalog_version()
             if head != plan.version:
                 raise CatalogMoved(head)
-            await self._screen(transaction, decoded)
+            await self._screen(transaction, decoded, facts)
             new = await self._remember(transaction, decoded, facts)
             if new:
                 past = self.limits.past  # what is read again is not counted
@@ -224,12 +224,13 @@ class Applier:
             found = [*found[:at], *await self.judge(conditions, found[at:])]
         return Judged(found, records)
 
-    async def _screen(self, transaction: Transaction, decoded: Decoded) -> None:
+    async def _screen(self, transaction: Transaction, decoded: Decoded, facts: BatchFacts) -> None:
         """Take out what must not come back (decisions 27, 28)."""
         events = [*decoded.events, *(event for event, _ in decoded.rivals)]
         refused = await transaction.screen(events) if events else {}
         if not refused:
             return
+        facts.removed.update(refused.values())
         pairs = [*zip(decoded.events, decoded.sources, strict=True), *decoded.rivals]
         for index, code in refused.items():
             event, record = pairs[index]

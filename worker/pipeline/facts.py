@@ -53,7 +53,8 @@ class AwardFacts:
 class BatchFacts(AwardFacts):
     """What one batch did, for its log line and for the metrics. Times are seconds.
 
-    A batch of several partitions says `partition` and `next_offset` of one; `passed` has them of all.
+    A batch of several partitions says `partition` and `next_offset` of one; `passed` has them of all. `removed` are the
+    events that must not come back, by dead-letter code, whether or not they leave a letter.
     """
 
     topic: str
@@ -69,6 +70,7 @@ class BatchFacts(AwardFacts):
     evaluations: int = 0
     types: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
     requested: int = 0
     oldest_record_ms: int = 0
     decode_seconds: float = 0.0

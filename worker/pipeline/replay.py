@@ -66,8 +66,8 @@ class Range:
 class ReplayFacts:
     """What a replay has done so far: `offsets` of `total` were passed, `read` records among them.
 
-    Of the records `known` were logged already, `added` are new events, `letters` new dead letters; the rest are
-    tombstones, dead letters that were there, and events that must not come back.
+    Of the records `known` were logged already, `added` are new events, `letters` new dead letters; `removed` must not
+    come back, by code (`too_old`, `erased`), `tombstones` are empty, `known_letters` are dead letters that were there.
     """
 
     total: int = 0
@@ -76,8 +76,16 @@ class ReplayFacts:
     read: int = 0
     known: int = 0
     added: int = 0
+    tombstones: int = 0
     letters: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
     awards: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def known_letters(self) -> int:
+        """What is left of the records."""
+        told = self.known + self.added + self.tombstones + self.letters.total() + self.removed.total()
+        return max(0, self.read - told)
 
 
 class Replay:
@@ -190,7 +198,9 @@ class Replay:
         self.facts.read += facts.records
         self.facts.known += facts.duplicates
         self.facts.added += sum(count for (_, outcome), count in facts.types.items() if outcome == "applied")
+        self.facts.tombstones += facts.tombstones
         self.facts.letters.update(facts.dead_letters)
+        self.facts.removed.update(facts.removed)
         self.facts.awards.update(facts.awards)
 
     def _pass(self, place: Partition, offset: int) -> None:
