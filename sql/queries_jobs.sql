@@ -1,14 +1,13 @@
 -- Scheduled jobs: their runs.
 
 -- name: last_runs
--- Of each job the newest tick, the newest that is done, and those to be run again: what is not done, but for what failed
--- so many times.
+-- Of each job the newest tick, the newest that is done, and those that were begun and are not done.
 SELECT j.job,
        (SELECT tick FROM job_runs WHERE job = j.job ORDER BY tick DESC LIMIT 1) AS newest,
        (SELECT tick FROM job_runs WHERE job = j.job AND outcome = 'done' ORDER BY tick DESC LIMIT 1) AS done,
        ARRAY(
            SELECT tick FROM job_runs
-           WHERE job = j.job AND outcome IN ('running', 'waiting', 'failed') AND (outcome <> 'failed' OR attempts < $2)
+           WHERE job = j.job AND outcome IN ('running', 'waiting', 'failed')
            ORDER BY tick
        ) AS unfinished
 FROM unnest($1::text[]) AS j (job);
@@ -65,6 +64,15 @@ SELECT r.job, r.tick AS tick_us, r.outcome, r.owner, r.attempts, r.figures::text
 FROM jobs j
 CROSS JOIN LATERAL (SELECT * FROM job_runs WHERE job = j.job ORDER BY tick DESC LIMIT 1) AS r
 ORDER BY r.tick DESC, r.job;
+
+-- name: last_successes
+-- Of each of these jobs the newest tick that is done.
+SELECT r.job, r.tick AS tick_us, r.outcome, r.owner, r.attempts, r.figures::text AS figures, r.note,
+       r.started_at AS started_us, r.finished_at AS finished_us
+FROM unnest($1::text[]) AS j (job)
+CROSS JOIN LATERAL (
+    SELECT * FROM job_runs WHERE job = j.job AND outcome = 'done' ORDER BY tick DESC LIMIT 1
+) AS r;
 
 -- name: prune_job_runs
 -- Remove rows of ticks before an instant that need nothing more, at most so many; each job keeps its newest.

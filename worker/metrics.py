@@ -130,7 +130,7 @@ class Metrics:
         )
         self.sweep_differences = self._gauge(
             "sweep_differences",
-            "Differences that the last sweep which ended here found and put right",
+            "Differences that the newest sweep found and put right, whoever made it",
             "livemostrecent",
         )
         self.catalog_version = self._gauge("catalog_version", "Version of the catalog in use", "livemin")
@@ -176,14 +176,20 @@ class Metrics:
         self.job_runs = self._counter(
             "job_runs", "Runs of scheduled jobs, by outcome: done, waiting, failed", "job", "outcome"
         )
-        self.job_seconds = self._gauge("job_seconds", "How long the last run of a job took", "livemax", "job")
         self.job_last_success_timestamp = self._gauge(
             "job_last_success_timestamp",
-            "When a run of a job last ended well here, seconds since 1970",
+            "When a run of a job last ended well, whoever made it, seconds since 1970",
             "livemax",
             "job",
         )
-
+        self.job_overdue_seconds = self._gauge(
+            "job_overdue_seconds", "How long the oldest tick of a job that is not done has been due", "livemax", "job"
+        )
+        self.job_seconds = self._last_run("seconds", "How long the last run of a job took that ended well")
+        self.job_users = self._last_run("users", "Users whom the last run of a job looked at")
+        self.job_events = self._last_run("events", "Events that the last run of a job sent, read or removed")
+        self.job_awards = self._last_run("awards", "Awards that the last run of a job gave, put back or counted")
+        self.job_counts = self._last_run("counts", "Counts that the last run of a job wrote")
         self.holders = self._gauge("holders", "Users who hold a badge, as last counted", "livemax", "badge")
         self.holders_change_ratio = self._gauge(
             "holders_change_ratio",
@@ -192,6 +198,9 @@ class Metrics:
             "badge",
         )
         self.active_users = self._gauge("active_users", "Users with an event in the last `active_days`", "livemax")
+
+    def _last_run(self, figure: str, explained: str) -> Gauge:
+        return self._gauge(f"job_{figure}", explained, "livemax", "job")
 
     def _counter(self, name: str, explained: str, *labels: str) -> Counter:
         return Counter(f"badges_{name}", explained, labels, registry=self.registry)

@@ -19,7 +19,7 @@ from tests.rig.kafka import KafkaService
 from tests.rig.postgres import execute
 from tests.rig.waiting import until
 from worker import cli
-from worker.app import Worker, apply_catalog, open_store
+from worker.app import Worker, apply_catalog, open_store, schedule
 from worker.app.schedule import Scheduler, now_us, run_once
 from worker.config import Settings, load_settings
 from worker.errors import OperatorError
@@ -192,8 +192,11 @@ async def test_once_does_not_wait_for_tables(
     assert "help: run `badges db migrate`" in capsys.readouterr().err
 
 
-async def test_the_service_runs_what_is_due(settings: Settings, store: PostgresStore) -> None:
-    """A replica that is started runs the newest tick, is ready, and ends when it is told to."""
+async def test_the_service_runs_what_is_due(
+    settings: Settings, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that is started runs the newest tick, is ready, shows what it did, and ends when it is told to."""
+    monkeypatch.setattr(schedule, "LOOK_SECONDS", 0.1)
     scheduler = Scheduler(settings)
     serving = asyncio.create_task(scheduler.run())
     try:
@@ -204,10 +207,14 @@ async def test_the_service_runs_what_is_due(settings: Settings, store: PostgresS
                 await asyncio.sleep(0.05)
         await until(lambda: scheduler.ready() is None, "being ready")
         await until(lambda: scheduler.metrics.catalog_version._value.get() == 1, "the gauges")
+        await until(
+            lambda: scheduler.metrics.job_last_success_timestamp.labels("schedules")._value.get() > 0, "its success"
+        )
     finally:
         scheduler.stop()
         await serving
-    assert scheduler.metrics.job_last_success_timestamp.labels("schedules")._value.get() > 0
+    assert scheduler.metrics.job_users.labels("schedules")._value.get() == 3
+    assert scheduler.metrics.job_overdue_seconds.labels("schedules")._value.get() == 0
 
 
 def test_the_command(settings: Settings) -> None:

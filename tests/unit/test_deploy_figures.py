@@ -19,6 +19,7 @@ import yaml
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from worker.config import Settings
+from worker.jobs.table import NAMES
 from worker.metrics import HttpMetrics, Metrics, SupervisorMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -294,3 +295,10 @@ def test_every_alert_is_played_both_ways() -> None:
             for case in test["alert_rule_test"]:
                 fired["exp_alerts" in case].add(case["alertname"])
     assert fired[True] == fired[False] == {rule["alert"] for rule in ALERTS}
+
+
+def test_every_job_that_is_late_is_told() -> None:
+    """The alert on late jobs asks for each scheduled job, once."""
+    (rule,) = (rule for rule in ALERTS if rule["alert"] == "BadgesJobLate")
+    asked = re.findall(r'exported_job=~"([^"]+)"', rule["expr"])
+    assert sorted("|".join(asked).split("|")) == sorted(NAMES)

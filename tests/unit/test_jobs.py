@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from worker.app.schedule import rest_seconds
 from worker.app.sending import Sender
 from worker.errors import OperatorError, TransientError
 from worker.events import Event, decode_line, parse_instant
 from worker.events.dictionary import Dictionary
 from worker.exchange import Message, Ran
-from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Due, Every, Figures, Run, due
+from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Due, Every, Figures, Run, due, due_since
 from worker.jobs.cron_events import anniversary, scheduled
 from worker.jobs.runner import Runner, Told, lease_name
 from worker.jobs.schedules import Schedules
@@ -79,12 +80,8 @@ class Tables:
         if self.leases.get(name, ("", None))[1] == token:
             del self.leases[name]
 
-    async def last_runs(self, jobs: Sequence[str], attempts: int) -> Mapping[str, Ran]:
-        again = [
-            tick
-            for tick, row in sorted(self.runs.items())
-            if row.outcome in ("running", "waiting") or (row.outcome == "failed" and row.attempts < attempts)
-        ]
+    async def last_runs(self, jobs: Sequence[str]) -> Mapping[str, Ran]:
+        again = [tick for tick, row in sorted(self.runs.items()) if row.outcome in ("running", "waiting", "failed")]
         done = [tick for tick, row in self.runs.items() if row.outcome == "done"]
         return {job: Ran(max(self.runs, default=None), max(done, default=None), tuple(again)) for job in jobs}
 
@@ -293,29 +290,72 @@ async def test_a_lease_that_cannot_be_kept_ends_the_run() -> None:
     assert tables.runs[NOON].outcome == "running"
 
 
-@pytest.mark.parametrize(
-    ("error", "outcome", "tries"),
-    [(TransientError("away"), "waiting", 9), (OperatorError("wrong"), "failed", 5), (ValueError("ours"), "failed", 5)],
-)
-async def test_failures(error: Exception, outcome: str, tries: int) -> None:
-    """A service that is away is tried without end, another failure five times; later ticks wait until then."""
-    tables = Tables()
+FAILURES = [(TransientError("away"), "waiting"), (OperatorError("wrong"), "failed"), (ValueError("ours"), "failed")]
+
+
+async def taken(tables: Tables, job: Ticking, at_us: int) -> list[str]:
+    """What came of the runs that were due."""
+    with capture_logs():  # a trace takes its time to be drawn
+        told = await runner(tables).take(job, at_us)
+    assert told is not None
+    return [one.outcome for one in told]
+
+
+def failing_at_noon(error: Exception) -> Callable[[Run], Awaitable[Figures]]:
+    """Work that cannot be done at noon."""
 
     async def fails(run: Run) -> Figures:
         if run.tick_us == NOON:
             raise error
         return Figures()
 
-    job = Ticking(fails)
-    for _ in range(9):
-        with capture_logs():  # a trace takes its time to be drawn
-            found = await runner(tables).take(job, NOON)
-        assert found is not None
-        assert [one.outcome for one in found] in ([outcome], [])
-    assert sum(run.tick_us == NOON for run in job.runs) == tries
-    told = await runner(tables).take(job, NOON + 15 * MINUTE)
-    assert told is not None
-    assert [one.outcome for one in told] == (["done"] if outcome == "failed" else ["waiting"])
+    return fails
+
+
+@pytest.mark.parametrize(("error", "outcome"), FAILURES)
+async def test_a_tick_that_fails_is_never_given_up(error: Exception, outcome: str) -> None:
+    """However often it fails, and whatever the reason, it stays due; those after it wait, and follow in order."""
+    tables = Tables()
+    job = Ticking(failing_at_noon(error))
+    for number in range(9):
+        assert await taken(tables, job, NOON + number * 15 * MINUTE) == [outcome]
+    assert [run.tick_us for run in job.runs] == [NOON] * 9
+    job.action = None
+    assert await taken(tables, job, NOON + 30 * MINUTE) == ["done"] * 3
+    assert minutes([run.tick_us for run in job.runs[9:]]) == [0, 15, 30]
+
+
+async def test_where_only_the_newest_counts_a_failure_does_not_stand_in_its_way() -> None:
+    """A newer tick is run after one that fails; once it is done, the one that failed is due no more."""
+    tables = Tables()
+    job = Ticking(failing_at_noon(OperatorError("wrong")), only_newest=True)
+    assert [await taken(tables, job, NOON) for _ in range(2)] == [["failed"]] * 2
+    assert await taken(tables, job, NOON + 15 * MINUTE) == ["failed", "done"]
+    assert await taken(tables, job, NOON + 15 * MINUTE) == []
+    assert [tables.runs[NOON + at * MINUTE].outcome for at in (0, 15)] == ["failed", "done"]
+
+
+@pytest.mark.parametrize(
+    ("ran", "only_newest", "since"),
+    [
+        (Ran(), False, None),
+        (Ran(NOON, NOON), False, 15),
+        (Ran(NOON + 60 * MINUTE, NOON + 60 * MINUTE), False, None),
+        (Ran(NOON, None, (NOON,)), False, 0),
+        (Ran(NOON + 30 * MINUTE, NOON, (NOON + 15 * MINUTE, NOON + 30 * MINUTE)), True, 15),
+        (Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (NOON,)), True, 30),
+        (Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (NOON,)), False, 0),
+    ],
+)
+def test_how_long_a_job_is_due(ran: Ran, only_newest: bool, since: int | None) -> None:
+    """It is due since the oldest tick that is not done; a job that never began, or is done, is not."""
+    found = due_since(Ticking(only_newest=only_newest), ran, NOON + 50 * MINUTE)
+    assert found == (None if since is None else NOON + since * MINUTE)
+
+
+def test_rest_after_failures() -> None:
+    """Each failure after another doubles the rest, up to a bound, however many there were."""
+    assert [rest_seconds(failures) for failures in (0, 1, 2, 3, 5, 6, 10_000)] == [30, 30, 60, 120, 480, 900, 900]
 
 
 # ---- what is sent ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from worker.app.schedule_gauges import Gauges
-from worker.exchange import TypeDays
+from worker.exchange import Message, Ran, TypeDays
+from worker.jobs.schedules import Schedules
 from worker.metrics import Metrics
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import compile_plan
+from worker.store.jobs import JobRun
 
 PLAN = compile_plan(
     load_catalog(
@@ -31,6 +34,20 @@ badges:
     )
 )
 DAY_US = 86_400_000_000
+
+
+class Nobody:
+    """No users."""
+
+    async def next_users(self, _after: str, _limit: int) -> list[str]:
+        return []
+
+
+async def send(_messages: Sequence[Message]) -> None:
+    """To nobody."""
+
+
+JOB = Schedules(Nobody(), send, [{"event": "cron.monthly", "cron": "0 9 1 * *"}], "UTC")
 LAST = date(2026, 3, 10)
 
 
@@ -39,6 +56,8 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.sweeps: list[Any] = []
+        self.runs: list[JobRun] = []
+        self.ran = Ran()
         counts = {LAST - timedelta(days=number): 120 for number in range(30)}
         last_us = 100 * DAY_US
         self.types = {
@@ -64,18 +83,25 @@ class FakeStore:
     async def trigger_days(self, _types: list[str]) -> dict[str, TypeDays]:
         return self.types
 
+    async def last_runs(self, jobs: list[str]) -> dict[str, Ran]:
+        assert jobs == ["schedules"]
+        return {"schedules": self.ran}
+
+    async def last_successes(self, _jobs: list[str]) -> list[JobRun]:
+        return self.runs
+
     async def user_jobs(self, *, kind: str, state: str, limit: int) -> list[Any]:
         assert (kind, state) == ("sweep", "done")
         return self.sweeps[:limit]
 
 
 async def shown(store: FakeStore, gauges: Gauges, registry: CollectorRegistry) -> dict[str, float]:
-    await gauges.read(store, PLAN, store.counted)  # type: ignore[arg-type]
+    await gauges.read(store, PLAN, [JOB], store.counted)  # type: ignore[arg-type]
     return {
         sample.name: sample.value
         for family in registry.collect()
         for sample in family.samples
-        if sample.labels.get("type", sample.labels.get("badge", "")) in ("", "comment.posted", "first")
+        if not sample.labels or set(sample.labels.values()) & {"comment.posted", "first", "schedules"}
     }
 
 
@@ -95,3 +121,27 @@ async def test_every_replica_shows_what_the_database_says() -> None:
     assert found["badges_sweep_differences"] == 0
     assert "badges_trigger_usual_per_day" not in found
     assert "badges_trigger_silent_seconds" not in found
+
+
+async def test_a_replica_that_just_started_shows_what_jobs_did() -> None:
+    """When a job last ended well and what it did are those of its newest good run, whichever process made it."""
+    metrics, store = Metrics(), FakeStore()
+    store.runs = [JobRun("schedules", 7, "done", "elsewhere", 1, {"users": 3, "seconds": 0.25}, "", 8, 9_500_000)]
+    found = await shown(store, Gauges(metrics), metrics.registry)
+    assert found["badges_job_last_success_timestamp"] == 9.5
+    figures = {name: found[f"badges_job_{name}"] for name in ("seconds", "users", "events", "awards", "counts")}
+    assert figures == {"seconds": 0.25, "users": 3, "events": 0, "awards": 0, "counts": 0}
+
+
+async def test_a_job_is_overdue_by_its_own_clock() -> None:
+    """A monthly schedule is not late between two months; it is from its tick on, until that is done."""
+    metrics, store = Metrics(), FakeStore()
+    gauges = Gauges(metrics)
+    month = 90 * DAY_US + 9 * 3_600_000_000  # the first of April 1970, at nine
+    store.ran = Ran(month, month)
+    store.counted = month + 20 * DAY_US
+    assert (await shown(store, gauges, metrics.registry))["badges_job_overdue_seconds"] == 0
+    store.ran = Ran(month, None, (month,))
+    assert (await shown(store, gauges, metrics.registry))["badges_job_overdue_seconds"] == 20 * 86_400
+    store.ran, store.counted = Ran(month, month), month + 30 * DAY_US + 60_000_000
+    assert (await shown(store, gauges, metrics.registry))["badges_job_overdue_seconds"] == 60

@@ -36,8 +36,10 @@ log = structlog.get_logger(__name__)
 
 #: How often a replica looks for what is due, seconds.
 LOOK_SECONDS = 5.0
-#: After a run that did not end well its job rests so long, seconds.
+#: After a run that did not end well its job rests so long, twice as long after each further failure, up to a bound
+#: within which an alert on failures sees the next one; seconds.
 REST_SECONDS = 30.0
+MOST_REST_SECONDS = 900.0
 #: How often gauges are read from the database, seconds.
 GAUGE_SECONDS = 60.0
 #: Running jobs may end within this once the scheduler must stop, seconds; what is cut off is taken again.
@@ -69,6 +71,8 @@ class Scheduler:
         self._unready: str | None = "starting"
         self._looked = monotonic()
         self._pulse = Pulse()
+        self._gauged = -GAUGE_SECONDS
+        self._failures: dict[str, int] = {}
         self._rest: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -103,15 +107,16 @@ class Scheduler:
         catalog = Head(store)
         runner = Runner(store, self.owner, self.tell)
         gauges = Gauges(self.metrics)
-        pruned, gauged = -KEPT_US, -GAUGE_SECONDS
+        pruned = -KEPT_US
         while not self._stop.is_set():
             self._pulse.beat()
             try:
                 plan = await catalog.plan()
-                await self._look(runner, self.parts(store, sender, plan))
-                if monotonic() >= gauged + GAUGE_SECONDS:
-                    gauged = monotonic()
-                    await gauges.read(store, plan, now_us())
+                jobs = jobs_of(self.parts(store, sender, plan))
+                await self._look(runner, jobs)
+                if monotonic() >= self._gauged + GAUGE_SECONDS:
+                    self._gauged = monotonic()
+                    await gauges.read(store, plan, jobs, now_us())
                 if now_us() > pruned + KEPT_US // 90:
                     pruned = now_us()
                     await store.prune_job_runs(pruned - KEPT_US)
@@ -142,10 +147,10 @@ class Scheduler:
         except TimeoutError:
             return
 
-    async def _look(self, runner: Runner, parts: Parts) -> None:
+    async def _look(self, runner: Runner, jobs: Sequence[Job]) -> None:
         """Begin what is due, each job beside the others; one that runs here already goes on."""
         self._running = {name: task for name, task in self._running.items() if not task.done()}
-        rested = [job for job in jobs_of(parts) if self._may_run(job.name)]
+        rested = [job for job in jobs if self._may_run(job.name)]
         found = await runner.due(rested, now_us()) if rested else {}
         for job in rested:
             if job.name in found:
@@ -160,18 +165,20 @@ class Scheduler:
         except TransientError as error:
             log.info("job_waits", job=job.name, reason=error.message)
             told = None
-        if not told or told[-1].outcome != "done":
-            self._rest[job.name] = monotonic() + (LOOK_SECONDS if told is None else REST_SECONDS)
+        outcome = told[-1].outcome if told else ""
+        self._failures[job.name] = self._failures.get(job.name, 0) + 1 if outcome == "failed" else 0
+        if outcome != "done":
+            rest = LOOK_SECONDS if told is None else rest_seconds(self._failures[job.name])
+            self._rest[job.name] = monotonic() + rest
+        if told:
+            self._gauged = -GAUGE_SECONDS
 
     # ---- what is seen ---------------------------------------------------------------------------------------------
 
     def tell(self, told: Told) -> None:
-        """Log and count one run."""
+        """Log and count one run; what it did is read from the database, by every replica."""
         log.info("job_ran", **job_line(told))
-        self.metrics.job_seconds.labels(told.job).set(told.seconds)
         self.metrics.job_runs.labels(told.job, told.outcome).inc()
-        if told.outcome == "done":
-            self.metrics.job_last_success_timestamp.labels(told.job).set(time())
 
     def ready(self) -> str | None:
         """Why this replica is not ready; None where it is."""
@@ -194,6 +201,11 @@ class Head:
             self._plan = await head_plan(self._store)
         assert self._plan is not None  # noqa: S101 (a head never goes away)
         return self._plan
+
+
+def rest_seconds(failures: int) -> float:
+    """How long a job rests after so many failures one after the other (0: a service was away), seconds."""
+    return min(MOST_REST_SECONDS, REST_SECONDS * 2.0 ** min(10, max(0, failures - 1)))
 
 
 def job_line(told: Told) -> dict[str, object]:

@@ -1,12 +1,15 @@
-"""The gauges of a scheduler, read from the database: holders, how unusual a day is, how long types have been silent."""
+"""The gauges of a scheduler, read from the database: jobs, holders, how unusual a day is, how long types are silent."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from worker.app.coverage import usual_of
 from worker.app.silence import EVERY
 from worker.app.user_jobs import repaired
+from worker.exchange import Ran
+from worker.jobs.base import Job, due_since
 from worker.jobs.spikes import change_ratio
 from worker.metrics import OTHER, Metrics
 from worker.rules.plan import Plan
@@ -22,8 +25,9 @@ class Gauges:
         self._metrics = metrics
         self._silent: set[str] = set()
 
-    async def read(self, store: PostgresStore, plan: Plan, at_us: int) -> None:
+    async def read(self, store: PostgresStore, plan: Plan, jobs: Sequence[Job], at_us: int) -> None:
         """Read and show all. Raises TransientError."""
+        await self._read_jobs(store, jobs, at_us)
         metrics = self._metrics
         metrics.catalog_version.set(plan.version)
         for badge, holders in (await store.holders_counts()).items():
@@ -40,6 +44,25 @@ class Gauges:
         for sweep in await store.user_jobs(kind="sweep", state="done", limit=1):
             metrics.sweep_differences.set(repaired(sweep.changes))
         await self._read_silence(store, plan)
+
+    async def _read_jobs(self, store: PostgresStore, jobs: Sequence[Job], at_us: int) -> None:
+        """How long each job has been due, and what its newest run did that ended well, whoever made it."""
+        metrics, names = self._metrics, [job.name for job in jobs]
+        ran = await store.last_runs(names)
+        for job in jobs:
+            since = due_since(job, ran.get(job.name, Ran()), at_us)
+            metrics.job_overdue_seconds.labels(job.name).set(0 if since is None else (at_us - since) / 1_000_000)
+        for run in await store.last_successes(names):
+            if run.finished_us is not None:
+                metrics.job_last_success_timestamp.labels(run.job).set(run.finished_us / 1_000_000)
+            for gauge, name in (
+                (metrics.job_seconds, "seconds"),
+                (metrics.job_users, "users"),
+                (metrics.job_events, "events"),
+                (metrics.job_awards, "awards"),
+                (metrics.job_counts, "counts"),
+            ):
+                gauge.labels(run.job).set(run.figures.get(name, 0))
 
     async def _read_silence(self, store: PostgresStore, plan: Plan) -> None:
         """A type is silent from its last event up to where arrivals are counted, not up to now."""

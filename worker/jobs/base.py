@@ -61,7 +61,8 @@ class Job(Protocol):
     """One job. Whatever it does may be done again and must change nothing then: a run can be killed anywhere.
 
     Of the ticks missed, those younger than `catch_up_us` are run in order, or only the newest where `only_newest`. A
-    job that never ran begins with the newest tick, if that is younger than `first_us`.
+    tick that was begun stays due until it is done, or, where `only_newest`, a later one is. A job that never ran begins
+    with the newest tick, if that is younger than `first_us`.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Job(Protocol):
         """When it is due."""
 
     async def run(self, run: Run) -> Figures:
-        """Do the work of one tick. A TransientError is tried again for ever, any other failure a few times."""
+        """Do the work of one tick. Whatever it raises, it is tried again until it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +108,29 @@ def due(jobs: Iterable[Job], last_runs: Mapping[str, Ran], at_us: int) -> dict[s
 
 
 def _due(job: Job, ran: Ran, at_us: int) -> Due:
-    again = [tick for tick in ran.unfinished if tick <= at_us]
+    again = [tick for tick in _begun(job, ran) if tick <= at_us]
     if ran.newest_us is None:
         return Due(tuple(newest([*again, *job.timing.between(at_us - job.first_us, at_us)])))
     oldest = max(ran.newest_us, at_us - job.catch_up_us)
     new = list(job.timing.between(oldest, at_us))
     first = next(job.timing.between(ran.newest_us, at_us), None)
     if job.only_newest:
-        new = newest(new)
+        again, new = newest(again), newest(new)
     return Due((*again, *new), first if first is not None and (not new or first < new[0]) else None)
+
+
+def due_since(job: Job, ran: Ran, at_us: int) -> int | None:
+    """The oldest tick of a job that waits to be done at an instant; None where none does, or the job never began."""
+    begun = list(_begun(job, ran))
+    if ran.done_us is not None:
+        begun += [tick for tick in (next(job.timing.between(ran.done_us, at_us), None),) if tick is not None]
+    return min((tick for tick in begun if tick <= at_us), default=None)
+
+
+def _begun(job: Job, ran: Ran) -> Iterator[int]:
+    """The ticks that were begun and are to be done; of whose job only the newest counts, none before one done."""
+    done_us = ran.done_us if job.only_newest else None
+    return (tick for tick in ran.unfinished if done_us is None or tick > done_us)
 
 
 def newest(ticks: Sequence[int]) -> list[int]:

@@ -26,8 +26,6 @@ log = structlog.get_logger(__name__)
 
 #: How long a job's lease lasts, seconds; it is renewed at a third of that.
 LEASE_SECONDS: Final = 30.0
-#: A run that failed by itself is tried so many times in all.
-MOST_ATTEMPTS: Final = 5
 
 
 class JobStore(Protocol):
@@ -42,8 +40,8 @@ class JobStore(Protocol):
     async def resign_lease(self, name: str, token: UUID) -> None:
         """Give the lease back, if it is still ours."""
 
-    async def last_runs(self, jobs: Sequence[str], attempts: int) -> Mapping[str, Ran]:
-        """What is written of these jobs; what failed so many times is not begun again."""
+    async def last_runs(self, jobs: Sequence[str]) -> Mapping[str, Ran]:
+        """What is written of these jobs."""
 
     async def begin_run(self, job: str, tick_us: int, token: UUID, owner: str, *, again: bool) -> str | None:
         """Write that a tick runs, if the job's lease is ours; what an earlier run noted, None where it may not run.
@@ -100,11 +98,12 @@ class Runner:
 
     async def due(self, jobs: Sequence[Job], at_us: int) -> dict[str, Due]:
         """What is due of these jobs, as far as is written now."""
-        return due(jobs, await self._store.last_runs([job.name for job in jobs], MOST_ATTEMPTS), at_us)
+        return due(jobs, await self._store.last_runs([job.name for job in jobs]), at_us)
 
     async def take(self, job: Job, at_us: int, *, forced: bool = False) -> list[Told] | None:
         """Run every tick of a job that is due, in order, up to the first that does not end well.
 
+        That one stays due, however often it fails; a job of which only the newest counts goes on to that.
         `forced`: where none is due the newest tick is run once more. None where another runner has the job in hand.
         Raises TransientError where the database does not answer.
         """
@@ -118,7 +117,7 @@ class Runner:
                 await self._store.resign_lease(lease_name(job.name), token)
 
     async def _held(self, job: Job, token: UUID, at_us: int, *, forced: bool) -> list[Told]:
-        ran = (await self._store.last_runs([job.name], MOST_ATTEMPTS)).get(job.name, Ran())
+        ran = (await self._store.last_runs([job.name])).get(job.name, Ran())
         found = due([job], {job.name: ran}, at_us).get(job.name, Due())
         if found.skipped_us is not None:
             log.warning("job_ticks_skipped", job=job.name, first=found.skipped_us)
@@ -136,7 +135,7 @@ class Runner:
                 break
             told.append(one)
             self._tell(one)
-            if one.outcome != "done":
+            if one.outcome == "waiting" or (one.outcome == "failed" and not job.only_newest):
                 break
         return told
 

@@ -33,11 +33,11 @@ class JobRun:
 class JobTables(Database):
     """See `jobs.runner.JobStore` for what the methods on runs promise."""
 
-    async def last_runs(self, jobs: Sequence[str], attempts: int) -> dict[str, Ran]:
+    async def last_runs(self, jobs: Sequence[str]) -> dict[str, Ran]:
         """What is written of these jobs."""
         return {
             job: Ran(newest, done, tuple(unfinished))
-            for job, newest, done, unfinished in await self.rows("last_runs", list(jobs), attempts)
+            for job, newest, done, unfinished in await self.rows("last_runs", list(jobs))
         }
 
     async def begin_run(self, job: str, tick_us: int, token: UUID, owner: str, *, again: bool) -> str | None:
@@ -69,6 +69,10 @@ class JobTables(Database):
     async def newest_runs(self) -> list[JobRun]:
         """The newest run of each job, the newest first."""
         return [_run(row) for row in await self.rows("newest_runs")]
+
+    async def last_successes(self, jobs: Sequence[str]) -> list[JobRun]:
+        """Of each of these jobs the run of the newest tick that is done; a job without one is left out."""
+        return [_run(row) for row in await self.rows("last_successes", list(jobs))]
 
     async def prune_job_runs(self, before_us: int, *, limit: int = 10_000) -> int:
         """Remove what is written of ticks before an instant, but for the newest of each job; returns how many."""
