@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import date
 from time import time
 from typing import Any
 
-import pytest
-
+from tests.rig.faults import store
 from worker.events import Event, parse_instant
 from worker.events.json_text import dumps
 from worker.jobs.anniversaries import Anniversaries
@@ -17,22 +15,14 @@ from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Run
 from worker.rules.catalog.load import Source, load_catalog
 from worker.rules.plan.zones import ZoneRule
 from worker.store.arrivals import day_of
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
+
+__all__ = ["store"]
 
 #: Noon of four days ago: what is older takes a step a day.
 NOON = (int(time() * SECOND) // DAY - 4) * DAY + 12 * HOUR
 RULE = ZoneRule("UTC", "user.zone_changed", "where.zone")
 SINCE = ["user.registered"]
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    pool = await create_pool(postgres_dsn, max_size=3)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
 
 
 async def arrive(store: PostgresStore, *events: tuple[str, str, int, dict[str, Any]], at_us: int | None = None) -> None:

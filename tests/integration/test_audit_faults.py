@@ -12,7 +12,7 @@ import pytest
 
 from tests.contracts.samples import NOON, grant, load
 from tests.contracts.test_store_withheld import withheld
-from tests.integration.test_batch_faults import Faults
+from tests.rig.faults import Faults
 from worker.admin.catalog_view import View
 from worker.app.catalog import apply_catalog, head_plan
 from worker.app.catalog_desk import CatalogDesk

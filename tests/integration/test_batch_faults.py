@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.properties.test_checkpoint import DAY, LIMITS, PLAN, START, plain
+from tests.rig.faults import Faults, store
 from worker.errors import TransientError
 from worker.events import Record, format_instant
 from worker.exchange import Claim
@@ -18,9 +18,9 @@ from worker.pipeline.cache import Cache
 from worker.pipeline.decoding import Part
 from worker.rules import evaluate
 from worker.store import transaction as store_transaction
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
-from worker.store.session import Session
+
+__all__ = ["store"]
 
 #: (user, type, day, post) of the events of each batch. Days that fall are late events.
 BATCHES = [
@@ -29,40 +29,6 @@ BATCHES = [
     [("a", "b.done", 2, "p"), ("c", "a.done", 1, "p")],
     [("a", "a.done", 4, "q"), ("b", "a.done", 3, "q"), ("c", "b.done", 3, "p")],
 ]
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    """A store on a database of the test's own."""
-    pool = await create_pool(postgres_dsn, max_size=2)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
-
-
-class Faults:
-    """Cuts the connection just before the statement whose turn it is, counted over all batches."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.left: int | None = None
-        self.names: list[str] = []
-        for method in ("begin", "rows", "execute", "copy", "commit"):
-            monkeypatch.setattr(Session, method, self.counting(method, getattr(Session, method)))
-
-    def counting(self, method: str, original: Any) -> Any:
-        """The method, after whose turn the connection is gone."""
-
-        async def counted(session: Session, *arguments: Any) -> Any:
-            if self.left is not None:
-                self.names.append(str(arguments[0]) if arguments and method != "begin" else method)
-                self.left -= 1
-                if self.left == 0:
-                    self.left = None
-                    session.connection.terminate()
-            return await original(session, *arguments)
-
-        return counted
 
 
 def records(run: int, number: int, offset: int) -> list[Record]:

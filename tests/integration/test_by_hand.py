@@ -6,14 +6,19 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.integration.test_stream_producer import stored
 from tests.integration.test_worker import Rig, event, fetch, line, rig
+from tests.rig.waiting import until
 from worker import cli
+from worker.app import apply_catalog, open_store
 from worker.config import Settings
+from worker.jobs.base import Run as JobRun
+from worker.jobs.holders import Holders
 
 __all__ = ["rig"]
 
@@ -154,3 +159,57 @@ async def test_a_mass_award_is_held_released_and_dropped(rig: Rig, run: Run) -> 
     assert len(said) == 14
     earned = {body["awarded_at"] for body in await messages(rig.settings) if body["badge_key"] == "crowd"}
     assert len(earned) == 7
+
+
+#: 28 days of awards of `crowd`, three to five a day and four in the median, but for two wild ones.
+MONTH = """
+INSERT INTO badge_awards_log (user_id, badge_key, context, award_id, awarded_at, source, origin, sequence,
+    catalog_version, logged_at)
+SELECT 'past ' || day || ' ' || number, 'crowd', '', gen_random_uuid(), at, 'auto', 'live', 1, 1, at
+FROM generate_series(1, 28) AS day
+CROSS JOIN generate_series(1, CASE WHEN day IN (3, 11) THEN 90 ELSE 3 + day % 3 END) AS number
+CROSS JOIN LATERAL (
+    SELECT date_trunc('day', now(), 'UTC') - make_interval(days => day) + interval '1 hour' AS at
+) AS t
+RETURNING 1
+"""
+
+
+async def test_a_mass_award_is_held_to_what_is_usual(rig: Rig, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond three times what the last four weeks say of a day, whatever their wild days, awards are held back until a
+    person releases them; each is given and said once.
+    """
+    monkeypatch.setattr("worker.app.worker.GAUGE_SECONDS", 0.05)
+    path = rig.settings.catalog
+    assert path is not None
+    path.write_text(CATALOG.replace("breaker: {limit: 3}", "breaker: {factor: 3, limit: 1}"))
+    async with open_store(rig.settings, name="test") as store:
+        await apply_catalog(store, path, applied_by="test")
+        await rig.rows(MONTH)
+
+        async def mark(_: str) -> None:
+            return
+
+        await Holders(store).run(JobRun(0, None, forced=False, progress="", mark=mark))
+        assert (await store.badge_baselines())["crowd"].usual == 4.0
+    users = [f"u{number}" for number in range(1, 21)]
+    async with rig.working() as worker:
+        gauge = partial(worker.metrics.registry.get_sample_value, "badges_quarantined")
+        await rig.produce(*(of_user(number) for number in range(1, 21)))
+        held = "SELECT user_id FROM withheld_awards WHERE state = 'held'"
+        waiting = {row["user_id"] for row in await rig.until_rows(held, lambda rows: len(rows) == 8, "holding back")}
+        await until(lambda: gauge() == 8.0, "the gauge")
+        given = {row["user_id"] for row in await rig.rows("SELECT user_id FROM user_badges WHERE badge_key = 'crowd'")}
+        assert given | waiting == set(users)
+        assert len(given) == 12
+        note = ("--note", "It was real", "--actor", "ada")
+        for said in ("Released 8 awards of crowd", "No award of crowd is held"):
+            status, out, err = await asyncio.to_thread(
+                run, "quarantine", "release", "--badge", "crowd", "--all", "--yes", *note
+            )
+            assert said in out + err, (status, out, err)
+        await until(lambda: gauge() == 0.0, "the gauge")
+        await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 40, "those who ask for it theirs")
+        await rig.until_rows("SELECT 1 FROM outbox WHERE published_at IS NULL", lambda rows: not rows, "publishing")
+    said_of = Counter((body["user_id"], body["badge_key"]) for body in await messages(rig.settings))
+    assert said_of == Counter((user, badge) for user in users for badge in ("crowd", "after"))

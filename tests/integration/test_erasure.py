@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.integration.test_batch_faults import Faults
 from tests.integration.test_replay import again
 from tests.integration.test_worker import CATALOG, Rig, event, line, rig
 from tests.people import settle_users
+from tests.rig.faults import Faults
 from tests.rig.kafka import KafkaService
 from worker import cli
 from worker.app import apply_catalog, head_plan, open_store

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_batch_faults import Faults
+from tests.rig.faults import Faults
 from worker.errors import TransientError
 from worker.exchange import Baseline
 from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Run

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.integration.test_batch_faults import Faults
+from tests.rig.faults import Faults, store
 from worker.errors import TransientError
 from worker.events import parse_instant
 from worker.exchange import Message
@@ -15,8 +15,9 @@ from worker.jobs.anniversaries import Anniversaries
 from worker.jobs.base import MINUTE, Job, Run
 from worker.jobs.schedules import Schedules
 from worker.rules.catalog.load import catalog_from_document
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
+
+__all__ = ["store"]
 
 MIDNIGHT = parse_instant("2026-03-14T00:00:00Z")
 CATALOG = catalog_from_document(
@@ -27,15 +28,6 @@ CATALOG = catalog_from_document(
     },
     1,
 )
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    pool = await create_pool(postgres_dsn, max_size=2)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
 
 
 def yearly(store: PostgresStore, send: anniversaries.Send) -> Job:

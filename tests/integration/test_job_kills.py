@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.integration.test_batch_faults import Faults
 from tests.people import settle_users
+from tests.rig.faults import Faults
 from worker.app import head_plan
+from worker.app.quarantine import Verb, settle_quarantine
 from worker.app.user_jobs import Sweeps, driver_of
 from worker.config import load_settings
 from worker.events import Event, parse_instant
@@ -38,6 +39,7 @@ ladders: [{key: commentator, metric: comments, levels: [1, 2], label: C, descrip
 badges:
   - {key: nice, flow: {event: question.scored, criteria: {$eventCount: {$gte: 2}}}, per: post}
   - {key: big, flow: {event: order.paid, criteria: {$condition: {type: big}}}}
+  - {key: kind, flow: {badge: nice}}
 """
 NOON = parse_instant("2026-03-14T12:00:00Z")
 #: What a job may change, and what of it must be the same however often the job was begun.
@@ -47,6 +49,8 @@ TABLES = {
     "user_scopes": "user_id, scope, state",
     "user_badges": "user_id, badge_key, context, awarded_at, origin, sequence, award_id, trigger_id",
     "badge_awards_log": "user_id, badge_key, context, kind, awarded_at, origin, sequence, award_id, trigger_id",
+    "withheld_awards": "user_id, badge_key, context, state, awarded_at, origin, reason",
+    "recompute_queue": "user_id, version",
     "outbox": "messages",
     "user_jobs": "kind, state, users_done, events, awards, changes",
     "job_runs": "job, tick, outcome, progress",
@@ -196,6 +200,31 @@ def asked_for(kind: str, **parameters: Any) -> Callable[[Scene, str], Awaitable[
     return work
 
 
+def settled(verb: Verb) -> Callable[[Scene, str], Awaitable[None]]:
+    """Releases or drops what is held back, as a person does: who was cut off asks again."""
+
+    async def work(scene: Scene, _owner: str) -> None:
+        parts = settle_quarantine(
+            scene.store, scene.plan, verb, badge_key="nice", topic="badges.awards", actor="ada", note="It was real"
+        )
+        async for _ in parts:
+            pass
+
+    return work
+
+
+#: What both have been given of `nice` was held back instead, and so nobody was given what asks for it.
+HELD = (
+    "INSERT INTO withheld_awards (user_id, badge_key, context, state, awarded_at, source, origin, catalog_version,"
+    " trigger_id, trigger_type, metadata) SELECT user_id, badge_key, context, 'held', awarded_at, source, origin,"
+    " catalog_version, trigger_id, trigger_type, metadata FROM user_badges WHERE badge_key = 'nice';"
+    " DELETE FROM user_badges WHERE badge_key IN ('nice', 'kind');"
+    " DELETE FROM badge_awards_log WHERE badge_key IN ('nice', 'kind'); DELETE FROM outbox"
+)
+ALTERED = (
+    "DELETE FROM user_badges; UPDATE users SET state = NULL WHERE user_id = 'a';"
+    " DELETE FROM user_scopes WHERE user_id = 'b'"
+)
 LOST = (
     "DELETE FROM user_badges WHERE user_id = 'a'; DELETE FROM user_scopes WHERE user_id = 'a';"
     " DELETE FROM users WHERE user_id = 'b'"
@@ -207,14 +236,27 @@ NEVER = (
 
 
 @pytest.mark.parametrize(
-    ("work", "damage", "among"),
+    ("work", "damage", "among", "counts"),
     [
-        (scheduled(arrivals), "SELECT 1", {"begin_run", "end_run", "last_runs", "acquire_lease", "commit"}),
-        (scheduled(sweep), LOST, {"mark_run", "create_user_job", "restore_awards", "save_users", "move_user_job"}),
-        (asked_for("backfill", badges=["nice"], notify=True), NEVER, {"grant_counts", "move_user_job", "commit"}),
-        (asked_for("recompute", badges=["big"], conditions=True), "SELECT 1", {"store_verdicts", "save_users"}),
+        (scheduled(arrivals), "SELECT 1", {"begin_run", "end_run", "last_runs", "acquire_lease", "commit"}, {}),
+        (scheduled(sweep), LOST, {"mark_run", "create_user_job", "restore_awards", "save_users", "move_user_job"}, {}),
+        (asked_for("backfill", badges=["nice"], notify=True), NEVER, {"grant_counts", "move_user_job", "commit"}, {}),
+        (asked_for("recompute", badges=["big"], conditions=True), "SELECT 1", {"store_verdicts", "save_users"}, {}),
+        (
+            asked_for("recompute", badges=["nice"]),
+            ALTERED,
+            {"restore_awards", "save_scopes", "move_user_job"},
+            {"user_badges": 2},
+        ),
+        (
+            settled("release"),
+            HELD,
+            {"lift", "user_badges", "badge_awards_log", "publish", "queue_users", "commit"},
+            {"user_badges": 6, "withheld_awards": 0, "outbox": 2, "recompute_queue": 2},
+        ),
+        (settled("drop"), HELD, {"lift", "withhold", "commit"}, {"user_badges": 4, "withheld_awards": 2, "outbox": 0}),
     ],
-    ids=["arrivals", "sweep", "backfill", "conditions"],
+    ids=["arrivals", "sweep", "backfill", "conditions", "recompute", "release", "drop"],
 )
 async def test_killed_at_any_statement_a_job_is_ended_by_the_next(
     scene: Scene,
@@ -222,9 +264,11 @@ async def test_killed_at_any_statement_a_job_is_ended_by_the_next(
     work: Callable[[Scene, str], Awaitable[None]],
     damage: str,
     among: set[str],
+    counts: dict[str, int],
 ) -> None:
     """Wherever a process is killed, another one does the rest: awards, memory, messages, counts as if it had lived."""
     monkeypatch.setattr("worker.pipeline.driving.SLICE_USERS", 1)
+    monkeypatch.setattr("worker.app.quarantine._PAGE", 1)
     kills = Kills(monkeypatch)
 
     async def left(kill: int) -> dict[str, list[str]]:
@@ -242,5 +286,6 @@ async def test_killed_at_any_statement_a_job_is_ended_by_the_next(
     whole = await left(10_000)
     statements = len(kills.names)
     assert among <= set(kills.names)
+    assert {name: len(whole[name]) for name in counts} == counts
     for kill in range(1, statements + 1):
         assert await left(kill) == whole, f"killed before statement {kill}, {kills.names[-1]}"

@@ -6,14 +6,13 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from tests.integration.test_batch_faults import Faults
 from tests.properties.test_checkpoint import plain
+from tests.rig.faults import Faults, store
 from worker.app.catalog import head_plan, put_in_force
 from worker.app.erasure import erased_message
 from worker.app.quarantine import settle_quarantine
@@ -34,8 +33,9 @@ from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import Plan
 from worker.store.people import PeopleTable
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
+
+__all__ = ["store"]
 
 HOUR = 3_600_000_000
 #: 2027-01-01T00:00:00Z: an erasure's instant is that of the newest event.
@@ -413,16 +413,6 @@ async def named(store: PostgresStore, user: str) -> list[str]:
             if table not in ("outbox", "dead_letters") and f'"{user}"' in row:
                 found.append(f"{table}: {row}")
     return found
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    """A store on a database of the test's own."""
-    pool = await create_pool(postgres_dsn, max_size=3)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

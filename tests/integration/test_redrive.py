@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.integration.test_batch_faults import Faults
 from tests.integration.test_replay import surroundings
 from tests.integration.test_worker import CATALOG, Rig, event, line, rig
+from tests.rig.faults import Faults
 from tests.rig.kafka import KafkaService
 from worker import cli
 from worker.app import apply_catalog, open_store

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_batch_faults import Faults
 from tests.integration.test_erasure import LIMITS
 from tests.integration.test_worker import CATALOG
 from tests.people import settle_users
+from tests.rig.faults import Faults
 from worker.app import head_plan
 from worker.app.erasure import export_user
 from worker.app.people import People

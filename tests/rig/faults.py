@@ -1,0 +1,49 @@
+"""A store on a database of a test's own, and connections that are lost before a chosen statement.
+
+Use as `from tests.rig.faults import Faults, store` with `__all__ = ["store"]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from worker.store.pool import close_pool, create_pool
+from worker.store.postgres import PostgresStore
+from worker.store.session import Session
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    """A store on a database of the test's own."""
+    pool = await create_pool(postgres_dsn, max_size=3)
+    try:
+        yield PostgresStore(pool)
+    finally:
+        await close_pool(pool)
+
+
+class Faults:
+    """Cuts the connection just before the statement whose turn it is, counted over all batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left: int | None = None
+        self.names: list[str] = []
+        for method in ("begin", "rows", "execute", "copy", "commit"):
+            monkeypatch.setattr(Session, method, self.counting(method, getattr(Session, method)))
+
+    def counting(self, method: str, original: Any) -> Any:
+        """The method, after whose turn the connection is gone."""
+
+        async def counted(session: Session, *arguments: Any) -> Any:
+            if self.left is not None:
+                self.names.append(str(arguments[0]) if arguments and method != "begin" else method)
+                self.left -= 1
+                if self.left == 0:
+                    self.left = None
+                    session.connection.terminate()
+            return await original(session, *arguments)
+
+        return counted
