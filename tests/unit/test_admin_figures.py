@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -146,6 +147,22 @@ def test_listeners_are_few() -> None:
         assert reader.get("/api/v1/awards/stream").status_code == 200
     assert not LISTENERS._inside
     assert figure(app, "refused_total", limit="listeners") == 2
+
+
+def test_who_is_answered_and_who_listens_is_seen_meanwhile() -> None:
+    """A request counts as running until its answer has ended; listeners are those of the feed."""
+    seen: list[tuple[float, float]] = []
+
+    class Watched(FakeAwards):
+        async def listen(self, since: tuple[str, int] | None = None) -> AsyncIterator[News]:
+            seen.append((figure(app, "requests_running"), figure(app, "listeners")))
+            async for news in super().listen(since):
+                yield news
+
+    app = served(parts={"catalog": FakeCatalogs(), "awards": Watched(news=[News([logged(1)], None)], listeners=3)})
+    assert client(app, Role.READER).get("/api/v1/awards/stream").status_code == 200
+    assert seen == [(1, 3)]
+    assert figure(app, "requests_running") == 0
 
 
 # ---------------------------------------------------------------- where they are served

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from worker.app.schedule_gauges import Gauges
-from worker.exchange import Message, Ran, TypeDays
+from worker.exchange import Baseline, Message, Ran, TypeDays
 from worker.jobs.schedules import Schedules
 from worker.metrics import Metrics
 from worker.rules.catalog.document import Source
@@ -68,8 +68,8 @@ class FakeStore:
     async def holders_counts(self) -> dict[str, int]:
         return {"first": 41}
 
-    async def badge_baselines(self) -> dict[str, Any]:
-        return {}
+    async def badge_baselines(self) -> dict[str, Baseline]:
+        return {"first": Baseline(1.5, 0.5, 28)}
 
     async def awards_since(self, _at_us: int) -> dict[str, int]:
         return {"first": 3}
@@ -112,6 +112,9 @@ async def test_every_replica_shows_what_the_database_says() -> None:
     store.sweeps = [SimpleNamespace(changes={"award_missing": 3})]
     found = await shown(store, gauges, metrics.registry)
     assert found["badges_holders"] == 41
+    assert found["badges_holders_change_ratio"] == 1.5
+    assert found["badges_active_users"] == 7
+    assert found["badges_catalog_version"] == PLAN.version
     assert found["badges_trigger_silent_seconds"] == 9 * 86_400
     assert found["badges_trigger_usual_per_day"] == 120
     assert found["badges_sweep_differences"] == 3

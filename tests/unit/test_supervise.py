@@ -365,6 +365,7 @@ async def test_a_killed_child_is_replaced(tmp_path: Path) -> None:
     assert gauges not in glob(f"{supervisor._folder}/*")
     text = await asyncio.to_thread(fetch, f"http://127.0.0.1:{supervisor.port}/metrics")
     assert "badges_process_restarts_total 1.0" in text
+    await until(lambda: supervisor.metrics.ready._value.get() == 2, "the count of those that are ready")
     supervisor.stop()
     assert await running is True
     assert [child.process.returncode for child in supervisor.children if child.process] == [0, 0]

@@ -11,10 +11,18 @@ import pytest
 
 from tests.rig.waiting import until
 from worker.app import Worker, observe_batch
+from worker.app.observing import observe_conditions
+from worker.app.schedule import Scheduler
 from worker.app.silence import Silence
+from worker.app.user_jobs import told_by
+from worker.conditions.door import Told
 from worker.config import load_settings
+from worker.exchange import UserJob
+from worker.jobs.base import Figures
+from worker.jobs.runner import Told as Ran
 from worker.metrics import Metrics
-from worker.pipeline.facts import BatchFacts
+from worker.pipeline.facts import BatchFacts, BuildFacts
+from worker.pipeline.slices import SliceFacts
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import compile_plan
@@ -64,6 +72,73 @@ def test_a_batch_is_counted() -> None:
     assert value(metrics, "badges_batch_events_sum") == 9
     assert value(metrics, "badges_batch_seconds_sum") == 0.75
     assert value(metrics, "badges_event_to_award_seconds_sum") == 3.0
+
+
+def test_a_build_is_counted(worker: Worker) -> None:
+    """A slice of a build counts its users and what became of their awards."""
+    facts = BuildFacts(3, users=5)
+    facts.awards = Counter({("liked", "backfill"): 4})
+    facts.revoked = Counter({("liked", "backfill"): 2})
+    facts.held_back = Counter({"liked": 1})
+    worker._built(facts)
+    assert value(worker.metrics, "badges_users_built_total") == 5
+    assert value(worker.metrics, "badges_awards_total", badge="liked", origin="backfill") == 4
+    assert value(worker.metrics, "badges_revocations_total", badge="liked", origin="backfill") == 2
+    assert value(worker.metrics, "badges_awards_held_back_total", badge="liked") == 1
+
+
+def test_a_slice_of_a_job_is_counted() -> None:
+    """Who was held against the log is counted by the job, what was found by its kind."""
+    metrics, woken = Metrics(), []
+    job = UserJob(1, "sweep", {}, "running", "", 0, 9, 0, 0, {}, "", 0, 0, 0, None, "")
+    facts = SliceFacts(job, users=7, kinds=Counter(award_missing=2, fold_other=1))
+    facts.awards, facts.revoked = Counter({("liked", "backfill"): 2}), Counter({("liked", "backfill"): 1})
+    told = told_by(metrics, lambda: woken.append(True))
+    told(facts, 0.0)
+    told(None, 9.0)
+    told(SliceFacts(job, users=1), 0.0)
+    assert value(metrics, "badges_users_recounted_total", job="sweep") == 8
+    assert value(metrics, "badges_differences_total", kind="award_missing") == 2
+    assert value(metrics, "badges_differences_total", kind="fold_other") == 1
+    assert value(metrics, "badges_awards_total", badge="liked", origin="backfill") == 2
+    assert value(metrics, "badges_revocations_total", badge="liked", origin="backfill") == 1
+    assert woken == [True]
+
+
+def test_conditions_are_counted() -> None:
+    """What was asked in JavaScript, what failed, and how often the rest had to wait, since the last look."""
+    metrics = Metrics()
+    told = Told(Counter(yes=3, error=1), Counter(big_order=1), starts=2, cut=4)
+    door: Any = SimpleNamespace(told=lambda: told, parked=["big_order"])
+    observe_conditions(metrics, door)
+    assert value(metrics, "badges_condition_verdicts_total", verdict="yes") == 3
+    assert value(metrics, "badges_condition_verdicts_total", verdict="error") == 1
+    assert value(metrics, "badges_condition_faults_total", condition="big_order") == 1
+    assert value(metrics, "badges_condition_starts_total") == 2
+    assert value(metrics, "badges_condition_cuts_total") == 4
+    assert value(metrics, "badges_conditions_parked") == 1
+
+
+def test_the_cache_is_measured(worker: Worker) -> None:
+    """Hits and misses add up, what memory is held is what it is now."""
+    counted = iter([(3, 1), (2, 0)])
+    cache = SimpleNamespace(counted=lambda: next(counted), bytes=2048)
+    member: Any = SimpleNamespace(applier=SimpleNamespace(cache=cache))
+    worker.member = member
+    worker._observe_cache()
+    worker._observe_cache()
+    assert value(worker.metrics, "badges_cache_hits_total") == 5
+    assert value(worker.metrics, "badges_cache_misses_total") == 1
+    assert value(worker.metrics, "badges_cache_bytes") == 2048
+
+
+def test_runs_of_jobs_are_counted(worker: Worker) -> None:
+    """Each run that ended counts by its job and by what came of it."""
+    scheduler = Scheduler(worker.settings)
+    for outcome in ("failed", "failed", "done"):
+        scheduler.tell(Ran("holders", 0, outcome, Figures(users=3), 0.5))
+    assert value(scheduler.metrics, "badges_job_runs_total", job="holders", outcome="failed") == 2
+    assert value(scheduler.metrics, "badges_job_runs_total", job="holders", outcome="done") == 1
 
 
 def test_only_awards_are_timed() -> None:
