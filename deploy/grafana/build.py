@@ -284,15 +284,29 @@ SPIKES = [
     ),
     Panel(
         "Scheduled jobs: since the last good run",
-        "Each tick is run by one of the schedulers; a job whose age keeps rising waits or fails.",
+        "Each tick is run by one of the schedulers; schedules of the catalog may be rare by themselves.",
         [(AGE, "{{exported_job}}")],
         "s",
     ),
     Panel(
+        "Scheduled jobs: overdue",
+        "How long the oldest tick of each job that is not done has been due; above two hours, or twelve, is an alert.",
+        [("max by (exported_job) (badges_job_overdue_seconds)", "{{exported_job}}")],
+        "s",
+    ),
+    Panel(
         "Scheduled jobs: duration",
-        "How long the last run of each job took.",
+        "How long the last run of each job took that ended well.",
         [("max by (exported_job) (badges_job_seconds)", "{{exported_job}}")],
         "s",
+    ),
+    Panel(
+        "Scheduled jobs: the last run",
+        "Users looked at, events sent, awards and counts written by the last run of each job that ended well.",
+        [
+            (f"max by (exported_job) (badges_job_{figure})", f"{{{{exported_job}}}} {figure}")
+            for figure in ("users", "events", "awards", "counts")
+        ],
     ),
     Panel(
         "Drift",

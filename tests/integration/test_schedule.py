@@ -169,6 +169,7 @@ async def test_once_sends_the_schedule_and_repeats_change_nothing(settings: Sett
         (user_id, "cron.hourly", format_instant(tick)) for user_id in ("u1", "u2", "ü3")
     ]
     (row,) = await store.job_runs()
+    assert await store.last_successes(["holders", "schedules"]) == [row]
     assert (row.outcome, row.attempts, row.figures["events"]) == ("done", 2, 3)
 
 
