@@ -1,4 +1,4 @@
-"""An outbox and a broker held in memory, with a clock that the test turns."""
+"""An outbox and a broker held in memory, with a clock that the test turns; fixtures `clock`, `store` and `broker`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
+
+import pytest
 
 from worker.errors import PoisonBatch, TransientError
 from worker.exchange import Message, OutboxRow
@@ -169,3 +171,21 @@ def make(
     store: MemoryOutbox, broker: Broker, clock: Clock, *, owner: str = "one", shards: int = 2, **more: object
 ) -> Relay:
     return Relay(store=store, open_publisher=broker.open, owner=owner, clock=clock, shards=shards, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of the test's relays and of its leases."""
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> MemoryOutbox:
+    """An outbox without rows."""
+    return MemoryOutbox(clock)
+
+
+@pytest.fixture
+def broker() -> Broker:
+    """A broker that has stored nothing yet."""
+    return Broker()

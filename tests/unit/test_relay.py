@@ -13,27 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rig.waiting import until
-from tests.unit.outbox_rig import Broker, BrokerPublisher, Clock, MemoryOutbox, make, row
+from tests.unit.outbox_rig import Broker, BrokerPublisher, Clock, MemoryOutbox, broker, clock, make, row, store
 from worker.errors import OperatorError, PoisonBatch, TransientError
 from worker.exchange import Message
 from worker.outbox import LEASE_SECONDS, Relay, RelayHooks, lease_name
 from worker.outbox import relay as relay_room
 from worker.outbox.leases import TRUST_MARGIN_SECONDS
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> MemoryOutbox:
-    return MemoryOutbox(clock)
-
-
-@pytest.fixture
-def broker() -> Broker:
-    return Broker()
+__all__ = ["broker", "clock", "store"]
 
 
 async def test_rows_are_sent_in_order_and_marked(store: MemoryOutbox, broker: Broker, clock: Clock) -> None:

@@ -13,26 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rig.waiting import until
-from tests.unit.outbox_rig import Broker, Clock, MemoryOutbox, make, row
+from tests.unit.outbox_rig import Broker, Clock, MemoryOutbox, broker, clock, make, row, store
 from worker.errors import TransientError
 from worker.exchange import OutboxRow
 from worker.outbox import LEASE_SECONDS, Relay, lease_name
 from worker.outbox import relay as relay_room
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> MemoryOutbox:
-    return MemoryOutbox(clock)
-
-
-@pytest.fixture
-def broker() -> Broker:
-    return Broker()
+__all__ = ["broker", "clock", "store"]
 
 
 @asynccontextmanager
