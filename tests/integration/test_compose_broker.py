@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.rig.kafka import real_is_required
-from tests.rig.kafka_broker import VERSION, answers, available, free_port, jars
+from tests.rig.kafka_broker import answers, free_port
+from tests.rig.kafka_programs import VERSION, available, java
 
 KAFKA: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())["services"][
     "kafka"
@@ -39,16 +40,17 @@ def test_broker_of_the_stack_starts(tmp_path: Path) -> None:
     ports = {port: free_port() for port in ("19092", "9092", "9093")}
     config, log = tmp_path / "server.properties", tmp_path / "log"
     config.write_text(properties(tmp_path, ports))
-    java = ["java", "-Xmx256M", "-cp", f"{jars()}/*"]
+    small, cluster = ("-Xmx256M",), KAFKA["environment"]["CLUSTER_ID"]
     made = subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", KAFKA["environment"]["CLUSTER_ID"], "-c", str(config)],
+        java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), options=small),
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
     assert made.returncode == 0, made.stdout + made.stderr
-    with log.open("wb") as out, subprocess.Popen([*java, "kafka.Kafka", str(config)], stdout=out, stderr=out) as broker:
+    start = java("kafka.Kafka", str(config), options=small)
+    with log.open("wb") as out, subprocess.Popen(start, stdout=out, stderr=out) as broker:
         try:
             deadline = time.monotonic() + 60
             while not all(answers("localhost", ports[port]) for port in ("9092", "19092")):

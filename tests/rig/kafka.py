@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from tests.rig import kafka_broker
-from tests.rig.kafka_broker import BrokerFailed, KafkaBroker
+from tests.rig.kafka_broker import KafkaBroker
+from tests.rig.kafka_programs import VERSION, BrokerFailed, available
 
-IMAGE = f"apache/kafka:{kafka_broker.VERSION}"
+IMAGE = f"apache/kafka:{VERSION}"
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,14 @@ def find_kafka() -> KafkaService:
     if engine_answers():
         return _container()
     why = "no Java with Maven here"
-    if kafka_broker.available():
+    if available():
         try:
             broker = KafkaBroker()
             broker.start()
         except BrokerFailed as error:
             why = str(error)
         else:
-            version = kafka_broker.VERSION
-            sentence = f"kafka: Apache Kafka {version} in a JVM of this session, {broker.bootstrap_servers}"
+            sentence = f"kafka: Apache Kafka {VERSION} in a JVM of this session, {broker.bootstrap_servers}"
             return KafkaService(broker.bootstrap_servers, "local", sentence, broker)
     if real_is_required():
         pytest.fail(f"BADGES_TEST_REQUIRE asks for a real Kafka: no BADGES_TEST_KAFKA, no container engine, {why}")
@@ -212,7 +212,7 @@ def real_kafka(kafka: KafkaService) -> KafkaService:
 @pytest.fixture
 def own_broker() -> Iterator[KafkaBroker]:
     """A broker that belongs to this test alone, which may kill it; skipped without Java unless kafka is required."""
-    if not kafka_broker.available():
+    if not available():
         if real_is_required():
             pytest.fail("BADGES_TEST_REQUIRE asks for a real Kafka, and this test needs Java and Maven to kill its own")
         pytest.skip("needs Java and Maven for a broker that can be killed")

@@ -11,10 +11,7 @@ tests and from scripts alike:
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import fcntl
-import os
 import random
 import shutil
 import signal
@@ -24,72 +21,16 @@ import subprocess
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-VERSION = "4.3.1"
+from tests.rig.kafka_programs import BrokerFailed, formatted, java, shared_classes
+
 # Below the range the kernel gives to outgoing connections: else a client's socket may sit on the port while the
 # broker is down, and the restart finds it taken.
 PORTS = range(20_000, 32_000)
-
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>badgestream</groupId><artifactId>kafka-rig</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-server</artifactId><version>{VERSION}</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-"""
-
-
-class BrokerFailed(Exception):
-    """The broker or its jars could not be had; the message says why."""
-
-
-def available() -> bool:
-    """Whether this machine has what a broker of its own takes: Java, and Maven or jars that are cached already."""
-    return shutil.which("java") is not None and (shutil.which("mvn") is not None or _complete(cache_folder()))
-
-
-def cache_folder() -> Path:
-    """Where the jars are kept from one run to the next."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "badgestream" / f"kafka-{VERSION}"
-
-
-def jars() -> Path:
-    """The folder with the broker's 46 jars (44 MB), resolved by Maven on first use; one process at a time does it."""
-    folder = cache_folder()
-    if _complete(folder):
-        return folder / "lib"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _complete(folder):
-            _resolve(folder)
-    return folder / "lib"
-
-
-def _complete(folder: Path) -> bool:
-    return (folder / "lib" / f"kafka_2.13-{VERSION}.jar").exists()
-
-
-def _resolve(folder: Path) -> None:
-    (folder / "pom.xml").write_text(POM)
-    fresh = folder / "lib.fresh"
-    shutil.rmtree(fresh, ignore_errors=True)
-    command = ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies"]
-    command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    if ran.returncode or not (fresh / f"kafka_2.13-{VERSION}.jar").exists():
-        raise BrokerFailed(f"Maven could not fetch Kafka {VERSION}: {(ran.stdout + ran.stderr)[-1500:]}")
-    shutil.rmtree(folder / "lib", ignore_errors=True)
-    fresh.rename(folder / "lib")
 
 
 def free_port() -> int:
@@ -150,18 +91,25 @@ class KafkaBroker:
         self.wait_until_ready(timeout)
 
     def spawn(self) -> None:
-        """Start the JVM and return at once (the first time after formatting its folder, 1.4 s)."""
+        """Start the JVM and return at once."""
         if self.running:
             return
         if threading.current_thread() is not threading.main_thread():
             raise BrokerFailed("start the broker from the main thread: it dies with the thread that started it")
+        self._spawn(*shared_classes(_record))
+
+    def _spawn(self, *options: str) -> None:
         config = self.folder / "server.properties"
         if not config.exists():
             self._format(config)
-        command = [*_dies_with_us(), "java", f"-Xms{self._heap}", f"-Xmx{self._heap}", "-XX:+UseSerialGC"]
-        command += ["-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.Kafka", str(config)]
+        options = (f"-Xms{self._heap}", f"-Xmx{self._heap}", *options)
         with (self.folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                [*_dies_with_us(), *java("kafka.Kafka", str(config), options=options)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return once a metadata request names a broker; callable from any thread."""
@@ -233,7 +181,7 @@ class KafkaBroker:
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, _, port in self._listeners),
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol, _ in self._listeners),
@@ -247,22 +195,21 @@ class KafkaBroker:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             # A broker that was killed is let in again only when its old registration has run out (9 s by default).
-            "broker.session.timeout.ms": "5000",
-            "broker.heartbeat.interval.ms": "1000",
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             "auto.create.topics.enable": "false",
             **self._settings,
         }
-        draft = config.with_suffix(".draft")
-        draft.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if cluster.startswith("-"):
-            cluster = "A" + cluster[1:]
-        command = ["java", "-Xmx128M", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.tools.StorageTool"]
-        command += ["format", "--standalone", "-t", cluster, "-c", str(draft)]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if ran.returncode:
-            raise BrokerFailed(f"Kafka could not format its folder: {(ran.stdout + ran.stderr)[-1500:]}")
-        draft.rename(config)
+        shutil.copytree(formatted(), self.folder / "data")
+        config.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+
+
+def _record(option: str) -> None:
+    """A broker that is started with this option of the JVM, and stopped once it answers."""
+    with contextlib.closing(KafkaBroker()) as broker:
+        broker._spawn(option)
+        broker.wait_until_ready()
+        broker.stop(timeout=60.0)
 
 
 def _dies_with_us() -> list[str]:
