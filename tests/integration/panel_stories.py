@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from playwright.sync_api import expect
 
@@ -16,6 +17,17 @@ INSERT INTO user_jobs (kind, parameters, state, users_done, users_total, events,
 VALUES ('recompute', '{"trigger": "comment.posted"}', 'running', 2, 5, 9000, 'anna', now() - interval '3 s', now(),
         'elsewhere', now() + interval '5 min')
 RETURNING id"""
+
+#: Markup, scripts, addresses and templates that a careless page would act on.
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    '"><svg onload=alert(3)>',
+    "' autofocus onfocus=alert(4) x='",
+    "javascript:alert(5)",
+    "</textarea></script><script>alert(6)</script>",
+    "{{ 7 * 7 }}{% raw %}${alert(7)}",
+)
 
 
 def recompute_a_user(panel: Served, page: Any) -> None:
@@ -251,3 +263,50 @@ STORIES = (
     replay_a_dead_letter,
     roll_back,
 )
+
+
+def write_hostile_texts(panel: Served, page: Any) -> None:
+    """Texts that a careless page would act on stand in a badge, ids, a context, a note, a payload; pages are opened."""
+    api, text = panel.address.replace("/panel", "/api/v1"), " ".join(HOSTILE)
+    body = {
+        "name": text[:200],
+        "key": "hostile",
+        "description": text,
+        "family": HOSTILE[0],
+        "icon": HOSTILE[2],
+        "flow_definition": {"event": "answer.scored", "criteria": {"score": {"$gte": 100}}},
+        "per": "post_id",
+        "translations": {"de": {"label": HOSTILE[1], "description": text}},
+    }
+    assert page.request.post(f"{api}/admin/badges", data=body).ok
+    user = HOSTILE[1]
+    sent = {**event(user, "answer.scored", post_id=11, score=100), "source": HOSTILE[0]}
+    assert page.request.post(f"{api}/events", data=sent).ok
+    panel.produce({**event(HOSTILE[2], "answer.scored"), "type": HOSTILE[0]})
+    wait_for(panel, page, "SELECT count(*) >= 1 FROM user_badges WHERE badge_key = 'hostile'", "the award")
+    grant = {"user_id": user, "badge_key": "hostile", "context": HOSTILE[3], "note": text}
+    assert page.request.post(f"{api}/admin/grants", data=grant).ok
+    who = quote(user, safe="")
+    for path in (
+        "/",
+        "/catalog",
+        "/badges/hostile",
+        "/badges/hostile/edit",
+        f"/catalog?find={quote(text[:100])}",
+        "/catalog/translations?lang=de",
+        "/catalog/versions",
+        "/users",
+        f"/users/{who}",
+        f"/users/{who}/history",
+        f"/users/{who}/grant?badge=hostile",
+        f"/users/{who}/why/hostile?context=11",
+        "/awards",
+        "/dead-letters",
+        f"/diagnostics/dry-run?user={who}&badge=hostile",
+        f"/diagnostics/simulator?user={who}",
+        f"/diagnostics/milestone?badge=hostile&lang=de&user={who}",
+        "/settings/audit",
+    ):
+        assert page.goto(f"{panel.address}{path}").ok, path
+        assert page.locator("svg[onload], img[onerror], [onfocus], a[href^='javascript:']").count() == 0, path
+    assert "49" not in page.inner_text("title")

@@ -263,6 +263,74 @@ async def test_forged_places(forged: httpx2.AsyncClient) -> None:
             assert await anext(feed.aiter_bytes()), place
 
 
+#: Texts that end a string, a statement or a program where they are taken for part of one.
+_ODD: list[str] = [
+    "'",
+    "''",
+    '"',
+    "\\'",
+    "$$",
+    "$1",
+    "%s",
+    "%",
+    "_",
+    "{}",
+    "'; DROP TABLE badges.users; --",
+    "' OR '1'='1",
+    "first' OR badge_key <> 'first",
+    "') UNION SELECT sha256 FROM badges.api_tokens --",
+    "$$; SELECT pg_sleep(9); $$",
+    "u1\u2019",
+    "\u02bc OR 1=1",
+    "0x27",
+    "/* */",
+    "\x00",
+    "first\x00' --",
+    "\n\r\t",
+    "\ud7ff\uffff",
+    "1e999",
+    "-1",
+]
+
+
+async def sizes(settings: Settings) -> list[int]:
+    """How many users and versions of the catalog there are."""
+    async with open_store(settings, name="test") as store:
+        return [await store.pool.fetchval(f"SELECT count(*) FROM {table}") for table in ("users", "catalog_versions")]
+
+
+async def test_texts_are_never_sql(forged: httpx2.AsyncClient, settings: Settings) -> None:
+    """Whatever stands in an address, a query or a body is a value: it finds, changes and waits for nothing."""
+    before = await sizes(settings)
+    started = monotonic()
+    for text in _ODD:
+        name = quote(text, safe="")
+        found = [
+            await forged.get(f"/api/v1/users/{name}/badges"),
+            await forged.get(f"/api/v1/users/{name}/progress"),
+            await forged.get(f"/api/v1/users/u1/why/{name}"),
+            await forged.get(f"/api/v1/badges/{name}"),
+            await forged.get(f"/api/v1/admin/event-types/{name}"),
+            await forged.get("/api/v1/awards", params={"badge": text, "trigger": text, "user": text}),
+            await forged.get("/panel/users", params={"find": text, "after": text}),
+            await forged.get("/panel/settings/audit", params={"actor": text, "action": text}),
+            await forged.get("/panel/dead-letters", params={"reason": text, "topic": text}),
+            await forged.patch(f"/api/v1/users/{name}/badges/first", json={"sort_override": 1}),
+            await forged.patch("/api/v1/users/u1/badges/first", params={"context": text}, json={"sort_override": 1}),
+            await forged.post("/api/v1/admin/dry-run", json={"user_id": text, "badge_key": "first", "context": text}),
+            await forged.post("/api/v1/admin/recompute", json={"trigger": text, "note": text}),
+            await forged.post("/api/v1/admin/grants", json={"user_id": "u1", "badge_key": text, "note": text}),
+        ]
+        assert {answer.status_code for answer in found} <= {200, 404, 409, 422}, (
+            text,
+            [(str(answer.url), answer.status_code) for answer in found],
+        )
+        for answer in (found[0], found[5]):
+            assert answer.status_code in (404, 422) or answer.json() == [], (text, answer.text)
+    assert monotonic() - started < 60
+    assert await sizes(settings) == before
+
+
 async def test_users_are_told_apart_exactly(forged: httpx2.AsyncClient) -> None:
     """Ids that look alike are different ids, and strange ones are refused or have nothing."""
     for user, status in (("\u00e9", 200), ("e\u0301", 200), ("\U0001d518" * 200, 200), ("\0", 422), ("x" * 201, 422)):

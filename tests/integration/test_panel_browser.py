@@ -390,6 +390,11 @@ def test_every_page_is_usable(panel: Served, browser: Any, scheme: str, width: i
     assert serious(complaints) == []
 
 
+def test_hostile_texts_stay_texts(panel: Served, page: Any) -> None:
+    """Whatever people and programs write into badges, ids, contexts and payloads, no page acts on it."""
+    panel_stories.write_hostile_texts(panel, page)
+
+
 def test_log_in_and_out(panel: Served, page: Any) -> None:
     """Whoever has a token gets in, and out again; the last test, since it closes the panel."""
     panel_stories.log_in_and_out(panel, page)

@@ -333,6 +333,42 @@ def test_stream_with_a_key(rig: Rig) -> None:
     assert events[:2] == events[2:]
 
 
+def test_a_key_is_for_one_stream(rig: Rig) -> None:
+    """Another stream under a used key is 409, however long, and nothing of it goes out; one without events as well."""
+    head = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "k"}
+    line = json.dumps(COMMENT).encode() + b"\n"
+    long = line * (2 * 1024 * 1024 // len(line))
+    assert rig.client.post(PATH, content=line, headers=head).status_code == 200
+    for other in (line + line, line[:-1], long, b""):
+        answer = rig.client.post(PATH, content=other, headers=head)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+    assert len(rig.outlet.sent) == 1
+    assert rig.client.post(PATH, content=line, headers=head).status_code == 200
+    fresh = {**head, "Idempotency-Key": "k2"}
+    answers = [rig.client.post(PATH, content=iter([long[:1000], long[1000:]]), headers=fresh) for _ in range(2)]
+    assert answers[0].status_code == 200
+    assert answers[0].text == answers[1].text
+    assert answers[0].text.count("\n") == len(long) // len(line)
+    assert rig.client.post(PATH, content=long[:-1], headers=fresh).status_code == 409
+
+
+def test_a_stream_with_a_key_that_is_too_long() -> None:
+    """It is cut like one without a key."""
+    made = Rig(max_stream="1KiB")
+    line = json.dumps(COMMENT).encode() + b"\n"
+    results = [
+        [json.loads(text)["success"] for text in answer.text.splitlines()]
+        for more in ({}, {"Idempotency-Key": "k"})
+        for answer in [
+            made.client.post(
+                PATH, content=iter([line * 10, line * 90]), headers={"Content-Type": "application/x-ndjson", **more}
+            )
+        ]
+    ]
+    assert results[0] == results[1]
+    assert results[0][-1] is False
+
+
 def test_long_keys_of_streams_are_told_apart(rig: Rig) -> None:
     """Two streams whose keys differ at the end alone are two: no line takes the id of the other's."""
     ids = set()

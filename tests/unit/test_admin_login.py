@@ -71,7 +71,7 @@ def test_a_thousand_guesses() -> None:
     ]
     assert (statuses[:20], set(statuses[20:])) == ([401] * 20, {429})
     answer = stranger.get("/openapi.json", headers={"Authorization": "Bearer x"})
-    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert 0 < int(answer.headers["retry-after"]) <= 70
     assert client(app, Role.READER, host="10.0.0.2").get("/openapi.json").status_code == 200
 
 
@@ -86,15 +86,25 @@ def test_guessing_the_token_of_the_settings() -> None:
 
 
 def test_failures_are_forgotten_after_a_minute() -> None:
-    """The count of an address is that of the last minute."""
-    now = [0.0]
-    failures = Failures(2, clock=lambda: now[0])
+    """The count of an address is that of the last minute, and of up to ten seconds more, drawn for each failure."""
+    now, drawn = [0.0], iter([0.0, 0.0, 0.5, 1.0])
+    failures = Failures(2, clock=lambda: now[0], chance=lambda: next(drawn))
     failures.note("a")
     now[0] = 30.0
     failures.note("a")
     assert (failures.wait("a"), failures.wait("b")) == (30.0, 0.0)
     now[0] = 60.5
     assert failures.wait("a") == 0.0
+    for _ in range(2):
+        failures.note("b")
+    assert failures.wait("b") == 65.0
+    waits = set()
+    for _ in range(20):
+        failures = Failures(1, clock=lambda: now[0])
+        failures.note("a")
+        waits.add(failures.wait("a"))
+    assert len(waits) > 1
+    assert 60 <= min(waits) <= max(waits) <= 70
 
 
 def test_rate_of_a_token() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
-from worker.errors import TransientError
+from worker.errors import BadgesError
 
 _EVERY_SECONDS: Final = 0.015
 _AFTER_FAULT_SECONDS: Final = 0.25
@@ -54,7 +54,7 @@ class Applied:
         while self._waiting:
             try:
                 found = await self._events.logged(list(self._waiting))
-            except TransientError:
+            except BadgesError:
                 await asyncio.sleep(_AFTER_FAULT_SECONDS)
                 continue
             for event in found:

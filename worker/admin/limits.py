@@ -6,12 +6,15 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import SystemRandom
 from time import monotonic
 from typing import Final
 
 #: Failed log-ins of an address in a minute (interfaces 5).
 FAILED_LOGINS: Final = 20
 _MINUTE: Final = 60.0
+#: So much later, seconds, at most is a failure forgotten.
+_JITTER: Final = 10.0
 #: So many tokens or addresses are told apart; of more, those unseen for longest are forgotten.
 _MOST_KEYS: Final = 10_000
 _UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -51,17 +54,21 @@ class Bucket:
 
 
 class Failures:
-    """Failed log-ins by address within the last minute."""
+    """Failed log-ins by address within the last minute, and some seconds by chance: nobody knows when it begins anew.
 
-    def __init__(self, most: int = FAILED_LOGINS, *, clock: Clock = monotonic) -> None:
+    `chance` draws from 0 to 1.
+    """
+
+    def __init__(self, most: int = FAILED_LOGINS, *, clock: Clock = monotonic, chance: Clock | None = None) -> None:
         self._most = most
         self._clock = clock
+        self._chance = chance or SystemRandom().random
         self._times: OrderedDict[str, list[float]] = OrderedDict()
 
     def note(self, address: str) -> None:
         """Count a failure."""
-        times = [*self._recent(address), self._clock()][-self._most :]
-        self._times[address] = times
+        late = self._clock() + _JITTER * self._chance()
+        self._times[address] = sorted([*self._recent(address), late])[-self._most :]
         self._times.move_to_end(address)
         if len(self._times) > _MOST_KEYS:
             self._times.popitem(last=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+import structlog
 from fastapi import Request, Response
 
 from worker.admin.admission import check_room
@@ -18,11 +22,15 @@ from worker.admin.problems import Problem, unavailable
 from worker.admin.roles import Role, least
 from worker.admin.routes import actor_of, body_limit, direct, guarded_router, media_type, too_large
 from worker.admin.services import GivenAward, Services, services_of, settings_of
+from worker.admin.spool import spooled
 from worker.config import Settings
-from worker.events import Dictionary, Rejected
+from worker.errors import BadgesError
+from worker.events import Dictionary, Event, Rejected
 from worker.events.json_text import MAX_BYTES, dumps
 from worker.exchange import Message
 from worker.rules.plan import Plan
+
+log = structlog.get_logger(__name__)
 
 STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 #: Streams that are being read, each of which may hold some 40 MB of answers. Speed is promised for 16 connections, and
@@ -30,6 +38,8 @@ STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jso
 RUNNING: Final = Crowd("streams", most=32, each=32)
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 _WAIT_MS: Final = 2_000
+#: How long what an applied event earned may take to be read, where nothing is left of the wait, seconds.
+_LOOK_SECONDS: Final = 1.0
 _LONGEST_WAIT_MS: Final = 30_000
 _DONE: Final = "Event processed successfully"
 
@@ -80,7 +90,10 @@ _BODY: Final = {
                             "success": {"type": "boolean"},
                             "event_id": {"type": "string"},
                             "message": {"type": "string"},
-                            "evaluated": {"type": "boolean", "description": "With wait=award: within timeout_ms"},
+                            "evaluated": {
+                                "type": "boolean",
+                                "description": "With wait=award: whether what it earned is known within timeout_ms",
+                            },
                             "awards": {"type": "array", "items": {"type": "object"}},
                         },
                     },
@@ -123,11 +136,23 @@ async def send(request: Request) -> Response:
     await services.outlet.send([(topic, taken.message())])
     said: dict[str, Any] = {"success": True, "event_id": event.id, "message": _DONE}
     if timeout_ms is not None:
-        identity = event.user_id, event.source, event.id
-        said["evaluated"] = await services.applied.wait(identity, seconds=timeout_ms / 1000)
-        given = await services.store.awards_by(event.user_id, event.id) if said["evaluated"] else []
-        said["awards"] = [_shown(award, services.plans.current) for award in given]
+        given = await _given(event, services, timeout_ms / 1000)
+        said["evaluated"] = given is not None
+        said["awards"] = [_shown(award, services.plans.current) for award in given or ()]
     return json_answer(said)
+
+
+async def _given(event: Event, services: Services, seconds: float) -> Sequence[GivenAward] | None:
+    """What a stored event earned; None where that is not known in time, be it that the database is away."""
+    until = monotonic() + seconds
+    if not await services.applied.wait((event.user_id, event.source, event.id), seconds=seconds):
+        return None
+    try:
+        async with asyncio.timeout(max(_LOOK_SECONDS, until - monotonic())):
+            return await services.store.awards_by(event.user_id, event.id)
+    except (TimeoutError, BadgesError) as error:
+        log.info("awards_not_told", reason=getattr(error, "message", "the database does not answer"))
+        return None
 
 
 def _wait_ms(request: Request) -> int | None:
@@ -227,15 +252,32 @@ def _shown(award: GivenAward, plan: Plan | None) -> dict[str, Any]:
 
 
 async def _stream(request: Request, services: Services, settings: Settings, topic: str, key: str | None) -> Response:
-    """Send each line that is an event; the results, one a line, in the lines' order."""
+    """Send each line that is an event; the results, one a line, in the lines' order.
+
+    One with a key is read whole first: under a key that another stream had nothing is sent (409).
+    """
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length) > settings.max_stream:
         raise too_large(settings.max_stream)
-    now_us = services.now()
-    if key is not None:
-        name = sha256(dumps(["stream", key]).encode()).digest()
-        _, now_us = await services.store.first_request(name, b"", now_us)
+    if key is None:
+        return await _lines(request.stream(), services, settings, topic, now_us=services.now())
+    async with spooled(request.stream(), most=settings.max_stream) as stream:
+        name = sha256(dumps(["stream", actor_of(request).key, key]).encode()).digest()
+        first, now_us = await services.store.first_request(name, stream.sha256, services.now())
+        if first != stream.sha256:
+            raise Problem(409, "This Idempotency-Key was used for another stream.")
+        return await _lines(stream.pieces(), services, settings, topic, now_us=now_us, key=key)
 
+
+async def _lines(
+    stream: AsyncIterator[bytes],
+    services: Services,
+    settings: Settings,
+    topic: str,
+    *,
+    now_us: int,
+    key: str | None = None,
+) -> Response:
     async def deliver(messages: list[Message]) -> None:
         await services.outlet.send([(topic, message) for message in messages])
 
@@ -247,7 +289,7 @@ async def _stream(request: Request, services: Services, settings: Settings, topi
         max_future_us=settings.max_future_us,
         key=key,
     )
-    async for lines in lines_of(request.stream(), most=settings.max_stream):
+    async for lines in lines_of(stream, most=settings.max_stream):
         await batch.add(lines)
     await batch.finish()
     if batch.away is not None and not batch.stored:
