@@ -58,6 +58,12 @@ INSERT INTO badges.user_badges (user_id, badge_key, context, awarded_at, source,
 VALUES ('u9299', 'early_bird', '', now(), 'manual', 'manual', gen_random_uuid(), 999, 1, 'g', 'grant.added', '{}')
 ON CONFLICT DO NOTHING
 """
+#: What only reads does so on a server that may lose what it commits, too, without being allowed to.
+READS = (
+    *(f"badges catalog {name}" for name in ("coverage", "diff", "lint", "show", "smoke", "versions")),
+    *("badges backfill", "badges recompute", "badges dlq", "badges quarantine list", "badges tokens list"),
+    *("badges users show", "badges users export", "badges db status"),
+)
 ROWS = {"badges quarantine": HELD, "badges grants revoke": GIVEN}
 EXTRA = """
 version: 1
@@ -226,6 +232,8 @@ def test_example(
     if words[1] == "worker":
         serve(words, world)
         return
+    if example.startswith(READS):
+        monkeypatch.setenv("BADGES_ALLOW_INSECURE", "plaintext")
     if words[1] == "topics":
         monkeypatch.setenv("BADGES_EVENT_TOPICS", f"events.examples.{uuid.uuid4().hex[:8]}")
     monkeypatch.setattr(sizes, "QUICK", LEAST)

@@ -179,8 +179,7 @@ def versions(limit: int, before: int | None, format: Format) -> None:
 
 
 async def _versions(settings: Settings, limit: int, before: int | None) -> list[VersionRow]:
-
-    async with catalog_store(settings) as store:
+    async with catalog_store(settings, writes=False) as store:
         return await store.catalog_versions(before=before, limit=limit)
 
 

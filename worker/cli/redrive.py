@@ -65,7 +65,7 @@ async def _replay(wanted: LetterFilter, event_type: str | None, *, dry: bool) ->
 
     settings, progress = load_settings(), Progress()
     with quiet_clients():
-        async with catalog_store(settings) as store:
+        async with catalog_store(settings, writes=not dry) as store:
             if not dry:
                 count, _ = await store.count_letters(wanted)
                 after = {"letters": count, "reason": wanted.reason, "topic": wanted.topic, "type": event_type}

@@ -82,7 +82,7 @@ def list_tokens(format: Format) -> None:
             "used_at": _at(row.used_us),
             "revoked_at": _at(row.revoked_us),
         }
-        for row in _ask(lambda store: store.tokens())
+        for row in _ask(lambda store: store.tokens(), writes=False)
     ]
     emit(rows, [Column("id", whole=True), Column("name", whole=True), *_COLUMNS], format)
     if format == "table" and not rows:
@@ -107,11 +107,11 @@ def revoke(token: str) -> None:
     click.echo(f"Token {ended.id}, {ended.name}, role {ended.role}, is revoked.")
 
 
-def _ask(question: Callable[[PostgresStore], Awaitable[Answer]]) -> Answer:
+def _ask(question: Callable[[PostgresStore], Awaitable[Answer]], *, writes: bool = True) -> Answer:
     from worker.config import load_settings
 
     async def ask() -> Answer:
-        async with catalog_store(load_settings()) as store:
+        async with catalog_store(load_settings(), writes=writes) as store:
             return await question(store)
 
     return asyncio.run(ask())

@@ -130,7 +130,7 @@ def _run(kind: str, *, preview: bool, rate: int | None, format: Format, **what: 
         from worker.app.user_jobs import ask
         from worker.cli.connections import catalog_store
 
-        async with catalog_store(settings, name=f"badges {kind}") as store:
+        async with catalog_store(settings, name=f"badges {kind}", writes=not preview) as store:
             asked = await ask(store, kind, **what)
             await _say_what_is_sealed(store, asked)
             if preview:
