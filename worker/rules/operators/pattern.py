@@ -104,13 +104,14 @@ def _told(facts: Mapping[str, Any], params: Mapping[str, Any], *, passed: bool) 
 
 
 def _consistent(counts: Sequence[int]) -> dict[str, Any]:
+    """The figures of a series; where no outlier is dropped, the adjusted deviation is the deviation."""
     found = steadiness(counts)
     return {
         "average": found.average,
         "max_deviation": found.deviation,
         "std_deviation": found.std_deviation,
         "coefficient_var": found.variation,
-        "adjusted_max_deviation": found.adjusted,
+        "adjusted_max_deviation": found.deviation if found.adjusted is None else found.adjusted,
     }
 
 

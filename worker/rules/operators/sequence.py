@@ -3,7 +3,9 @@
 Written as a flow over the user's events: `{"$sequence": {"sequence": ["login", "search", "purchase"], "maxGapSeconds":
 900, "requireStrict": true}}`. Times strictly increase; `maxGapSeconds` is of each step, inclusive; `requireStrict`: no
 event of the user, of any type, strictly between two neighbours. Of several ways the one that ended first is told, of
-its beginnings the latest. Remembered: see `steps.py`. Source: document 4 "Sequence Criteria".
+its beginnings the latest. Inside a window that moves with now, of more than 1,000 completed chains the newest 1,000 are
+told apart: whether there is one is exact whatever their number, told is the first of those. Remembered: see `steps.py`,
+in a moving window `stepped.py`. Source: document 4 "Sequence Criteria".
 """
 
 from __future__ import annotations
