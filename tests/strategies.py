@@ -7,7 +7,19 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from tests.strategies_events import CONDITION_TYPES, EVENTS, GRID, NAMES, TYPES, ZONES, Json, histories, objects, of
+from tests.strategies_events import (
+    CONDITION_TYPES,
+    EVENTS,
+    GRID,
+    NAMES,
+    TYPES,
+    ZONES,
+    Json,
+    histories,
+    objects,
+    of,
+    together,
+)
 from tests.strategies_flows import METRICS, PER_K, flows
 
 __all__ = ["GRID", "ZONES", "catalogs", "histories"]
@@ -46,9 +58,10 @@ ladders = of(
 )
 #: Where users say their zones; half of the catalogs do not listen.
 MOVES = [{}, {}, *objects(("user_timezone",), ({"event": name, "field": "zone"} for name in ("a.done", "b.done")))]
-statuses = of([*["active"] * 8, "hidden", "draft", "locked", "deprecated"])
-stated = of([None, None, *([a] if a == b else [a, b] for a, b in product((*TYPES, "cron.anniversary"), repeat=2))])
-details = st.tuples(of([None, None, "k"]), statuses, stated)
+_STATUSES = (*["active"] * 8, "hidden", "draft", "locked", "deprecated")
+_STATED = [None, None, *([a] if a == b else [a, b] for a, b in product((*TYPES, "cron.anniversary"), repeat=2))]
+details = together((None, None, "k"), _STATUSES, _STATED)
+_around = together(ZONES, (True, False), MOVES)
 
 
 @st.composite
@@ -64,7 +77,7 @@ def catalogs(draw: st.DrawFn) -> Json:
         if triggers is not None and set(flow) & {"snapshot", "badge"}:
             badge["triggers"] = triggers
         badges.append(badge)
-    zone, backwards, moves = draw(st.tuples(of(ZONES), st.booleans(), of(MOVES)))
+    zone, backwards, moves = draw(_around)
     return {
         **moves,
         "version": 1,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import product
+from math import prod
 from random import Random
 from typing import Any
 
@@ -59,6 +60,20 @@ def of(values: Iterable[Any]) -> st.SearchStrategy[Any]:
     return st.integers(0, len(listed) - 1).map(chosen)
 
 
+def together(*pools: Iterable[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """One value of each pool, by a single number for all: each draw costs more than most of what is tried with it."""
+    listed = [list(pool) for pool in pools]
+
+    def chosen(number: int) -> tuple[Any, ...]:
+        found = []
+        for values in listed:
+            number, place = divmod(number, len(values))
+            found.append(values[place])
+        return tuple(found)
+
+    return st.integers(0, prod(map(len, listed)) - 1).map(chosen)
+
+
 def objects(words: Iterable[str], operands: Iterable[Any]) -> list[Json]:
     """An object of one operator for each word and operand."""
     return [{word: operand} for word, operand in product(words, list(operands))]
@@ -106,11 +121,12 @@ def _answers(payload: Json) -> dict[str, str] | None:
     return said or None
 
 
-places = (of(GRID), of(SPRING), of(ENDS))
 _KINDS = (*["a.done"] * 4, *["b.done"] * 3, "c.done", "UserLoggedIn", "cron.anniversary")
-heads = of(product(_KINDS, ("", "s"), ("", "9", "é")))
-payloads = of([(payload, _answers(payload)) for payload in ({}, *_payloads(400))])
-drafts = st.tuples(heads, payloads)
+_HEADS = list(product(_KINDS, ("", "s"), ("", "9", "é")))
+_PAYLOADS = [(payload, _answers(payload)) for payload in ({}, *_payloads(400))]
+drafts = together(_HEADS, _PAYLOADS)
+#: Where an event lies in time, and what it is.
+_placed = [together(places, _HEADS, _PAYLOADS) for places in (GRID, SPRING, ENDS)]
 #: Where a run of activity begins and the hours from each of its periods to the next; patterns are looked for in these.
 _BEGINNINGS = [us for us in GRID if format_instant(us)[11:13] in ("12", "23")]
 _STRIDES = (1, 11, 24, 24, 24, 24, 24, 24, 168, 730, 2190)
@@ -124,10 +140,11 @@ _RUNS = [
     *([1, 2, 3], [1, 2, 3, 4], [1, 1, 2, 3], [1, 2, 2, 4], [2, 1, 3, 2, 4], [1, 2, 4], [4, 5], [1, 3, 2, 4, 3]),
     *([3, 2, 1], [5, 4, 3], [4, 3, 3, 2], [4, 2, 3, 1], [2, 0, 1], [5, 4], [3, 3, 1], [1, 0, 0, 1], [3, 1, 2, 1, 1]),
 ]
+_runs = together(_BEGINNINGS, _STRIDES, _RUNS, (YES, NO), (YES, NO))
 
 
-def _event(index: int, us: int, draft: Any) -> Event:
-    (kind, source, name), (payload, answers) = draft
+def _event(index: int, us: int, head: Any, drawn: Any) -> Event:
+    (kind, source, name), (payload, answers) = head, drawn
     return Event("u", kind, us, source, f"{name}{index}", payload, dumps(payload), answers)
 
 
@@ -136,12 +153,13 @@ def histories(draw: st.DrawFn, least: int = 8, most: int = 14) -> list[Event]:
     """One user's events in any order, many at one instant, no two with one id; half of them a run of periods."""
     shape = draw(st.integers(0, 5))
     if shape < 3:
-        drawn = draw(st.lists(st.tuples(places[shape], drafts), min_size=least, max_size=most))
-        return [_event(index, us, draft) for index, (us, draft) in enumerate(drawn)]
-    begin, stride, run = draw(st.tuples(of(_BEGINNINGS), of(_STRIDES), of(_RUNS)))
+        rows = draw(st.lists(_placed[shape], min_size=least, max_size=most))
+        return [_event(index, *row) for index, row in enumerate(rows)]
+    begin, stride, run, mixed, several = draw(_runs)
     instants = [begin + n * stride * 3600 * 10**6 for n, count in enumerate(run) for _ in range(count)]
-    mixed = draw(st.permutations(instants)) if draw(st.booleans()) else instants
-    turns, odd = draw(st.tuples(st.lists(drafts, min_size=1, max_size=3), st.integers(0, len(mixed))))
-    turns = turns[:1] if draw(st.booleans()) else turns
-    chosen = [turns[-1] if index == odd else turns[index % len(turns)] for index in range(len(mixed))]
-    return [_event(index, us, draft) for index, (us, draft) in enumerate(zip(mixed, chosen, strict=True))]
+    if mixed:
+        instants = draw(st.permutations(instants))
+    turns, odd = draw(st.lists(drafts, min_size=1, max_size=3)), draw(st.integers(0, len(instants)))
+    others = turns if several else turns[:1]
+    chosen = [turns[-1] if index == odd else others[index % len(others)] for index in range(len(instants))]
+    return [_event(index, us, *draft) for index, (us, draft) in enumerate(zip(instants, chosen, strict=True))]

@@ -9,7 +9,21 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.strategies_events import CONDITIONS, FIELDS, GRID, NO, NUMBERS, SCALARS, TEXTS, YES, Json, objects, of, pairs
+from tests.strategies_events import (
+    CONDITIONS,
+    FIELDS,
+    GRID,
+    NO,
+    NUMBERS,
+    SCALARS,
+    TEXTS,
+    YES,
+    Json,
+    objects,
+    of,
+    pairs,
+    together,
+)
 from worker.events import format_instant
 
 METRICS: Json = {
@@ -43,15 +57,19 @@ _CONDITIONS = [
 ]
 _FIGURES = ("$gte", "$gte", "$gt", "$lt", "$lte", "$eq", "$ne", "$neq")
 
-fields = st.dictionaries(of(["n", "n", "s", "s", "tags", "o.p", "k"]), of(_CONDITIONS), min_size=1, max_size=2)
+_NAMES = ("n", "n", "s", "s", "tags", "o.p", "k")
+fields = together((YES, NO), _NAMES, _CONDITIONS, _NAMES, _CONDITIONS).map(
+    lambda parts: {parts[1]: parts[2]} | ({parts[3]: parts[4]} if parts[0] else {})
+)
 timestamps = of(
     [
         *pairs(("$gte", "$gt", "$lt", "$lte", "$eq", "$ne"), _MOMENTS),
         *objects(("$between",), map(list, combinations_with_replacement(_FIXED[::3], 2))),
     ]
 )
-counts = of([*pairs(_FIGURES, range(5)), *objects(("$between",), ([0, 0], [1, 2], [2, 4]))])
-sums = of([*pairs(_FIGURES, (0, 1, 2, 3, Decimal("1.5"), -1)), {"$between": [Decimal("0.5"), 3]}])
+_COUNTS = [*pairs(_FIGURES, range(5)), *objects(("$between",), ([0, 0], [1, 2], [2, 4]))]
+counts = of(_COUNTS)
+_SUMS = [*pairs(_FIGURES, (0, 1, 2, 3, Decimal("1.5"), -1)), {"$between": [Decimal("0.5"), 3]}]
 edges = of(objects(("$lte", "$gte", "$lt"), _MOMENTS))
 
 
@@ -62,22 +80,25 @@ edges = of(objects(("$lte", "$gte", "$lt"), _MOMENTS))
 _NAMED = ("a.done", "a.done", "ADone", "b.done", "b.done", "b.done", "c.done", "UserLoggedIn")
 
 
+def _joined(parts: tuple[Json, ...]) -> Json:
+    """One object of several."""
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def keyed(word: str, operands: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
     """An object of one operator."""
     return operands.map(lambda operand: {word: operand})
 
 
-periods = st.fixed_dictionaries(
-    {"periodType": of(["day", "week", "month", "quarter", "year"])},
-    optional={
-        "periodCount": counts,
-        "excludeWeekends": st.booleans(),
-        "excludeHolidays": st.booleans(),
-        "holidays": of([["2024-04-01"], "company"]),
-    },
-)
+periods = together(
+    objects(("periodType",), ("day", "week", "month", "quarter", "year")),
+    [*[{}] * len(_COUNTS), *objects(("periodCount",), _COUNTS)],
+    [{}, {}, *objects(("excludeWeekends",), (YES, NO))],
+    [{}, {}, *objects(("excludeHolidays",), (YES, NO))],
+    [{}, {}, *objects(("holidays",), (["2024-04-01"], "company"))],
+).map(_joined)
 _figures = list(product(("min", "max", "avg", "sum", "count"), ("n", "o.p"), (YES, YES, NO), (YES, NO)))
-aggregates = st.tuples(of(_figures), sums).map(lambda parts: _aggregate(*parts[0], parts[1]))
+aggregates = together(_figures, _SUMS).map(lambda parts: _aggregate(*parts[0], parts[1]))
 
 
 def _aggregate(function: str, field: str, asks: bool, first_spelling: bool, check: Json) -> Json:
@@ -92,15 +113,15 @@ _BOUNDS = {
 }
 _LEAST = [{}, *objects(("minPeriods",), (2, 2, 2, 3, 4, 8))]
 #: Shapes of activity; most ask for few periods, and half of the thresholds are left to their defaults.
-patterns = st.tuples(
-    of(
+patterns = together(
+    [
         ({"pattern": kind}, {"pattern": kind, word: bound})[stated]
         for kind, (word, bounds_) in _BOUNDS.items()
         for stated, bound in product((NO, YES), (*bounds_, *bounds_[-2:])[:5])
-    ),
-    of(objects(("periodType",), ("day",) * 6 + ("week", "week", "month", "quarter", "year"))),
-    of(_LEAST),
-).map(lambda parts: {**parts[0], **parts[1], **parts[2]})
+    ],
+    objects(("periodType",), ("day",) * 6 + ("week", "week", "month", "quarter", "year")),
+    _LEAST,
+).map(_joined)
 _HOURS = (0, 1, 11, 24, Decimal("0.5"), 168, 730, 10_000)
 gaps = of(
     [
@@ -114,22 +135,20 @@ _SEQUENCES = [
     *product(("a.done", "b.done", "c.done"), ("a.done", "b.done"), ("ADone", "b.done", "b.done")),
     *(("a.done",), ("c.done", "a.done"), ("a.done", "cron.anniversary"), ("a.done", "b.done", "a.done", "b.done")),
 ]
-sequences = st.tuples(
-    of([{"sequence": list(one)} for one in _SEQUENCES]),
-    of([{}, {}, {}, *objects(("maxGapSeconds",), (1, 3600, 3600, 36_000, 39_600, 86_400, Decimal("43200.5")))]),
-    of([{}, {}, {"requireStrict": YES}, {"requireStrict": NO}]),
-).map(lambda parts: {**parts[0], **parts[1], **parts[2]})
-_ENDS = st.tuples(
-    of(_NAMED[:-1]),
-    of([*[{}] * 70, *objects(("s", "n"), _CONDITIONS[::25])]),
-).map(lambda parts: {"type": parts[0], **parts[1]})
+sequences = together(
+    [{"sequence": list(one)} for one in _SEQUENCES],
+    [{}, {}, {}, *objects(("maxGapSeconds",), (1, 3600, 3600, 36_000, 39_600, 86_400, Decimal("43200.5")))],
+    [{}, {}, {"requireStrict": YES}, {"requireStrict": NO}],
+).map(_joined)
+_ENDS = [
+    {"type": name, **more} for name, more in product(_NAMED[:-1], [*[{}] * 70, *objects(("s", "n"), _CONDITIONS[::25])])
+]
 _MATCHES = [{}, {}, {}, *objects(("matchProperty",), ("k", "k", "s", "o.p", "tags"))]
+_LENGTHS_ASKED = [{}, *objects(("duration",), pairs(_FIGURES, (0, 1, 11, 24, 60, 3600, Decimal("1.5"))))]
+_UNITS = [{}, {}, *objects(("unit",), ("seconds", "minutes", "hours", "days"))]
 durations = st.tuples(
-    st.fixed_dictionaries({"startEvent": _ENDS, "endEvent": _ENDS}),
-    of(_MATCHES),
-    of([{}, *objects(("duration",), pairs(_FIGURES, (0, 1, 11, 24, 60, 3600, Decimal("1.5"))))]),
-    of([{}, {}, *objects(("unit",), ("seconds", "minutes", "hours", "days"))]),
-).map(lambda parts: {**parts[0], **parts[1], **parts[2], **parts[3]})
+    together(objects(("startEvent",), _ENDS), _MATCHES), together(objects(("endEvent",), _ENDS), _LENGTHS_ASKED, _UNITS)
+).map(lambda parts: _joined((*parts[0], *parts[1])))
 
 operators = st.one_of(
     st.just({}),
@@ -151,27 +170,33 @@ filters = st.one_of(
     st.tuples(fields, fields).map(lambda both: {**both[0], "payload": both[1]}),
 )
 criteria = st.tuples(filters, operators).map(lambda both: {**both[0], **both[1]})
-leaves = st.fixed_dictionaries({"event": of(_NAMED)}, optional={"criteria": criteria})
+leaves = st.one_of(
+    of(objects(("event",), _NAMED)), st.tuples(of(_NAMED), criteria).map(lambda parts: _leaf(parts[0], parts[1]))
+)
+
+
+def _leaf(name: str, criteria: Json) -> Json:
+    return {"event": name, "criteria": criteria}
+
+
 #: The plain shapes, in which most of what may go wrong shows: one field, one count.
-tallies = st.fixed_dictionaries({"event": of(_NAMED), "criteria": keyed("$eventCount", counts)})
-choices = st.fixed_dictionaries(
-    {"event": of(_NAMED), "criteria": st.dictionaries(of(list(FIELDS)), of(_CONDITIONS), min_size=1, max_size=1)}
-)
-bounds = of(
-    [
-        *objects(("last",), ("1d", "2d", "1w", "1m", "3m", "1q", "1y") * 3),
-        *({"start": start, "end": end} for start, end in combinations_with_replacement(_FIXED[::3], 2)),
-        *objects(("start", "end"), _MOMENTS),
-    ]
-)
+tallies = together(_NAMED, objects(("$eventCount",), _COUNTS)).map(lambda parts: _leaf(*parts))
+choices = together(_NAMED, list(FIELDS), _CONDITIONS).map(lambda parts: _leaf(parts[0], {parts[1]: parts[2]}))
+_WINDOWS = [
+    *objects(("last",), ("1d", "2d", "1w", "1m", "3m", "1q", "1y") * 3),
+    *({"start": start, "end": end} for start, end in combinations_with_replacement(_FIXED[::3], 2)),
+    *objects(("start", "end"), _MOMENTS),
+]
 _LENGTHS = of(["30s", "90min", "1h", "11h", "24h", "1d", "2d", "1w"])
-days = of(
-    [
-        *[{}, {}, {}],
-        {"businessDaysOnly": YES},
-        {"businessDaysOnly": YES, "holidays": ["2024-04-01", "2024-03-01"]},
-        {"businessDaysOnly": YES, "holidays": "company"},
-    ]
+_DAYS = [
+    *[{}, {}, {}],
+    {"businessDaysOnly": YES},
+    {"businessDaysOnly": YES, "holidays": ["2024-04-01", "2024-03-01"]},
+    {"businessDaysOnly": YES, "holidays": "company"},
+]
+windows = together(_WINDOWS, _DAYS).map(_joined)
+recent = together(_WINDOWS, _NAMED, objects(("$eventCount",), _COUNTS)).map(
+    lambda parts: {"$timeWindow": {**parts[0], "flow": _leaf(*parts[1:])}}
 )
 
 
@@ -191,7 +216,6 @@ def flows(per: str | None = None, badges: tuple[str, ...] = (), *, inside: bool 
     ]
     figures = st.dictionaries(of(plain), counts, min_size=1, max_size=2)
     instants = st.dictionaries(of(INSTANTS), edges, min_size=1, max_size=1)
-    recent = st.tuples(bounds, tallies).map(lambda parts: {"$timeWindow": {**parts[0], "flow": parts[1]}})
     tips = [
         leaves,
         leaves,
@@ -209,9 +233,7 @@ def flows(per: str | None = None, badges: tuple[str, ...] = (), *, inside: bool 
 
     def around(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         listed = st.lists(inner, min_size=1, max_size=3)
-        window = st.tuples(bounds, days, inner).map(
-            lambda parts: {"$timeWindow": {**parts[0], **parts[1], "flow": parts[2]}}
-        )
+        window = st.tuples(windows, inner).map(lambda parts: {"$timeWindow": {**parts[0], "flow": parts[1]}})
         within = st.tuples(_LENGTHS, inner if inside else flows(per, inside=True)).map(
             lambda parts: {"$withinTimeWindow": {"window": parts[0], "conditions": parts[1]}}
         )

@@ -2,13 +2,18 @@
 
 python -m tests.acceptance.properties [--examples 2000] [--seconds 600] [PART OF A NAME …]
 
-What passed is noted in `.cache/properties` by commit and piece, so that a run that was broken off goes on where it was.
+A piece is a property, or of one that is tried for several things that for one of them; what took longest the last time
+is begun first, so that both end together. What passed is noted in `.cache/properties` by commit and piece, so that a
+run that was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
+import math
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -20,13 +25,25 @@ FUZZ = "tests.acceptance.fuzz_grammar"
 
 
 def pieces() -> list[str]:
-    """The grammar's fuzz, and the properties, each with all its parameters."""
+    """The grammar's fuzz, and the properties, each parameter of one a piece of its own."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "hypothesis", "tests/properties"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    found = [line.partition("[")[0] for line in said.stdout.splitlines() if "::" in line]
+    found = [line for line in said.stdout.splitlines() if "::" in line]
     if not found:
         raise SystemExit(f"no property was found:\n{said.stdout}{said.stderr}")
-    return [FUZZ, *dict.fromkeys(found)]
+    return [FUZZ, *found]
+
+
+def note_name(piece: str, options: argparse.Namespace) -> str:
+    """What a piece's note is called; of one that was tried less thoroughly it is another."""
+    return f"{piece.replace('/', '.').replace(':', '.')}-{options.seconds if piece == FUZZ else options.examples}"
+
+
+def seconds_before(name: str) -> float:
+    """How long a piece took when it last passed, on any commit; infinite where that is not known."""
+    found = max((ROOT / ".cache" / "properties").glob(f"*/{glob.escape(name)}"), key=os.path.getmtime, default=None)
+    first = "" if found is None else found.read_text().partition("\n")[0]
+    return float(first) if first.replace(".", "", 1).isdigit() else math.inf
 
 
 def notes() -> Path | None:
@@ -43,12 +60,11 @@ def notes() -> Path | None:
 
 def tried(piece: str, options: argparse.Namespace, folder: Path | None) -> tuple[str, bool, str]:
     """The piece, whether it passed, and what it said."""
-    size = options.seconds if piece == FUZZ else options.examples
-    note = None if folder is None else folder / f"{piece.replace('/', '.').replace(':', '.')}-{size}"
+    note = None if folder is None else folder / note_name(piece, options)
     if note is not None and note.exists():
         return piece, True, "passed on this commit before"
     if piece == FUZZ:
-        command = ["-m", FUZZ, "--seconds", str(size)]
+        command = ["-m", FUZZ, "--seconds", str(options.seconds)]
     else:
         command = ["-m", "pytest", "-q", "--timeout=1800", "-p", "no:cacheprovider", piece]
     began = time.monotonic()
@@ -56,12 +72,13 @@ def tried(piece: str, options: argparse.Namespace, folder: Path | None) -> tuple
     ran = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
+    took = time.monotonic() - began
     if ran.returncode:
         return piece, False, ran.stdout + ran.stderr
     if note is not None:
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(ran.stdout)
-    return piece, True, f"passed in {time.monotonic() - began:.0f} s"
+        note.write_text(f"{took:.1f}\n{ran.stdout}")
+    return piece, True, f"passed in {took:.0f} s"
 
 
 def main() -> None:
@@ -72,12 +89,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     options = parser.parse_args()
     chosen = [piece for piece in pieces() if not options.names or any(name in piece for name in options.names)]
-    folder, failed = notes(), 0
+    # The sort keeps the order of what was never run, which is before all that was.
+    chosen.sort(key=lambda piece: -seconds_before(note_name(piece, options)))
+    folder, failed, began = notes(), 0, time.monotonic()
     with ThreadPoolExecutor(2) as lanes:
         for number, (piece, passed, said) in enumerate(lanes.map(lambda one: tried(one, options, folder), chosen), 1):
             failed += not passed
             print(f"{number} of {len(chosen)} {piece}: {'' if passed else 'FAILED' + chr(10)}{said}", flush=True)
-    print(f"{len(chosen)} pieces with {options.examples:,} examples each: {failed or 'none'} failed")
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    minutes, cpu = (time.monotonic() - began) / 60, (spent.ru_utime + spent.ru_stime) / 60
+    print(f"{len(chosen)} pieces with {options.examples:,} examples each: {failed or 'none'} failed; ", end="")
+    print(f"{minutes:.1f} minutes, {cpu:.1f} of CPU")
     sys.exit(1 if failed else 0)
 
 

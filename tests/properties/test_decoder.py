@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.properties.examples import tried
 from worker.events import Dictionary, Event, EventType, Record, Rejected, decode, decode_line, envelope, json_text
 
 CODES = {
@@ -113,7 +114,7 @@ header_lists = st.lists(
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@tried(1_000)
 @given(
     st.one_of(st.none(), st.binary(max_size=300), envelopes(), envelopes(), nests, numbers),
     st.one_of(st.just([]), header_lists),

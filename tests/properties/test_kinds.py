@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, product
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tests.strategies_events import of, together
 from tests.unit.reading import read
 from worker.events import Event
 from worker.events.json_text import dumps
@@ -49,19 +51,19 @@ def read_test(window: str, conditions: Any) -> Fold:
 TRAIL_PARAMS: dict[str, st.SearchStrategy[tuple[tuple[str, Any], ...]]] = {
     "logins": st.just(()),
     "pauses": st.just(()),
-    "steps": st.tuples(
-        st.sampled_from([("sequence", kinds) for kinds in (("a",), ("a", "b"), ("b", "a", "b"), ("a", "a", "b", "b"))]),
-        st.sampled_from([("gap_us", hours * FIXED["h"]) for hours in (6, 48, 10_000)]),
-        st.sampled_from([("strict", True), ("strict", False)]),
+    "steps": together(
+        [("sequence", kinds) for kinds in (("a",), ("a", "b"), ("b", "a", "b"), ("a", "a", "b", "b"))],
+        [("gap_us", hours * FIXED["h"]) for hours in (6, 48, 10_000)],
+        [("strict", True), ("strict", False)],
     ),
-    "pairs": st.tuples(
-        st.sampled_from([("start", ("a", ())), ("start", ("a", (("n", "$gte", 0),)))]),
-        st.sampled_from([("end", ("b", ())), ("end", ("a", ()))]),
-        st.sampled_from([("property", None), ("property", "n")]),
-        st.sampled_from([("checks", ()), ("checks", (("$gte", 1),)), ("checks", (("$lte", Decimal("1.5")),))]),
-        st.just(("unit", "days")),
+    "pairs": together(
+        [("start", ("a", ())), ("start", ("a", (("n", "$gte", 0),)))],
+        [("end", ("b", ())), ("end", ("a", ()))],
+        [("property", None), ("property", "n")],
+        [("checks", ()), ("checks", (("$gte", 1),)), ("checks", (("$lte", Decimal("1.5")),))],
+        [("unit", "days")],
     ),
-    "within": st.sampled_from(
+    "within": of(
         [
             read_test(window, conditions).params
             for window, conditions in (
@@ -83,27 +85,26 @@ HOUR = FIXED["h"]
 #: A coarse grid around a change of clocks, so that equal instants and edges of days are common.
 START = 1_711_756_800_000_000
 
-numbers = st.one_of(
-    st.integers(-3, 3),
-    st.decimals("-2", "2", places=1),
-    st.sampled_from([Decimal("1E+308"), Decimal("1E-308"), 10**37, Decimal("0.1"), 2**53, -(2**53) - 1]),
+#: As many of each kind, about: whole numbers, broken ones, extreme ones, and what is none.
+NUMBERS = (
+    *([*range(-3, 4)] * 6),
+    *(Decimal(tenths) / 10 for tenths in range(-20, 21)),
+    *([Decimal("1E+308"), Decimal("1E-308"), 10**37, Decimal("0.1"), 2**53, -(2**53) - 1] * 7),
 )
-payloads = st.one_of(
-    st.just({}), st.fixed_dictionaries({"n": st.one_of(numbers, st.sampled_from(["x", "", None, True, ["x"]]))})
-)
+PAYLOADS: list[dict[str, Any]] = [*[{}] * 125, *({"n": n} for n in (*NUMBERS, *["x", "", None, True, ["x"]] * 25))]
 #: What a condition said of an event.
-verdicts = st.sampled_from([None, {}, {"h": "yes"}, {"h": "no"}, {"h": "error"}])
+VERDICTS: list[dict[str, str] | None] = [None, {}, {"h": "yes"}, {"h": "no"}, {"h": "error"}]
+rows = together(range(61), "ab", PAYLOADS, VERDICTS)
 
 
 @st.composite
 def histories(draw: st.DrawFn, least: int = 0) -> list[Event]:
     """Events of one user with different identities, in no particular order."""
-    row = st.tuples(st.integers(0, 60), st.sampled_from("ab"), payloads, verdicts)
-    rows = draw(st.lists(row, min_size=least, max_size=12))
-    apart = draw(st.sampled_from([6, 30, 240]))
+    drawn = draw(st.lists(rows, min_size=least, max_size=12))
+    apart = draw(of([6, 30, 240]))
     return [
         Event("u", kind, START + steps * apart * HOUR, "", f"{index:03}", payload, dumps(payload), said)
-        for index, (steps, kind, payload, said) in enumerate(rows)
+        for index, (steps, kind, payload, said) in enumerate(drawn)
     ]
 
 
@@ -121,30 +122,30 @@ def stored(state: Any) -> Any:
 
 
 kinds = pytest.mark.parametrize("name", sorted(KINDS))
-caps = st.sampled_from([None, 1, 2, 5])
-calendars = st.sampled_from(CALENDARS)
+caps = of([None, 1, 2, 5])
+calendars = of(CALENDARS)
 
 
 @kinds
-@given(events=histories(), order=st.randoms(use_true_random=False), calendar=calendars, cap=caps)
+@given(events=histories(), dice=st.integers(0, 999), calendar=calendars, cap=caps)
 def test_a_counter_is_the_same_in_every_order(
-    name: str, events: list[Event], order: Any, calendar: Calendar, cap: int | None
+    name: str, events: list[Event], dice: int, calendar: Calendar, cap: int | None
 ) -> None:
     """Stepping a history in any order leaves the same memory."""
     kind, params = KINDS[name], params_of(Fold(name, Match(), PARAMS[name], cap=cap))
     shuffled = events.copy()
-    order.shuffle(shuffled)
+    Random(dice).shuffle(shuffled)
     assert grown(kind, events, params, calendar) == grown(kind, shuffled, params, calendar)
 
 
 @kinds
-@given(events=histories(), data=st.data(), calendar=calendars, cap=caps)
+@given(events=histories(), dice=st.integers(0, 999), calendar=calendars, cap=caps)
 def test_a_counter_is_the_same_for_every_cut(
-    name: str, events: list[Event], data: st.DataObject, calendar: Calendar, cap: int | None
+    name: str, events: list[Event], dice: int, calendar: Calendar, cap: int | None
 ) -> None:
     """Memories of parts merge to the memory of the whole, however they are grouped, also when read back from JSON."""
     kind, params = KINDS[name], params_of(Fold(name, Match(), PARAMS[name], cap=cap))
-    marks = data.draw(st.lists(st.integers(0, 2), min_size=len(events), max_size=len(events)))
+    marks = Random(dice).choices(range(3), k=len(events))
     a, b, c = (
         stored(
             grown(kind, [event for event, mark in zip(events, marks, strict=True) if mark == part], params, calendar)
@@ -200,16 +201,19 @@ def test_the_empty_memory_states_the_same_facts(name: str) -> None:
     assert kind.facts(None, params).keys() == kind.facts(state, params).keys()
 
 
-UNITS = st.sampled_from(["h", "d", "w", "M", "q", "y"])
-moments = st.builds(
-    lambda amount, unit, more: Moment(((-amount, unit), *more)),
-    st.integers(0, 3),
-    UNITS,
-    st.sampled_from([(), ((-1, "M"),), ((6, "h"),)]),
-)
-bounds = st.lists(
-    st.builds(Bound, st.sampled_from(["$gte", "$gt", "$lte", "$lt", "$eq", "$ne"]), moments), min_size=1, max_size=2
-).map(tuple)
+MOMENTS = [
+    Moment(((-amount, unit), *more))
+    for amount, unit, more in product(range(4), ("h", "d", "w", "M", "q", "y"), ((), ((-1, "M"),), ((6, "h"),)))
+]
+
+
+def limits_by(words: Sequence[str]) -> st.SearchStrategy[tuple[Bound, ...]]:
+    """One or two bounds with these operators."""
+    listed = [Bound(word, moment) for word, moment in product(words, MOMENTS)]
+    return together((1, 2), listed, listed).map(lambda parts: parts[1 : 1 + parts[0]])
+
+
+bounds = limits_by(["$gte", "$gt", "$lte", "$lt", "$eq", "$ne"])
 
 
 def holds(bound: Bound, us: int, now_us: int, calendar: Calendar) -> bool:
@@ -311,28 +315,26 @@ def test_a_moving_window_over_a_trail_states_what_its_events_do(
 
 
 SLIDING = sorted({*WINDOWS, *(name for name, kept in {**KINDS, **TRAILS}.items() if kept.joins)})
-far_sides = st.lists(st.builds(Bound, st.sampled_from(["$gte", "$gt"]), moments), min_size=1, max_size=2).map(tuple)
-
-
+far_sides = limits_by(["$gte", "$gt"])
 #: Windows of a few places of a dense history, and others.
 near_sides = st.one_of(
-    st.builds(
-        lambda word, places: (Bound(word, Moment(((-6 * places, "h"),))),),
-        st.sampled_from(["$gte", "$gt"]),
-        st.integers(1, 6),
-    ),
+    of((Bound(word, Moment(((-6 * places, "h"),))),) for word, places in product(["$gte", "$gt"], range(1, 7))),
     far_sides,
 )
+
+
+#: How far from the event before, its type, its payload.
+near = together(range(3), "aabbc", PAYLOADS)
 
 
 @st.composite
 def dense(draw: st.DrawFn) -> list[Event]:
     """Events of one user in order, neighbours often at one instant or the next one."""
-    rows = draw(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("aabbc"), payloads), min_size=6, max_size=24))
-    instants = accumulate(steps * 6 * HOUR for steps, _, _ in rows)
+    drawn = draw(st.lists(near, min_size=6, max_size=24))
+    instants = accumulate(steps * 6 * HOUR for steps, _, _ in drawn)
     return [
         Event("u", kind, START + us, "", f"{index:03}", payload, dumps(payload))
-        for index, (us, (_, kind, payload)) in enumerate(zip(instants, rows, strict=True))
+        for index, (us, (_, kind, payload)) in enumerate(zip(instants, drawn, strict=True))
     ]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties.examples import tried
 from tests.strategies import catalogs, histories
 from worker.events import Event
 from worker.rules.catalog.load import catalog_from_document
@@ -16,7 +17,7 @@ from worker.rules.plan import compile_plan
 from worker.rules.preview import Preview
 
 
-@settings(max_examples=50)
+@tried(50)
 @given(catalogs(), st.lists(histories(), min_size=1, max_size=2), st.data())
 def test_a_preview_counts_what_replaying_gives(
     document: dict[str, Any], drawn: list[list[Event]], data: st.DataObject

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import oracle
 from tests.oracle_catalog import World, counted, reads
+from tests.properties.examples import tried
 from tests.properties.test_arrival import LIMITS, WRITTEN, arrivals, judge_of, record
 from tests.properties.test_engine import in_order
 from tests.strategies import catalogs
@@ -220,7 +221,7 @@ def assert_a_sound_line(store: MemoryStore) -> None:
     assert not {(key, context) for _, key, context in store.tables.withheld} & set(held)
 
 
-@settings(max_examples=60)
+@tried(60)
 @given(
     catalogs().map(lasting),
     arrivals(),
@@ -245,7 +246,7 @@ def test_what_falls_is_held_as_the_sorted_log_says(
     assert not log or asyncio.run(asked_again(plan, store)) == []
 
 
-@settings(max_examples=60)
+@tried(60)
 @given(catalogs().map(lasting), arrivals())
 def test_what_falls_and_rises_is_held_since_it_rose(document: dict[str, Any], events: list[Event]) -> None:
     """In order, what is held is held since the event at which it last came to hold."""
@@ -257,7 +258,7 @@ def test_what_falls_and_rises_is_held_since_it_rose(document: dict[str, Any], ev
     assert held == held_in_the_end(document, log, {})
 
 
-@settings(max_examples=60)
+@tried(60)
 @given(
     catalogs().map(lasting),
     arrivals(),
