@@ -118,7 +118,8 @@ def test_what_each_role_sees() -> None:
     assert {badge["status"] for badge in author.get("/api/v1/badges/active").json()} == {"active"}
     one = reader.get("/api/v1/badges/regular_5").json()
     assert (one["name"], one["tier"], one["kind"], one["holders"], one["share"]) == ("Regular II", 2, "ladder", 3, 0.25)
-    assert reader.get("/api/v1/badges/secret").status_code == 200
+    assert reader.get("/api/v1/badges/secret").status_code == 404
+    assert author.get("/api/v1/badges/secret").status_code == 200
     assert refusal(reader.get("/api/v1/badges/sketch"))[0] == 404
     assert author.get("/api/v1/badges/sketch").status_code == 200
 

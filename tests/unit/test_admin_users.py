@@ -88,7 +88,7 @@ def test_a_profile_has_the_keys_of_document_2() -> None:
 
 
 def test_profiles_are_sorted_for_show() -> None:
-    """By override, else score, highest first; then the newest; hidden and deprecated ones are the holder's to show."""
+    """By override, else score, highest first; then the newest; deprecated ones stay, hidden ones are for the holder."""
     held = [
         award("old", awarded_us=NOON),
         award("secret", awarded_us=NOON),
@@ -99,8 +99,12 @@ def test_profiles_are_sorted_for_show() -> None:
         award("gone_for_good"),
     ]
     reader = asking(profiles=profiles(*held))
-    shown = [(item["key"], item["context"]) for item in reader.get(PROFILE).json()]
+    own, theirs = reader.get(PROFILE, params={"hidden": "true"}), reader.get(PROFILE)
+    shown = [(item["key"], item["context"]) for item in own.json()]
     assert shown == [("regular_5", ""), ("first", ""), ("old", ""), ("secret", "b"), ("secret", "")]
+    assert [item["key"] for item in theirs.json()] == ["regular_5", "first", "old"]
+    assert own.headers["etag"] != theirs.headers["etag"]
+    assert reader.get(PROFILE, params={"hidden": "false"}).content == theirs.content
     assert [item["key"] for item in reader.get(PROFILE, params={"top": 2}).json()] == ["regular_5", "first"]
 
 
@@ -174,6 +178,7 @@ def test_a_profile_that_stayed_is_not_sent_again() -> None:
         (f"{PROFILE}?top=0", (422, ["?top"])),
         (f"{PROFILE}?top=x", (422, ["?top"])),
         (f"{PROFILE}?metadata=xml", (422, ["?metadata"])),
+        (f"{PROFILE}?hidden=1", (422, ["?hidden"])),
         ("/api/v1/users/u1/progress?at=yesterday", (422, ["?at"])),
         ("/api/v1/awards?since=yesterday", (422, ["?since"])),
         ("/api/v1/awards?limit=0", (422, ["?limit"])),

@@ -77,11 +77,15 @@ class Profiles(Protocol):
 
 
 class Asked(NamedTuple):
-    """How a profile is asked for: the languages wanted most, `metadata` as an object, how many badges (None: all)."""
+    """How a profile is asked for: the languages wanted most, `metadata` as an object, how many badges (None: all).
+
+    `hidden`: with the badges that only who holds them sees.
+    """
 
     languages: tuple[str, ...]
     as_object: bool
     top: int | None
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class _Face:
     sort_score: int
     description: str
     has_since: bool
+    hidden: bool
 
 
 class ProfilePages:
@@ -124,7 +129,7 @@ class ProfilePages:
         shown = []
         for one in awards:
             face = self._face(one.badge_key, asked.languages)
-            if face is not None:
+            if face is not None and (asked.hidden or not face.hidden):
                 place = face.sort_score if one.sort_override is None else one.sort_override
                 shown.append((-place, -one.awarded_us, one.badge_key, one.context, face, one))
         shown.sort(key=lambda entry: entry[:4])
@@ -190,7 +195,7 @@ def _face_of(known: Known, languages: tuple[str, ...]) -> _Face:
     if not has_since:
         shown |= {"description": description, "tooltip": description or shown["name"]}
     score = facts.sort_score if badge is None else badge.sort_score
-    return _Face(as_json(shown)[:-1], score, description, has_since)
+    return _Face(as_json(shown)[:-1], score, description, has_since, known.status == "hidden")
 
 
 def _item(face: _Face, one: AwardFacts, *, as_object: bool) -> bytes:

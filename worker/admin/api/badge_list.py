@@ -22,6 +22,7 @@ router = guarded_router(prefix="/api/v1/badges", tags=["badges"])
 
 _MANY: Final[Any] = {200: {"model": list[shapes.BadgeOut]}}
 _SHOWN: Final = frozenset({"active", "locked"})
+_UNSEEN: Final = frozenset({"draft", "hidden"})
 _ALL: Final = frozenset({"draft", "active", "hidden", "locked", "deprecated"})
 
 
@@ -42,10 +43,10 @@ async def active(request: Request, services: Asked, limit: Limit = None, cursor:
 @router.get("/{ref}", summary="One badge", responses={200: {"model": shapes.BadgeOut}})
 @least(Role.READER)
 async def one(ref: Ref, services: Asked, actor: By) -> Response:
-    """A badge by its id, key or name; drafts are there for authors only."""
+    """A badge by its id, key or name; drafts and hidden ones are there for authors only."""
     view = await services.catalog.view()
     known = found_badge(view, ref)
-    if known.status == "draft" and not _is_author(actor):
+    if known.status in _UNSEEN and not _is_author(actor):
         raise not_found(f"badge {ref}")
     return json_answer((await _flat(services, view, [known]))[0])
 

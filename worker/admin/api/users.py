@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Request, Response
@@ -96,6 +97,12 @@ _PARAMETERS: Final = {
             "description": "How `metadata` is written",
             "schema": {"type": "string", "enum": ["base64", "object"], "default": "base64"},
         },
+        {
+            "name": "hidden",
+            "in": "query",
+            "description": "With hidden badges: for the page that the user sees, not for one that others see",
+            "schema": {"type": "boolean", "default": False},
+        },
     ]
 }
 
@@ -114,17 +121,20 @@ _PARAMETERS: Final = {
 async def badges(request: Request) -> Response:
     """What a user holds, one item for each award: by `sort_override`, else `sort_score`, then newest first.
 
-    A user nobody knows has `[]`. Send `If-None-Match` with the `ETag` of the answer before: 304 where nothing changed.
+    A user nobody knows has `[]`. Hidden badges are left out, unless `hidden` asks for them. Send `If-None-Match` with the
+    `ETag` of the answer before: 304 where nothing changed.
     """
-    user_id, top, lang, as_object = request.path_params["user_id"], None, None, False
+    user_id, top, lang, as_object, hidden = request.path_params["user_id"], None, None, False, False
     check_user(user_id)
     if request.scope["query_string"]:
         query = request.query_params
         top, lang = _top(query.get("top")), query.get("lang")
-        as_object = _choice(query.get("metadata", "base64")) == "object"
+        as_object = _choice("metadata", query.get("metadata", "base64"), ("base64", "object")) == "object"
+        hidden = _choice("hidden", query.get("hidden", "false"), ("false", "true")) == "true"
         if lang is not None and not 0 < len(lang) <= _LONGEST_TAG:
             raise _unfit("lang", f"A language tag of 1 to {_LONGEST_TAG} characters must stand here.")
-    return await profile(request, services_of(request), user_id, top=top, lang=lang, as_object=as_object)
+    wanted = [lang] if lang else accepted_languages(request.headers.get("accept-language", ""))
+    return await profile(request, services_of(request), user_id, wanted, AskedFor((), as_object, top, hidden))
 
 
 @router.patch("/{user_id:path}/badges/{key}", summary="Place a badge on a profile", responses={200: {"model": Placed}})
@@ -157,20 +167,19 @@ async def place(
 
 
 async def profile(
-    request: Request, services: Services, user_id: str, *, top: int | None, lang: str | None, as_object: bool
+    request: Request, services: Services, user_id: str, wanted: Sequence[str], asked: AskedFor
 ) -> Response:
-    """The page of a user, or 304 where the client has it."""
-    wanted = [lang] if lang else accepted_languages(request.headers.get("accept-language", ""))
+    """The page of a user in the first of the wanted languages that there is, or 304 where the client has it."""
     known = request.headers.get("if-none-match")
     if known is not None:  # most clients have the page: then its awards need not be read
         version, stamp = await services.profiles.stamp(user_id)
         pages = await _pages(request, services, version)
-        tag = pages.tag(stamp, AskedFor(pages.languages(wanted), as_object, top))
+        tag = pages.tag(stamp, asked._replace(languages=pages.languages(wanted)))
         if _has(known, tag):
             return Response(status_code=304, headers=_headers(tag))
     version, awards = await services.profiles.awards(user_id)
     pages = await _pages(request, services, version)
-    asked = AskedFor(pages.languages(wanted), as_object, top)
+    asked = asked._replace(languages=pages.languages(wanted))
     headers = _headers(pages.tag(stamp_of(awards), asked))
     return Response(pages.page(awards, asked), media_type="application/json", headers=headers)
 
@@ -194,10 +203,10 @@ def _top(text: str | None) -> int | None:
     raise _unfit("top", f"A whole number from 1 to {_MOST_TOP:,} must stand here.")
 
 
-def _choice(text: str) -> str:
-    if text in ("base64", "object"):
+def _choice(name: str, text: str, choices: tuple[str, str]) -> str:
+    if text in choices:
         return text
-    raise _unfit("metadata", "base64 or object must stand here.")
+    raise _unfit(name, f"{choices[0]} or {choices[1]} must stand here.")
 
 
 def _unfit(name: str, message: str) -> Problem:
