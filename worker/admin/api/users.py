@@ -121,8 +121,8 @@ _PARAMETERS: Final = {
 async def badges(request: Request) -> Response:
     """What a user holds, one item for each award: by `sort_override`, else `sort_score`, then newest first.
 
-    A user nobody knows has `[]`. Hidden badges are left out, unless `hidden` asks for them. Send `If-None-Match` with the
-    `ETag` of the answer before: 304 where nothing changed.
+    A user nobody knows has `[]`. Hidden badges are left out, unless `hidden` asks for them. Send `If-None-Match` with
+    the `ETag` of the answer before: 304 where nothing changed.
     """
     user_id, top, lang, as_object, hidden = request.path_params["user_id"], None, None, False, False
     check_user(user_id)
