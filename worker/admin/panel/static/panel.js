@@ -167,7 +167,14 @@
   };
 
   // -- charts: data from a table beside them, drawn by uPlot where it is loaded
-  const token = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const probe = doc.createElement("span");
+  const token = (name) => {
+    doc.body.append(probe);
+    probe.style.color = `var(${name})`; // a canvas takes a colour, not what is light in one theme and dark in the other
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  };
   const drawn = new WeakMap();
   const charts = (again = false) => {
     if (!window.uPlot) return;
