@@ -134,3 +134,33 @@ SELECT key AS badge_key, users_with_badge AS holders FROM badges ORDER BY key;
 SELECT badge_key, count(*) AS awards FROM badge_awards_log
 WHERE logged_at >= $1 AND kind = 'awarded' AND origin <> 'backfill'
 GROUP BY badge_key;
+
+-- name: active_holders
+-- Of the next users after one: how many had an event after an instant (in the row without a badge, with the last user
+-- that was looked at), and how many of those hold each badge.
+WITH page AS MATERIALIZED (
+    SELECT user_id, newest_at > $1 AS active FROM user_activity WHERE user_id > $2 ORDER BY user_id LIMIT $3
+)
+SELECT NULL AS badge_key, count(*) FILTER (WHERE active) AS users, max(user_id) AS last_user FROM page
+UNION ALL
+SELECT h.badge_key, count(*), NULL
+FROM (SELECT DISTINCT b.badge_key, b.user_id FROM page p JOIN user_badges b ON b.user_id = p.user_id WHERE p.active) AS h
+GROUP BY h.badge_key;
+
+-- name: save_shares
+-- Write how many active users hold each badge of the catalog; those that are left out nobody does.
+INSERT INTO badge_shares AS s (badge_key, active_holders, active_users, active_days, counted_at)
+SELECT b.key, coalesce(c.holders, 0), $3, $4, $5
+FROM badges b LEFT JOIN unnest($1::text[], $2::bigint[]) AS c (badge_key, holders) ON c.badge_key = b.key
+ORDER BY b.key
+ON CONFLICT (badge_key) DO UPDATE
+SET active_holders = excluded.active_holders, active_users = excluded.active_users,
+    active_days = excluded.active_days, counted_at = excluded.counted_at;
+
+-- name: badge_shares
+-- How many active users hold each badge, of how many, as last counted.
+SELECT badge_key, active_holders, active_users, active_days, counted_at FROM badge_shares;
+
+-- name: shares_counted
+-- When shares were last counted, and of how many active users.
+SELECT max(counted_at) AS at, coalesce(max(active_users), 0) AS users FROM badge_shares;

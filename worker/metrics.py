@@ -197,6 +197,9 @@ class Metrics:
             "livemax",
             "badge",
         )
+        self.holders_share = self._gauge(
+            "holders_share", "Which part of the active users hold a badge, 0 to 1", "livemax", "badge"
+        )
         self.active_users = self._gauge("active_users", "Users with an event in the last `active_days`", "livemax")
 
     def _last_run(self, figure: str, explained: str) -> Gauge:

@@ -248,8 +248,8 @@ SPIKES = [
     ),
     Panel(
         "Share of active users",
-        "Holders as a share of the users with an event in the last active_days; former users hold badges as well.",
-        [("topk(20, max by (badge) (badges_holders) / on () group_left () max(badges_active_users))", "{{badge}}")],
+        "Of the users with an event in the last active_days, those who hold a badge; the twenty badges held most.",
+        [("topk(20, max by (badge) (badges_holders_share))", "{{badge}}")],
         "percentunit",
     ),
     Panel(

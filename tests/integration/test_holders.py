@@ -16,7 +16,7 @@ from worker.exchange import Baseline
 from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Run
 from worker.jobs.holders import Holders
 from worker.store.arrivals import day_of
-from worker.store.holders import HoldersDay
+from worker.store.holders import HoldersDay, Share
 from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
@@ -220,3 +220,30 @@ async def test_an_erased_user_holds_nothing(store: PostgresStore) -> None:
         await session.connection.execute("UPDATE log_readers SET upto = $1 WHERE name = 'holders'", TODAY - HOUR)
     await run(store)
     assert await store.holders_counts() == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_shares_are_of_active_users_alone(store: PostgresStore) -> None:
+    """A share is how many of the active users hold a badge: who left counts neither above nor below the line."""
+    upto = TODAY
+    active = {"u1": upto - DAY, "u2": upto - 29 * DAY, "u3": upto - 31 * DAY, "u4": upto - 400 * DAY, "u5": upto - HOUR}
+    awards = [("u1", "a", ""), ("u3", "a", ""), ("u4", "a", ""), ("u1", "b", "p1"), ("u1", "b", "p2"), ("u2", "b", "")]
+    assert await store.count_shares(active_days=30) is None
+    assert await store.shares_counted() is None
+    async with store.work() as session:
+        run_sql = session.connection.execute
+        await run_sql("INSERT INTO log_readers (name, rule, upto, after) VALUES ('arrivals', '', $1, NULL)", upto)
+        for user, newest in active.items():
+            await run_sql("INSERT INTO user_activity (user_id, newest_at) VALUES ($1, $2)", user, newest)
+        for number, (user, badge, context) in enumerate(awards):
+            await run_sql(
+                "INSERT INTO user_badges (user_id, badge_key, context, award_id, awarded_at, source, origin, sequence,"
+                " catalog_version) VALUES ($1, $2, $3, gen_random_uuid(), $4, 'auto', 'live', $5, 1)",
+                user, badge, context, upto, number,
+            )  # fmt: skip
+    assert await store.count_shares(active_days=30) == 3
+    found = await store.badge_shares()
+    assert found == {"a": Share(1, 3, 30, upto), "b": Share(2, 3, 30, upto), "c": Share(0, 3, 30, upto)}
+    assert found["a"].part == 1 / 3
+    assert await store.shares_counted() == (upto, 3)
+    assert await store.count_shares(active_days=366) == 4
+    assert (await store.badge_shares())["a"] == Share(2, 4, 366, upto)

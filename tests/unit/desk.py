@@ -38,6 +38,7 @@ from worker.store.admin import Change, TokenRow
 from worker.store.arrivals import TypeDays
 from worker.store.catalog import HeadMoved, StoredCatalog, VersionRow
 from worker.store.dead_letters import BuriedLetter, LetterFilter, ReasonCount
+from worker.store.holders import Share
 from worker.store.jobs import JobRun
 from worker.store.panel import AwardEntry, BadgeCount, BuildStand, GroupStand, HeldAward, HeldBack, UserEntry, UserRow
 from worker.store.people import Erased
@@ -382,7 +383,9 @@ class FakeDesk:
         return None if self.reads.empty else Lag(1_204, 75.0)
 
     async def counts(self) -> Mapping[str, Any] | None:
-        return None if self.reads.empty else {"nice_question": BadgeCount(17, (0, 1, 5, 2))}
+        return (
+            None if self.reads.empty else {"nice_question": BadgeCount(17, (0, 1, 5, 2), None, Share(8, 94, 30, NOON))}
+        )
 
 
 def panel(desk: FakeDesk | None = None, store: FakeStore | None = None, **settings: Any) -> FastAPI:

@@ -100,8 +100,8 @@ class FakeCatalogs:
     async def view(self) -> View:
         return self._view
 
-    async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], int]:
-        return dict.fromkeys(keys, 3), 12
+    async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
+        return dict.fromkeys(keys, 3), dict.fromkeys(keys, 0.25)
 
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None

@@ -330,6 +330,16 @@ def test_every_link_leads_somewhere() -> None:
         assert got.status_code in (200, 303), (path, address, got.status_code)
 
 
+def test_shares_are_told_with_what_they_are_of() -> None:
+    """A badge's share stands where its holders do, with the users it is a part of; a spike is marked in the table."""
+    user = client(panel(), Role.READER)
+    for path in ("/catalog", "/awards/holders", "/awards/holders/nice_question", "/badges/nice_question"):
+        assert "8.5 %" in user.get(f"/panel{path}").text, path
+    told = user.get("/panel/awards/holders").text
+    assert "of the 94 users with an event in the last 30 days" in told
+    assert "8 of the 94 users" in user.get("/panel/awards/holders/nice_question").text
+
+
 def test_open_on_this_machine() -> None:
     """Where no token was ever made, a browser of this machine is in without one."""
     got = client(panel(store=FakeStore(tokens=[]))).get("/panel/")

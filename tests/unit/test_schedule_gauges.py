@@ -16,6 +16,7 @@ from worker.metrics import Metrics
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import compile_plan
+from worker.store.holders import Share
 from worker.store.jobs import JobRun
 
 PLAN = compile_plan(
@@ -68,6 +69,9 @@ class FakeStore:
     async def holders_counts(self) -> dict[str, int]:
         return {"first": 41}
 
+    async def badge_shares(self) -> dict[str, Share]:
+        return {"first": Share(30, 120, 30, 0)}
+
     async def badge_baselines(self) -> dict[str, Baseline]:
         return {"first": Baseline(1.5, 0.5, 28)}
 
@@ -113,6 +117,7 @@ async def test_every_replica_shows_what_the_database_says() -> None:
     found = await shown(store, gauges, metrics.registry)
     assert found["badges_holders"] == 41
     assert found["badges_holders_change_ratio"] == 1.5
+    assert found["badges_holders_share"] == 0.25
     assert found["badges_active_users"] == 7
     assert found["badges_catalog_version"] == PLAN.version
     assert found["badges_trigger_silent_seconds"] == 9 * 86_400

@@ -202,8 +202,8 @@ class Catalogs(Protocol):
     async def view(self) -> View:
         """The version that rules now."""
 
-    async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], int]:
-        """How many hold each of these badges, as last counted, and how many users there are."""
+    async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
+        """How many hold each of these badges, and which part of the active users does, 0 to 1, both as last counted."""
 
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None

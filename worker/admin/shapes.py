@@ -138,7 +138,7 @@ class BadgeWithCriteria(BaseModel):
 
 
 class BadgeOut(BadgeCore):
-    """A badge, flat, with how many hold it and which share of all users that is (null: not counted yet)."""
+    """A badge, flat, with how many hold it and how many of the active users do, 0 to 1 (null: not counted)."""
 
     kind: Literal["badge", "ladder", "tenure", "milestone"]
     family: str

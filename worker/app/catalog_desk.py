@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from time import monotonic
 from typing import Any, Final
 
 from worker.admin.catalog_view import Change, Line, Refused, View
@@ -19,7 +18,6 @@ from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.edits import Edit, Nameless, Taken
 from worker.rules.catalog.load import catalog_from_document
 from worker.store.catalog import HeadMoved
-from worker.store.population import PopulationTable
 from worker.store.postgres import PostgresStore
 
 #: So often a change is made again on top of what others applied meanwhile.
@@ -37,7 +35,6 @@ class CatalogDesk:
         self._plans = plans
         self._settings = settings
         self._view: View | None = None
-        self._users: tuple[int, float] | None = None
         self._loading = asyncio.Lock()
         self._changing = asyncio.Lock()
 
@@ -50,11 +47,10 @@ class CatalogDesk:
                     self._view = await self._load(version)
         return self._view
 
-    async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], int]:
-        """How many hold each of these badges, as last counted, and how many users there are, as of a minute ago."""
-        if self._users is None or monotonic() - self._users[1] > _USERS_SECONDS:
-            self._users = (await PopulationTable(self._store.pool).count(), monotonic())
-        return await self._store.holder_counts(keys), self._users[0]
+    async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
+        """How many hold each of these badges, and which part of the active users does, both as last counted."""
+        shares = {key: one.part for key, one in (await self._store.badge_shares()).items()}
+        return await self._store.holder_counts(keys), {key: part for key, part in shares.items() if part is not None}
 
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None

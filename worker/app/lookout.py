@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from time import monotonic
 from typing import Final, Generic, TypeVar
@@ -70,7 +70,9 @@ class PanelReads(PostgresStore, PanelTables):
         first = now_us // DAY - days + 1
         usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
         awards = await self._kept_days(now_us, first)
-        return counted_by_badge(await self.holders_counts(), awards, usual, first, days)
+        found = counted_by_badge(await self.holders_counts(), awards, usual, first, days)
+        shares = await self.badge_shares()
+        return {key: replace(one, share=shares.get(key)) for key, one in found.items()}
 
     async def days_before(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
         """Awards by badge and day (since 1970) from a day on: as the scheduler counted them, else counted here."""

@@ -33,6 +33,9 @@ class Gauges:
         for badge, holders in (await store.holders_counts()).items():
             if (label := metrics.badge(badge)) != OTHER:
                 metrics.holders.labels(label).set(holders)
+        for badge, share in (await store.badge_shares()).items():
+            if (label := metrics.badge(badge)) != OTHER and share.part is not None:
+                metrics.holders_share.labels(label).set(share.part)
         usual, awards = await store.badge_baselines(), await store.awards_since(at_us - _DAY)
         for badge in sorted(usual.keys() | awards.keys()):
             if (label := metrics.badge(badge)) != OTHER:

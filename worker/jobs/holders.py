@@ -8,12 +8,15 @@ from datetime import date, timedelta
 from typing import Final, Protocol
 
 from worker.exchange import AwardDay, Baseline, HoldersCounted
+from worker.jobs.arrivals import ACTIVE_DAYS
 from worker.jobs.base import DAY, MINUTE, SECOND, Every, Figures, Run, Timing
 from worker.jobs.spikes import DAYS, baseline
 
 #: Who asks by name waits so many seconds at most for what was logged up to the asking.
 _MOST_WAITS: Final = 20
 _EPOCH: Final = date(1970, 1, 1)
+#: Up to so many active users shares are counted with each run, above once a day.
+_FEW_USERS: Final = 20_000
 
 
 class HolderCounts(Protocol):
@@ -27,6 +30,12 @@ class HolderCounts(Protocol):
 
     async def award_days(self, first: date, end: date) -> Sequence[AwardDay]:
         """Awards of each badge on the days from one to before another, those without any left out."""
+
+    async def shares_counted(self) -> tuple[int, int] | None:
+        """When shares were last counted, and of how many active users; None where they never were."""
+
+    async def count_shares(self, *, active_days: int) -> int | None:
+        """Count how many of the users active within so many days hold each badge; None where nothing is known yet."""
 
     async def baselines_day(self) -> date | None:
         """The day for which it was last written what is usual."""
@@ -46,8 +55,9 @@ class Holders:
     first_us = DAY
     only_newest = True
 
-    def __init__(self, store: HolderCounts) -> None:
+    def __init__(self, store: HolderCounts, *, active_days: int = ACTIVE_DAYS) -> None:
         self._store = store
+        self._active_days = active_days
 
     @property
     def timing(self) -> Timing:
@@ -55,7 +65,7 @@ class Holders:
         return Every(15 * MINUTE)
 
     async def run(self, run: Run) -> Figures:
-        """1 count; 2 take the counts over; 3 what is usual on the day it is by now."""
+        """1 count; 2 take the counts over; 3 what is usual on the day it is by now; 4 who of the active holds what."""
         users, awards, upto_us = await self._count()
         if run.forced:
             # what was logged just before the asking is not all there yet
@@ -68,6 +78,8 @@ class Holders:
         today = _EPOCH + timedelta(days=upto_us // DAY)
         if run.forced or await self._store.baselines_day() != today:
             await self._write_baselines(today)
+        if run.forced or await self._shares_are_old(today):
+            await self._store.count_shares(active_days=self._active_days)
         return Figures(users=users, awards=awards, counts=changed)
 
     async def _count(self) -> tuple[int, int, int]:
@@ -78,6 +90,11 @@ class Holders:
             users, awards = users + counted.users, awards + counted.awards
             if not counted.more:
                 return users, awards, counted.upto_us
+
+    async def _shares_are_old(self, today: date) -> bool:
+        """Whether they are of another day, or of so few users that counting them again costs little."""
+        found = await self._store.shares_counted()
+        return found is None or found[1] <= _FEW_USERS or _EPOCH + timedelta(days=found[0] // DAY) != today
 
     async def _write_baselines(self, today: date) -> None:
         days: dict[str, dict[date, int]] = {}

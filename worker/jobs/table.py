@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from worker.jobs.anniversaries import Anniversaries, Tenures
-from worker.jobs.arrivals import ArrivalCounts, Arrivals
+from worker.jobs.arrivals import ArrivalCounts, Arrivals, active_days
 from worker.jobs.base import Job
 from worker.jobs.cron_events import Send
 from worker.jobs.holders import HolderCounts, Holders
@@ -50,7 +50,7 @@ def jobs_of(parts: Parts) -> Sequence[Job]:
     return (
         Anniversaries(parts.store, parts.send, catalog),
         Arrivals(parts.store, catalog),
-        Holders(parts.store),
+        Holders(parts.store, active_days=active_days(catalog)),
         *(() if parts.cutting is None else (Retention(parts.cutting, catalog.options, Calendar(catalog.timezone)),)),
         Schedules(parts.store, parts.send, catalog.options.get("schedules", ()), catalog.timezone),
         *(() if parts.sweeping is None else (Sweep(parts.sweeping),)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,6 +16,8 @@ _READER: Final = "holders"
 _DAY: Final = 86_400_000_000
 #: Days of a trend line.
 TREND_DAYS: Final = 28
+#: So many users are looked at in one statement for who is active and what they hold.
+_ACTIVE_SLICE: Final = 5_000
 #: So many days of history are kept; of what was before, how many holders there were.
 KEPT_DAYS: Final = 731
 
@@ -29,6 +32,21 @@ class HoldersDay:
     lost: int = 0
     awards: int = 0
     backfilled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How rare a badge is: `holders` of the `users` active within `days` hold it, as of an instant (microseconds)."""
+
+    holders: int
+    users: int
+    days: int
+    counted_us: int
+
+    @property
+    def part(self) -> float | None:
+        """Which part of the active users hold it, 0 to 1; None where nobody is active."""
+        return self.holders / self.users if self.users else None
 
 
 class HolderTables(ArrivalTables):
@@ -62,6 +80,35 @@ class HolderTables(ArrivalTables):
     async def write_users_with_badge(self) -> int:
         """Take the counts over into `badges.users_with_badge`; how many changed."""
         return await self.execute("write_users_with_badge")
+
+    async def count_shares(self, *, active_days: int) -> int | None:
+        """Count how many of the users active within so many days hold each badge; how many are active.
+
+        Each user is looked at once, so that a part is never more than the whole. None while arrivals are counted first.
+        """
+        upto = await self.arrivals_counted()
+        if upto is None:
+            return None
+        found: Counter[str] = Counter()
+        users, after = 0, ""
+        while True:
+            rows = await self.rows("active_holders", upto - active_days * _DAY, after, _ACTIVE_SLICE)
+            page = next(row for row in rows if row["badge_key"] is None)
+            found.update({row["badge_key"]: row["users"] for row in rows if row["badge_key"] is not None})
+            if page["last_user"] is None:
+                break
+            users, after = users + page["users"], page["last_user"]
+        await self.execute("save_shares", list(found), list(found.values()), users, active_days, upto)
+        return users
+
+    async def shares_counted(self) -> tuple[int, int] | None:
+        """When shares were last counted, and of how many active users; None where they never were."""
+        (row,) = await self.rows("shares_counted")
+        return None if row["at"] is None else (row["at"], row["users"])
+
+    async def badge_shares(self) -> dict[str, Share]:
+        """How rare each badge is, as last counted; badges of a version since then are left out."""
+        return {key: Share(*row) for key, *row in await self.rows("badge_shares")}
 
     async def award_days(self, first: date, end: date) -> list[AwardDay]:
         """Awards of each badge on the days from one to before another, those without any left out."""

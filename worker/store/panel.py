@@ -9,6 +9,7 @@ from uuid import UUID
 
 from worker.events.instants import DAY
 from worker.store.dead_letters import BuriedLetter, ReasonCount
+from worker.store.holders import Share
 from worker.store.session import Database
 
 #: So many rows are looked at where a filter has no index: a page takes a bounded time, however long the table.
@@ -43,12 +44,14 @@ class AwardEntry:
 class BadgeCount:
     """How many users hold a badge, and its awards of each day, oldest first, the last one today (UTC).
 
-    `usual` is the usual day as the scheduler keeps it; None where it does not run.
+    `usual` is the usual day as the scheduler keeps it, `share` how many of the active users hold it; both None where
+    it does not run.
     """
 
     users: int
     days: tuple[int, ...]
     usual: float | None = None
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ WITHOUT: Final = frozenset(
             "activity_days",
             "badge_baselines",
             "badge_holders",
+            "badge_shares",
             "event_days",
             "log_readers",
             "schema_migrations",

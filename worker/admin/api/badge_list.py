@@ -68,13 +68,13 @@ async def _page(
 
 async def _flat(services: Services, view: View, badges: Iterable[Known]) -> list[dict[str, Any]]:
     listed = list(badges)
-    holders, users = await services.catalog.holders([known.key for known in listed])
+    holders, shares = await services.catalog.holders([known.key for known in listed])
     return [
         flat_badge_json(
             view,
             known,
-            holders=(count := holders.get(known.key, 0)),
-            share=round(count / users, 6) if users else None,
+            holders=holders.get(known.key, 0),
+            share=round(shares[known.key], 6) if known.key in shares else None,
         )
         for known in listed
     ]

@@ -48,12 +48,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An entry as it is shown: what it takes, holders of each badge (None: not counted yet), awards of 28 days."""
+    """An entry as it is shown: what it takes, holders of each badge (None: not counted yet), awards of 28 days.
+
+    `shares` are of the active users, one for each badge (None: not counted).
+    """
 
     entry: Entry
     takes: str
     holders: tuple[int, ...] | None
     trend: Sequence[int]
+    shares: tuple[Any | None, ...] = ()
 
 
 def entries(catalog: Catalog) -> list[Entry]:
@@ -109,6 +113,7 @@ def rows(
             _taken(takes.of, entry),
             None if counts is None else tuple(_users(counts, badge) for badge in entry.badges),
             _sum([counts[badge.key].days for badge in entry.badges if badge.key in counts] if counts else []),
+            tuple(counts[badge.key].share for badge in entry.badges if badge.key in counts) if counts else (),
         )
         for entry in shown
     ]

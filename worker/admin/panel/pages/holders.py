@@ -25,13 +25,17 @@ _LEAST: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One badge: holders, awards of 28 days, the usual day, and which day was a spike (None: none was)."""
+    """One badge: holders, awards of 28 days, the usual day, which day was a spike (None: none was); how rare it is.
+
+    `share` says how many of the active users hold it; None where that is not counted.
+    """
 
     badge: Badge
     users: int
     days: tuple[int, ...]
     usual: float
     peak: int | None
+    share: Any | None = None
 
     @property
     def spiking(self) -> bool:
@@ -53,6 +57,7 @@ async def holders(page: Opened, after: int = 0) -> Response:
         section="Awards",
         lines=lines[start : start + PAGE],
         counted=counts is not None,
+        shared=next((line.share for line in lines if line.share is not None), None),
         older=start + PAGE if len(lines) > start + PAGE else None,
         newer=start > 0,
     )
@@ -75,6 +80,7 @@ async def badge_holders(page: Opened, key: str) -> Response:
         "series": [
             {"label": "awards a day", "y": list(line.days)},
             {"label": "usual day", "y": [round(line.usual, 2)] * len(line.days), "color": "--muted", "thin": True},
+            *([] if line.peak is None else [{"label": "spike", "y": _alone(line), "color": "--warn", "marks": True}]),
         ],
     }
     return await page.show(
@@ -95,6 +101,11 @@ def _day(us: int) -> str:
     return instant_text(us)[:10]
 
 
+def _alone(line: Line) -> list[int | None]:
+    """The days with the spike alone."""
+    return [count if at == line.peak else None for at, count in enumerate(line.days)]
+
+
 def _line(badge: Badge, count: Any | None) -> Line:
     if count is None:
         return Line(badge, 0, (), 0.0, None)
@@ -104,4 +115,4 @@ def _line(badge: Badge, count: Any | None) -> Line:
     others = [value for at, value in enumerate(count.days) if at != most]
     mean = sum(others) / len(others) if others else 0.0
     peak = most if count.days[most] >= max(_LEAST, _FACTOR * mean) and mean > 0 else None
-    return Line(badge, count.users, tuple(count.days), usual, peak)
+    return Line(badge, count.users, tuple(count.days), usual, peak, count.share)

@@ -188,9 +188,9 @@
       const series = data.series.map((each) => ({
         label: each.label,
         stroke: token(each.color || "--accent"),
-        width: each.thin ? 1 : 2,
+        width: each.marks ? 0 : each.thin ? 1 : 2,
         dash: each.thin ? [4, 4] : undefined,
-        points: { show: data.x.length < 60 && !each.thin, size: 5 },
+        points: { show: each.marks || (data.x.length < 60 && !each.thin), size: each.marks ? 12 : 5, fill: each.marks ? token(each.color) : undefined },
       }));
       const width = Math.max(280, place.clientWidth - 18);
       new uPlot({
