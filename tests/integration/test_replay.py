@@ -22,7 +22,7 @@ from tests.rig.postgres import execute
 from worker import cli
 from worker.app import Asked, apply_catalog, open_store, replay
 from worker.app.replay import Outcome
-from worker.config import Settings
+from worker.config import DeadLetterLimit, Settings
 from worker.errors import OperatorError
 from worker.events import parse_instant
 from worker.pipeline.replay import Replay
@@ -108,6 +108,21 @@ async def test_what_is_not_applied_is_counted(
         "6 read, 3 already logged, 0 added, 1 older than is kept, 1 of erased users, 1 dead letter known already, "
         "0 awards given quietly."
     ) in capsys.readouterr().out
+
+
+async def test_a_range_of_bad_records_is_not_drained_into_the_bin(rig: Rig) -> None:
+    """A replay whose brake trips ends and says why; run again without it, it goes on where it was."""
+    await ready(rig)
+    await rig.produce(*(line(event(number, type="comment.postde")) for number in range(12)), line(event(20)))
+    limit = DeadLetterLimit(share=0.5, seconds=60.0, least=4)
+    braked = rig.settings.model_copy(update={"dead_letter_limit": limit, "batch_max_events": 4})
+    with pytest.raises(OperatorError, match="most often for unknown_event_type") as ended:
+        await again(braked)
+    assert "run the same command again" in str(ended.value.help)
+    letters = (await rig.rows("SELECT count(*) FROM dead_letters"))[0][0]
+    assert 4 <= letters < 12
+    outcome = await again(rig.settings.model_copy(update={"dead_letter_limit": None}))
+    assert (outcome.facts.resumed, outcome.facts.letters.total(), outcome.facts.added) == (letters, 12 - letters, 1)
 
 
 async def test_awards_of_a_replay_are_told_to_nobody(rig: Rig) -> None:

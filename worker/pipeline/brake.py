@@ -60,7 +60,7 @@ class Brake:
         self.tripped = OperatorError(
             f"{bad:,} of the last {self._total:,} records, within {self.limit.seconds:g} s, became dead letters, most "
             f"often for {reason} ({count:,}): more than {self.limit.share:.0%}, so no more are taken.",
-            help="a producer or the catalog is broken: see `badges dlq list`, mend it, then start the worker again; "
+            help="see `badges dlq list`, mend the producer or the catalog, then start the worker again; "
             "BADGES_DEAD_LETTER_LIMIT sets the share, `off` lifts it",
         )
         return self.tripped

@@ -165,7 +165,8 @@ class Replay:
         if polling.done():
             polling.result()
         if (tripped := self._member.brake.tripped) is not None:
-            raise OperatorError(tripped.message, help=f"see `badges dlq list`, mend what is broken, then {AGAIN}")
+            remedy = f"see `badges dlq list`, mend what is broken or set BADGES_DEAD_LETTER_LIMIT, then {AGAIN}"
+            raise OperatorError(tripped.message, help=remedy)
         for reason in self._member.halted().values():
             raise OperatorError(f"The replay stopped: {reason}", help="start it again from an offset that is there")
         if self._taken_over:
