@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from worker.pipeline.cache import Cache, packed, unpacked
+from worker.pipeline.cache import Cache
+from worker.pipeline.compact import Shapes, packed, packed_flat, unfolded, unpacked, unpacked_flat
 from worker.rules.state import UserState
 
 TOKEN = uuid4()
+ROOM = 64 * 1024
+
+scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(allow_nan=False)
+memories = scalars | st.lists(scalars, max_size=4)
+usual_states = st.builds(
+    UserState,
+    st.text(min_size=1, max_size=8),
+    scopes=st.dictionaries(st.text(max_size=3), memories, max_size=4).map(lambda own: {"": own}),
+    held=st.dictionaries(st.tuples(st.text(max_size=3), st.just("")), st.integers(), max_size=3),
+    newest=st.none() | st.tuples(st.integers(), st.text(max_size=3), st.text(max_size=3)),
+    award_sequence=st.integers(0, 9),
+    built_version=st.none() | st.integers(0, 9),
+    dirty=st.sampled_from([frozenset(), frozenset({""})]),
+    unsaved=st.integers(0, 9),
+)
 
 
-def user(name: str, *, dirty: frozenset[str] = frozenset({""})) -> UserState:
-    """A user with a memory of some size and one award."""
-    return UserState(
-        name,
-        scopes={"": {"fold": [1, 2**70, ["x", None, True]]}, "item=1": {"fold": [3]}},
-        held={("first", ""): 5, ("per_item", "1"): 6},
-        newest=(7, "shop", f"{name}-id"),
-        award_sequence=3,
-        built_version=2,
-        dirty=dirty,
-        unsaved=4,
-    )
+def user(name: str, *, dirty: frozenset[str] = frozenset({""}), **more: Any) -> UserState:
+    """A user with contexts, a memory of some size and awards."""
+    given: dict[str, Any] = {
+        "scopes": {"": {"fold": [1, 2**70, ["x", None, True]]}, "item=1": {"fold": [3]}},
+        "held": {("first", ""): 5, ("per_item", "1"): 6},
+        "newest": (7, "shop", f"{name}-id"),
+        "award_sequence": 3,
+        "built_version": 2,
+        "dirty": dirty,
+        "unsaved": 4,
+    }
+    return UserState(name, **{**given, **more})
+
+
+def plain(name: str) -> UserState:
+    """A user of the usual kind: memory of the own scope alone, lists of single values."""
+    return user(name, scopes={"": {"fold": [1, f"{name}-id"], "count": 3}}, held={("first", ""): 5})
 
 
 @pytest.mark.parametrize("dirty", [frozenset(), frozenset({""}), frozenset({"", "item=1"})])
@@ -32,46 +56,121 @@ def test_a_packed_state_is_the_state(dirty: frozenset[str]) -> None:
     assert unpacked(packed(user("u", dirty=dirty))) == user("u", dirty=dirty)
 
 
+@given(usual_states)
+def test_a_flat_state_is_the_state(state: UserState) -> None:
+    """What became a tuple, and bytes after that, is the same state again."""
+    flat = Shapes(TOKEN).flat(state)
+    assert flat is not None
+    assert unfolded(state.user_id, flat) == state
+    assert unfolded(state.user_id, unpacked_flat(flat[0], packed_flat(flat))) == state
+
+
+def test_shapes_are_shared() -> None:
+    """Users with the same folds and awards share one shape; one value more or another version is another shape."""
+    shapes = Shapes(TOKEN)
+    first, second = shapes.flat(plain("a")), shapes.flat(plain("b"))
+    assert first is not None
+    assert second is not None
+    assert first[0] is second[0]
+    longer = user("c", scopes={"": {"fold": [1, "c", 2], "count": 3}}, held={("first", ""): 5})
+    newer = user("d", scopes=plain("d").scopes, held={("first", ""): 5}, built_version=3)
+    for other in (shapes.flat(longer), shapes.flat(newer)):
+        assert other is not None
+        assert other[0] is not first[0]
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        user("contexts"),
+        user("lists in lists", scopes={"": {"fold": [1, [2]]}}),
+        user("first one value, then a list", scopes={"": {"fold": [1, None, {"a": 1}]}}),
+        user("by hand", scopes={"": {}}, fixed=frozenset({("first", "")})),
+        user("nothing of its own", scopes={"item=1": {}}),
+    ],
+    ids=lambda state: state.user_id,
+)
+def test_what_is_of_no_usual_kind_is_kept_too(unusual: UserState) -> None:
+    """A state whose size its shape does not say is kept as it is, and packed as a whole."""
+    assert Shapes(TOKEN).flat(unusual) is None
+    cache = Cache(ROOM)
+    cache.put([unusual], TOKEN)
+    assert cache.take([unusual.user_id], TOKEN)[unusual.user_id] is unusual
+    assert cache.taken_bytes == 0
+    assert unpacked(packed(unusual)) == unusual
+
+
 def test_a_state_belongs_to_its_claim() -> None:
     """Under another token there is nothing; what was taken out is gone until it is put back."""
-    cache = Cache(1 << 20)
-    cache.put([user("a"), user("b")], TOKEN)
-    assert cache.take(["a"], uuid4()) == {}
-    assert cache.take(["b", "c"], TOKEN).keys() == {"b"}
-    assert cache.take(["a", "b"], TOKEN) == {}
-    assert cache.counted() == (1, 4)
+    for make in (user, plain):
+        cache = Cache(1 << 20)
+        cache.put([make("a"), make("b")], TOKEN)
+        assert cache.take(["a"], uuid4()) == {}
+        assert cache.take(["b", "c"], TOKEN).keys() == {"b"}
+        assert cache.take(["a", "b"], TOKEN) == {}
+        assert cache.counted() == (1, 4)
+        assert cache.taken_bytes == 0
 
 
-def test_the_room_is_kept() -> None:
+def test_states_of_several_claims() -> None:
+    """Put together with a claim for each, every state comes back under its own claim alone."""
+    cache, homes = Cache(1 << 20), {"a": TOKEN, "b": uuid4()}
+    cache.put([plain("a"), plain("b")], homes)
+    assert cache.take(["a", "b"], TOKEN).keys() == {"a"}
+    cache.put([plain("a"), plain("b")], homes)
+    assert cache.take(["a", "b"], homes) == {"a": plain("a"), "b": plain("b")}
+
+
+@pytest.mark.parametrize("make", [user, plain])
+def test_the_room_is_kept(make: Any) -> None:
     """However many users come, the memory taken stays within the limit, and the last ones come back as they were."""
-    cache = Cache(64 * 1024)
+    cache = Cache(ROOM)
     names = [f"u{number}" for number in range(1_000)]
     for name in names:
-        cache.put([user(name)], TOKEN)
-        assert cache.bytes <= 64 * 1024
+        cache.put([make(name)], TOKEN)
+        assert cache.taken_bytes <= ROOM
     assert 60 < len(cache) < len(names)
     found = cache.take(names[-20:], TOKEN)
-    assert [found[name].newest for name in names[-20:]] == [user(name).newest for name in names[-20:]]
+    assert found == {name: make(name) for name in names[-20:]}
+    cache.take(names, TOKEN)
+    assert (len(cache), cache.taken_bytes) == (0, 0)
 
 
-def test_who_comes_often_is_kept_as_it_is() -> None:
-    """Users who come again and again are not packed for the sake of those who come once."""
-    cache = Cache(64 * 1024)
-    often = user("often")
+@pytest.mark.parametrize("make", [user, plain])
+def test_the_longest_unused_is_packed_before_it_is_forgotten(make: Any) -> None:
+    """More users find room than fit as they are; who comes again and again is among the last to go."""
+    cache, again = Cache(ROOM), make("again")
+    cache.put([again], TOKEN)
+    alone = cache.taken_bytes
     for number in range(500):
-        cache.put([often], TOKEN)
-        cache.put([user(f"once{number}")], TOKEN)
-        often = cache.take(["often"], TOKEN)["often"]
-    cache.put([often], TOKEN)
-    assert cache.take(["often"], TOKEN)["often"] is often
+        cache.put([make(f"once{number}")], TOKEN)
+        again = cache.take(["again"], TOKEN)["again"]
+        cache.put([again], TOKEN)
+    assert len(cache) > ROOM // alone
+    assert cache.take(["again", "once499"], TOKEN) == {"again": make("again"), "once499": make("once499")}
+    assert cache.take(["once0"], TOKEN) == {}
+
+
+def test_who_is_put_again_takes_room_once() -> None:
+    """A state put while an older one of the user is kept, packed or not, takes its place."""
+    cache = Cache(ROOM)
+    cache.put([plain("u")], TOKEN)
+    alone = cache.taken_bytes
+    cache.put([plain("u")], TOKEN)
+    assert (len(cache), cache.taken_bytes) == (1, alone)
+    cache.put([plain(f"u{number}") for number in range(200)], TOKEN)
+    cache.put([plain("u")], TOKEN)
+    taken = cache.take(["u"], TOKEN)
+    assert taken == {"u": plain("u")}
+    assert cache.take(["u"], TOKEN) == {}
 
 
 def test_an_ended_claim_leaves_nothing() -> None:
     """What was put under a token is forgotten with it, packed or not; the others' stays."""
-    cache, other = Cache(64 * 1024), uuid4()
-    cache.put([user(f"u{number}") for number in range(100)], TOKEN)
-    cache.put([user("kept")], other)
+    cache, other = Cache(ROOM), uuid4()
+    cache.put([make(f"u{number}") for number in range(100) for make in (user, plain)], TOKEN)
+    cache.put([plain("kept")], other)
     cache.drop(TOKEN)
     assert len(cache) == 1
     cache.drop(other)
-    assert cache.bytes == 0
+    assert cache.taken_bytes == 0

@@ -314,7 +314,7 @@ class Worker:
             hits, misses = cache.counted()
             self.metrics.cache_hits.inc(hits)
             self.metrics.cache_misses.inc(misses)
-            self.metrics.cache_bytes.set(cache.bytes)
+            self.metrics.cache_bytes.set(cache.taken_bytes)
 
     async def _keep_gauges(self, store: PostgresStore) -> None:
         prune_at = monotonic() + PRUNE_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -36,26 +37,37 @@ async def by_catalog(bench: Bench, sizes: Sizes, said: Said) -> list[Row]:
 
 async def by_history(bench: Bench, sizes: Sizes, said: Said) -> list[Row]:
     """The same number of further events of the same users, after longer and longer histories."""
-    rows = []
-    for row in sizes.history:
-        stream = even(f"{row.each:,} events a user", users=row.users, warm_each=row.each, then=sizes.history_events)
-        found = await _each(bench, stream, sizes.growth_rounds)
-        rows.append({"events_per_user": row.each, "users": row.users, **_figures(found)})
+    streams = [
+        even(f"{row.each:,} events a user", users=row.users, warm_each=row.each, then=sizes.history_events)
+        for row in sizes.history
+    ]
+    costs = await _in_turns(bench, streams, sizes.growth_rounds)
+    rows = [
+        {"events_per_user": row.each, "users": row.users, **_figures(found)}
+        for row, found in zip(sizes.history, costs, strict=True)
+    ]
     return _compared(rows, "events a user", "events_per_user", said, same="users")
 
 
 async def by_users(bench: Bench, sizes: Sizes, said: Said) -> list[Row]:
     """The same number of events, spread evenly over more and more users, all of whom are known already."""
-    rows = []
-    for users in sizes.users:
-        stream = even(f"{users:,} users", users=users, warm_each=1, then=sizes.users_events)
-        found = await _each(bench, stream, sizes.growth_rounds)
-        rows.append({"users": users, **_figures(found), "rss_mb": median(cost.peak_mb for cost in found)})
+    streams = [even(f"{users:,} users", users=users, warm_each=1, then=sizes.users_events) for users in sizes.users]
+    costs = await _in_turns(bench, streams, sizes.growth_rounds)
+    rows = [
+        {"users": users, **_figures(found), "rss_mb": median(cost.peak_mb for cost in found)}
+        for users, found in zip(sizes.users, costs, strict=True)
+    ]
     return _compared(rows, "users", "users", said)
 
 
-async def _each(bench: Bench, stream: Stream, rounds: int) -> list[Cost]:
-    return [await bench.warmed(stream) for _ in range(rounds)]
+async def _in_turns(bench: Bench, streams: Sequence[Stream], rounds: int) -> list[list[Cost]]:
+    """What each stream costs, round by round in alternating order: a machine changes from minute to minute."""
+    costs: list[list[Cost]] = [[] for _ in streams]
+    places = range(len(streams))
+    for number in range(rounds):
+        for place in places if number % 2 == 0 else reversed(places):
+            costs[place].append(await bench.warmed(streams[place]))
+    return costs
 
 
 def _figures(found: list[Cost]) -> Row:

@@ -102,8 +102,28 @@ async def repeats(bench: Bench, stream: Stream, rounds: int, said: Said) -> dict
     }
 
 
-async def latency(bench: Bench, stream: Stream, said: Said) -> dict[str, Any]:
-    """From a record's timestamp to the broker's timestamp on the message of the award it led to."""
+async def latency(bench: Bench, stream: Stream, rounds: int, said: Said) -> dict[str, Any]:
+    """From a record's timestamp to the broker's timestamp on the message of the award it led to; medians of rounds."""
+    found = []
+    for number in range(1, rounds + 1):
+        delays = await _delays(bench, stream)
+        found.append((share(delays, 0.50), share(delays, 0.99), delays[-1], len(delays)))
+        said(
+            f"event to award message at 1,000 events/s, round {number} of {rounds}: "
+            f"p50 {found[-1][0]} ms, p99 {found[-1][1]} ms"
+        )
+    halves, most, longest, awards = zip(*found, strict=True)
+    return {
+        "p50": median(halves),
+        "p99": median(most),
+        "max": max(longest),
+        "awards": sum(awards),
+        "events_per_s": LATENCY_PER_SECOND,
+    }
+
+
+async def _delays(bench: Bench, stream: Stream) -> list[int]:
+    """The delays of one round in milliseconds, shortest first, without those of its first seconds."""
     stamps: dict[str, int] = {}
     ids = [json.loads(value)["id"] for _, value in stream.records]
 
@@ -130,15 +150,7 @@ async def latency(bench: Bench, stream: Stream, said: Said) -> dict[str, Any]:
     delays = sorted(at - stamps[body["trigger"]["id"]] for at, body in messages if body["trigger"]["id"] not in late)
     if not delays:
         raise OperatorError("No award was made while the delay was measured.", help="give more --events")
-    found = {
-        "p50": share(delays, 0.50),
-        "p99": share(delays, 0.99),
-        "max": delays[-1],
-        "awards": len(delays),
-        "events_per_s": LATENCY_PER_SECOND,
-    }
-    said(f"event to award message at 1,000 events/s: p50 {found['p50']} ms, p99 {found['p99']} ms")
-    return found
+    return delays
 
 
 def share(ordered: list[int], part: float) -> int:

@@ -89,7 +89,7 @@ async def _measure(bench: Bench, options: Options, said: Said) -> dict[str, Any]
     delays = await part(
         "latency",
         sizes.latency_seconds,
-        lambda: latency(bench, first(sizes.latency_seconds * LATENCY_PER_SECOND), said),
+        lambda: latency(bench, first(sizes.latency_seconds * LATENCY_PER_SECOND), sizes.latency_rounds, said),
     )
     again = await part(
         "repeats", sizes.repeat_events, lambda: repeats(bench, first(sizes.repeat_events), sizes.repeat_rounds, said)

@@ -23,6 +23,7 @@ class Sizes:
     rounds: int
     naive_events: int
     latency_seconds: int
+    latency_rounds: int
     repeat_events: int
     repeat_rounds: int
     handover_events: int
@@ -43,6 +44,7 @@ NORMAL: Final = Sizes(
     rounds=3,
     naive_events=3_000,
     latency_seconds=20,
+    latency_rounds=3,
     repeat_events=100_000,
     repeat_rounds=2,
     handover_events=50_000,
@@ -54,7 +56,7 @@ NORMAL: Final = Sizes(
     history_events=10_000,
     users=(1_000, 10_000, 100_000),
     users_events=200_000,
-    growth_rounds=2,
+    growth_rounds=3,
 )
 QUICK: Final = replace(
     NORMAL,
@@ -63,6 +65,7 @@ QUICK: Final = replace(
     rounds=1,
     naive_events=200,
     latency_seconds=4,
+    latency_rounds=1,
     repeat_events=20_000,
     repeat_rounds=1,
     handover_events=4_000,
