@@ -2,10 +2,14 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Processes that test side by side, each with services of its own (0: none beside pytest's, for a debugger).
-TESTERS ?= 2
+# Processes that test side by side, each with services of its own (0: none beside pytest's, for a debugger). One more
+# than two processors can feed: what is tested on services waits for them half of the time.
+TESTERS ?= 3
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat requirements-dev.lock pyproject.toml | cksum | cut -d ' ' -f 1)
+
+# The tests start some hundred processes; without bytecode each would compile the worker anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types check format lock acceptance acceptance-anniversaries acceptance-bench acceptance-chaos acceptance-growth acceptance-live-catalog acceptance-mutation acceptance-pages acceptance-properties acceptance-shuffled clean
@@ -27,7 +31,7 @@ demo: install ## Play a community's events through a real worker (ARGS=--once en
 	@$(BIN)/badges demo $(ARGS)
 
 test: install ## Run unit, property, contract and integration tests on the services that are here
-	@$(BIN)/pytest -n $(TESTERS) --dist loadfile tests/unit tests/properties tests/contracts tests/integration $(ARGS)
+	@$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests/unit tests/properties tests/contracts tests/integration $(ARGS)
 
 lint: install ## Check style, layers between rooms, YAML, migrations and the Dockerfile
 	@$(BIN)/ruff check .
