@@ -55,7 +55,7 @@ lock: install ## Resolve the lock files again from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --extra admin --extra js -c requirements-dev.lock pyproject.toml -o requirements-image.lock
 
-acceptance: acceptance-properties acceptance-shuffled acceptance-chaos acceptance-live-catalog acceptance-anniversaries acceptance-growth acceptance-pages acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
+acceptance: acceptance-properties acceptance-mutation acceptance-shuffled acceptance-chaos acceptance-live-catalog acceptance-anniversaries acceptance-growth acceptance-pages acceptance-bench ## Run what is asked of a release, by hand: up to 40 min each
 
 acceptance-chaos: install ## Kill workers, broker and database mid-stream and compare every award (BADGES_TEST_SEEDS=1-20)
 	@BADGES_TEST_REQUIRE=kafka,postgres BADGES_TEST_SEEDS=$${BADGES_TEST_SEEDS:-1-20} $(BIN)/pytest tests/acceptance -m chaos $(ARGS)

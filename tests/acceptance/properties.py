@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,8 @@ def main() -> None:
     chosen.sort(key=lambda piece: -seconds_before(note_name(piece, options)))
     folder, failed, began = notes(), 0, time.monotonic()
     with ThreadPoolExecutor(2) as lanes:
-        for number, (piece, passed, said) in enumerate(lanes.map(lambda one: tried(one, options, folder), chosen), 1):
+        running = [lanes.submit(tried, one, options, folder) for one in chosen]
+        for number, (piece, passed, said) in enumerate((done.result() for done in as_completed(running)), 1):
             failed += not passed
             print(f"{number} of {len(chosen)} {piece}: {'' if passed else 'FAILED' + chr(10)}{said}", flush=True)
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -31,10 +31,10 @@ def plan_of(flows: list[Flow], **catalog: Any) -> tuple[Plan, Tally]:
     return compile_plan(catalog_from_document(document, 1), tally=tally), tally
 
 
-def event(number: int, kind: str = "a.done", us: int | None = None, **payload: Any) -> Event:
+def event(number: int, named: str = "a.done", us: int | None = None, **payload: Any) -> Event:
     """One event of user u, the later the higher its number."""
     at = START + number * 1_000_000 if us is None else us
-    return Event("u", kind, at, "", f"{number:06}", payload, dumps(payload))
+    return Event("u", named, at, "", f"{number:06}", payload, dumps(payload))
 
 
 def work(tally: Tally, act: Callable[[], object]) -> dict[str, int]:
