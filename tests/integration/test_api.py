@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from base64 import b64decode
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from worker.app.admin import Admin
 from worker.config import Settings
 
 TOKEN = "a-token-of-the-tests"
+#: What takes long is for CI.
+DEEP = os.environ.get("BADGES_TEST_PROFILE", "dev") != "dev"
 CATALOG = """
 version: 1
 events: {other.done: {}}
@@ -270,6 +274,36 @@ async def test_profiles_change_with_what_is_held(served: Served) -> None:
     assert [one["sort_override"] for one in await served.badges("u1")] == [5]
     many = await asyncio.gather(*(served.badges(f"u{number % 3}") for number in range(40)))
     assert [len(found) for found in many] == [1 if number % 3 == 1 else 0 for number in range(40)]
+
+
+@pytest.mark.skipif(not DEEP or shutil.which("curl") is None, reason="some seconds of crowd, in CI, by curl")
+async def test_a_crowd_of_exports_holds_up_nobody(served: Served) -> None:
+    """Of a thousand exports at once a few are made and the rest told when to come; events are applied as before."""
+    await served.http.post("/api/v1/admin/event-types", json=EVENT_TYPE)
+
+    async def slowest() -> float:
+        """The 19th of 20 times from an event to its evaluation, seconds."""
+        took = []
+        for number in range(20):
+            event = {"event_type": EVENT_TYPE["name"], "user_id": f"u{number}", "payload": {"value": 1}}
+            started = monotonic()
+            answer = await served.http.post("/api/v1/events?wait=award&timeout_ms=5000", json=event)
+            assert answer.json()["evaluated"], answer.text
+            took.append(monotonic() - started)
+        return sorted(took)[18]
+
+    before = await slowest()
+    command = ["curl", "--silent", "--parallel", "--parallel-max", "300", "--header", f"Authorization: Bearer {TOKEN}"]
+    command += ["--output", "/dev/null", "--write-out", "%{http_code} %header{retry-after}\n"]
+    address = f"{served.http.base_url}/panel/awards.csv?crowd=[1-1000]"
+    crowd = await asyncio.create_subprocess_exec(*command, address, stdout=asyncio.subprocess.PIPE)
+    during = await slowest()
+    said, _ = await crowd.communicate()
+    found = Counter(said.decode().split("\n")[:-1])
+    assert set(found) <= {"200 ", "429 5", "503 5"}, found
+    assert (found.total(), found["200 "] >= 1) == (1_000, True)
+    assert during < max(10 * before, 2.0), (before, during)
+    assert (await served.http.get("/panel/awards.csv")).status_code == 200
 
 
 async def test_edits_that_meet_are_all_kept(served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +156,8 @@ async def ask(rig: Rig, name: str) -> None:
     await rig.store.first_request(hashlib.sha256(name.encode()).digest(), b"body", NOON, line)
 
 
+#: Every act is for CI: a cut takes a new connection.
+DEEP = os.environ.get("BADGES_TEST_PROFILE", "dev") != "dev"
 #: What comes before, the act, what counts its effect and what counts its line, for `$1` a try's name.
 ACTS: dict[str, tuple[Act, Act, str, str]] = {
     "edit": (nothing, edit, "catalog_versions WHERE note = $1", "note = $1"),
@@ -193,7 +196,7 @@ async def rig(module_dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
         await close_pool(pool)
 
 
-@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("name", ACTS if DEEP else ["edit", "release", "cancel"])
 async def test_an_act_and_its_line_are_one(rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Wherever the connection is cut, the act is done and its line is there, or neither; uncut, both are, once."""
     before, act, effect, line = ACTS[name]

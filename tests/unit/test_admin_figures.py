@@ -106,7 +106,8 @@ def test_a_crowd_has_room_for_so_many() -> None:
 
 
 def _exports() -> list[str]:
-    return [route.path.replace("{user_id}", "u1") for route in guarded_routes(panel()) if route.path.endswith(".csv")]
+    found = [route.path for route in guarded_routes(panel()) if route.path.endswith((".csv", "export.json"))]
+    return [path.replace("{user_id:path}", "u1").replace("{user_id}", "u1") for path in found]
 
 
 @pytest.mark.parametrize("path", _exports())

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from worker.admin.examples import answer_example, refusal
 from worker.admin.roles import Role
 from worker.admin.routes import Guarded
 
@@ -62,6 +63,7 @@ def described(app: FastAPI) -> dict[str, Any]:
                 operation = found["paths"].get(route.path_format, {}).get(method.lower())
                 if operation is not None:
                     _complete(operation, route)
+                    _show(operation, method.lower(), route.path_format)
         app.openapi_schema = found
     return found
 
@@ -82,5 +84,20 @@ def _complete(operation: dict[str, Any], route: Guarded) -> None:
             continue
         answers[status] = {
             "description": sentence,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": refusal(status),
+                }
+            },
         }
+
+
+def _show(operation: dict[str, Any], method: str, path: str) -> None:
+    """Give each answer of an operation the example of its form."""
+    for answer in operation["responses"].values():
+        for kind, content in (answer.get("content") or {}).items():
+            if "example" not in content:
+                found = answer_example(method, path, kind, content.get("schema") or {})
+                if found is not None:
+                    content["example"] = found

@@ -8,9 +8,11 @@ from typing import Annotated, Final
 from fastapi import Form
 from starlette.responses import Response, StreamingResponse
 
+from worker.admin.admission import check_room
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.page import Opened, Page
 from worker.admin.panel.phrasing import plural
+from worker.admin.panel.tables import EXPORTS
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
@@ -26,6 +28,7 @@ _MOST_NOTE: Final = 1_000
 @least(Role.SUPPORT)
 async def export(page: Opened, services: Asked, user_id: str) -> Response:
     """All that is held about a user, as one JSON object; the log of changes says who took it."""
+    check_room(EXPORTS, page.actor)
     pieces = aiter(page.desk.export(user_id))
     try:
         first = await anext(pieces)
@@ -34,9 +37,10 @@ async def export(page: Opened, services: Asked, user_id: str) -> Response:
     await services.store.audit(AuditLine(page.actor.name, "user.exported", f"user {user_id}"))
 
     async def written() -> AsyncIterator[str]:
-        yield first
-        async for piece in pieces:
-            yield piece
+        with EXPORTS.joined(page.actor.key):
+            yield first
+            async for piece in pieces:
+                yield piece
 
     headers = {
         "Content-Disposition": 'attachment; filename="user.json"',
