@@ -327,6 +327,7 @@ def test_keys(panel: Served, page: Any) -> None:
     assert page.evaluate("document.activeElement.className") == "skip"
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("scheme", "width", "world"),
     [("light", 1280, panel_pages.plain_world), ("dark", 390, panel_pages.hostile_world)],

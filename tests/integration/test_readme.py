@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.readme import ROOT, commands, needs_services
 from tests.rig.kafka import KafkaService
 
@@ -33,6 +35,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.timeout(240)
 def test_commands_for_services(real_kafka: KafkaService, empty_dsn: str, fresh_topic: Callable[[str], str]) -> None:
     """From an empty database and no topics, README's commands lead to a worker that is ready and stops when asked."""
     port, admin_port = free_port(), free_port()
