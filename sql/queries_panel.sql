@@ -127,6 +127,18 @@ FROM (
 JOIN dead_letters d ON d.number = found.number
 ORDER BY d.number DESC;
 
+-- name: panel_letters_of_type
+-- The same of records that say they are of a type: so many of the newest are looked into, whatever else is asked for.
+SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
+       d.recorded_at, d.buried_at, d.state
+FROM (SELECT * FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4) AS d
+WHERE ($2::text IS NULL OR d.topic = $2) AND ($3::timestamptz IS NULL OR d.buried_at >= $3)
+  AND ($6::text IS NULL OR d.reason = $6)
+  AND substring(encode(substring(d.raw FROM 1 FOR 4096), 'escape')
+                FROM '"(?:type|event_type)"\s*:\s*"([^"\\]{1,200})"') = $7::text
+ORDER BY d.number DESC
+LIMIT $5;
+
 -- name: panel_letter_counts
 -- How many of the newest dead letters there are for each reason; so many are looked at.
 SELECT reason, count(*) AS letters, max(buried_at) AS last_at

@@ -53,7 +53,7 @@ def stop_a_job(panel: Served, page: Any) -> None:
     number = panel.rows(BEGUN)[0]["id"]
     page.goto(f"{panel.address}/jobs?state=running")
     page.click(f"text=#{number} recompute")
-    expect(page.locator("#job")).to_contain_text("2 of 5 users, 40.0 %")
+    expect(page.locator("#job")).to_contain_text("2 of 5 users, 40.0 % · 3,000 events/s")
     shoot(page, "job-running")
     page.click("text=Cancel")
     assert "what was done stays" in page.inner_text(".note.ok")
@@ -69,6 +69,10 @@ def replay_a_dead_letter(panel: Served, page: Any) -> None:
     page.goto(f"{panel.address}/dead-letters")
     page.click(".card:has-text('unknown_event_type')")
     page.wait_for_url("**/dead-letters?reason=unknown_event_type")
+    for kind, there in (("comment.posted", 0), ("comment.pasted", 1)):
+        page.fill("#f-type", kind)
+        page.click("button:text-is('Filter')")
+        expect(page.locator("td[data-label=record]")).to_have_count(there)
     page.click("tbody tr >> nth=0 >> td[data-label=record] a")
     expect(page.locator("main")).to_contain_text("comment.pasted")
     page.click("summary:has-text('In hex')")

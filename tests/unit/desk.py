@@ -345,7 +345,7 @@ class FakeDesk:
     async def count_letters(self, wanted: Any) -> int:
         return 5_000 if wanted.reason == "many" else 3
 
-    async def redrive(self, wanted: Any, *, dry: bool) -> Any:
+    async def redrive(self, wanted: Any, *, event_type: str | None, dry: bool) -> Any:
         self.applied.append((wanted, "dry" if dry else "replay", ""))
         return Redriven(tried=3, passed=2, kept=Counter({self.text: 1}))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.desk import HOSTILE, FakeDesk, catalog_of, document, panel
+from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, catalog_of, document, panel
 from tests.unit.serving import FakeStore, client
 from tests.unit.test_panel import check_markup
 from worker.admin.credentials import digest
@@ -121,6 +121,39 @@ def test_dead_letters_are_tried_dry_first() -> None:
     assert user(desk, Role.AUTHOR).post("/panel/dead-letters/replay", data=letter).status_code == 403
 
 
+def test_a_letter_shows_what_its_type_asks_for() -> None:
+    """Beside the bytes stand the schema of the type that the record says it is of, and the record's headers."""
+    desk = FakeDesk(reads=FakeReads(text='{"type": "question.scored", "payload": {"score": "ten"}}'))
+    got = user(desk, Role.SUPPORT).get("/panel/dead-letters/badges.events/3/88")
+    assert "What the catalog asks of question.scored" in got.text
+    assert "post_id" in got.text
+    check_markup(got.text)
+    assert "What the catalog asks" not in user(FakeDesk()).get("/panel/dead-letters/badges.events/3/88").text
+
+
+def test_events_of_a_file_are_played() -> None:
+    """A file of events is played after those that were pasted, and stands in the field like those."""
+    line = '{"type": "comment.posted", "occurred_at": "2020-02-29T12:00:00Z"}'
+    got = user(FakeDesk(), Role.SUPPORT).post(
+        "/panel/diagnostics/simulator",
+        data={"user": "u1", "events": line, "at": "2020-03-01T00:00:00Z"},
+        files={"file": ("e.jsonl", f"{line}\r\n{line}\r\n", "application/octet-stream")},
+    )
+    assert got.status_code == 200
+    assert got.text.count("data-played") == 3
+    check_markup(got.text)
+
+
+def test_a_dry_run_asks_for_a_trigger() -> None:
+    """Without a badge those are asked for that listen to the trigger."""
+    support = user(FakeDesk(), Role.SUPPORT)
+    event = '{"type": "comment.posted", "occurred_at": "2020-02-29T12:00:00Z"}'
+    asked = {"user": "u1", "event": event, "trigger": "comment.posted"}
+    got = support.get("/panel/diagnostics/dry-run", params=asked).text
+    assert 'aria-label="Commentator I"' in got
+    assert 'aria-label="Nice question"' not in got
+
+
 def test_an_erasure_is_typed_out() -> None:
     """Only an admin erases, with the id typed and a note; support exports, which is noted."""
     desk, store = FakeDesk(), FakeStore()
@@ -213,7 +246,7 @@ def test_the_simulator_travels_in_time() -> None:
     line = '{"type": "comment.posted", "occurred_at": "2020-02-29T12:00:00Z"}'
     given = {"user": "u1", "events": line, "at": "2020-02-29T13:00:00Z"}
     still = support.post("/panel/diagnostics/simulator", data=given)
-    assert ">cron.anniversary</td>" not in still.text
+    assert ">cron.anniversary</a>" not in still.text
     moved = support.post("/panel/diagnostics/simulator", data={**given, "shift": "year"})
     assert 'value="2021-02-28T13:00:00' in moved.text
     check_markup(moved.text)
@@ -244,7 +277,7 @@ def test_the_simulator_lets_the_clock_run() -> None:
     assert "more than 20,000 events" in refused.text
     del made["schedules"]
     got = support.post("/panel/diagnostics/simulator", data=given)
-    assert ">cron.anniversary</td>" in got.text
+    assert ">cron.anniversary</a>" in got.text
     assert "earned" in got.text
     still = support.post("/panel/diagnostics/simulator", data={**given, "jobs": ""})
-    assert ">cron.anniversary</td>" not in still.text
+    assert ">cron.anniversary</a>" not in still.text

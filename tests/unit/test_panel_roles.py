@@ -45,6 +45,7 @@ MAY: Final = {
         "GET /awards/holders/{key}",
         "GET /awards/quarantine",
         "GET /dead-letters",
+        "GET /_/dead-letters",
         "GET /jobs",
         "GET /jobs/{number}",
         "GET /_/jobs/{number}",

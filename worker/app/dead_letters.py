@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
@@ -17,6 +16,7 @@ from worker.conditions import Door
 from worker.config import Settings, Topics
 from worker.errors import BadgesError, OperatorError, TransientError
 from worker.events import Record
+from worker.events.envelope import said_type
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.cache import Cache
 from worker.pipeline.redrive import Redriven, Tried, redrive
@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 
 #: So many letters are read and tried at a time; each is 64 KiB at most, and a few are larger.
 PAGE: Final = 200
-_TYPE: Final = re.compile(rb'"(?:type|event_type)"\s*:\s*"([^"\\]{1,200})"')
 
 
 async def redrive_letters(
@@ -60,7 +59,7 @@ async def redrive_letters(
         )
         while page := await store.waiting_letters(wanted, after=after, upto=newest, limit=PAGE):
             after = page[-1].number
-            chosen = [letter for letter in page if event_type is None or event_type == type_of(letter.raw or b"")]
+            chosen = [letter for letter in page if event_type is None or event_type == said_type(letter.raw or b"")]
             tried = await _whole(settings, chosen)
             total.lost += len(chosen) - len(tried)
             await _try(store, settings, applier, tried, total, dry=dry)
@@ -100,12 +99,6 @@ async def _try(
 
 def _line(one: Tried) -> tuple[str, int, int]:
     return one.record.topic, one.record.partition, one.incarnation
-
-
-def type_of(raw: bytes) -> str | None:
-    """The type a record says it is of, also where it is no whole JSON; None where it says none."""
-    found = _TYPE.search(raw)
-    return None if found is None else found[1].decode("utf-8", "replace")
 
 
 async def _whole(settings: Settings, letters: Sequence[BuriedLetter]) -> list[Tried]:

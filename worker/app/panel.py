@@ -176,9 +176,12 @@ class PanelDesk:
         """How many of them were not applied yet."""
         return (await self._store.count_letters(wanted))[0]
 
-    async def redrive(self, wanted: LetterFilter, *, dry: bool) -> Redriven:
-        """Try them again; what came of them. `dry`: nothing is changed. Raises OperatorError."""
-        return await redrive_letters(self._store, self._settings, wanted, dry=dry)
+    async def redrive(self, wanted: LetterFilter, *, event_type: str | None, dry: bool) -> Redriven:
+        """Try them again, those that say they are of a type; what came of them. `dry`: nothing is changed.
+
+        Raises OperatorError.
+        """
+        return await redrive_letters(self._store, self._settings, wanted, event_type=event_type, dry=dry)
 
     async def erase(self, user_id: str, *, actor: str, note: str) -> Erased:
         """Remove everything held about a user. Raises OperatorError where nothing is."""

@@ -7,6 +7,7 @@ which gets its code there. The quick way decides nothing alone: it takes only wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ _BACKSLASH = ord("\\")
 #: May stand for NUL: only the slow reader looks whether it does. (The quick one refuses halves of surrogate pairs.)
 _SUSPICIOUS = b"\\u0000"
 _NO_BOUND = 1 << 62
+_SAID = re.compile(rb'"(?:type|event_type)"\s*:\s*"([^"\\]{1,200})"')
 
 
 def decode(
@@ -78,6 +80,12 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _read_envelope: Callable[[bytes], _Envelope] = msgspec.json.Decoder(_Envelope).decode
+
+
+def said_type(raw: bytes) -> str | None:
+    """The type a record says it is of, also where it is no whole JSON; None where it says none."""
+    found = _SAID.search(raw)
+    return None if found is None else found[1].decode("utf-8", "replace")
 
 
 def _quickly(

@@ -14,6 +14,8 @@ from worker.store.session import Database
 
 #: So many rows are looked at where a filter has no index: a page takes a bounded time, however long the table.
 LOOKED_AT: Final = 20_000
+#: The same where each row is read whole, of 64 KiB at most.
+LOOKED_INTO: Final = 2_000
 #: Counts stop here.
 COUNTED: Final = 10_001
 #: After every instant that an event can have (the year 9999), and every number.
@@ -221,13 +223,20 @@ class PanelTables(Database):
         reason: str | None = None,
         topic: str | None = None,
         since_us: int | None = None,
+        event_type: str | None = None,
         before: int | None = None,
         limit: int = 50,
     ) -> list[BuriedLetter]:
-        """Dead letters, newest first; `before` is the number of the last one of the page before."""
+        """Dead letters, newest first; `before` is the number of the last one of the page before.
+
+        With a type, those among the newest 2,000 whose record says that it is of it.
+        """
         start = _LAST_NUMBER if before is None else before
         given = (start, topic, since_us, LOOKED_AT, limit)
-        if reason is None:
+        if event_type is not None:
+            given = (start, topic, since_us, LOOKED_INTO, limit)
+            found = await self.rows("panel_letters_of_type", *given, reason, event_type)
+        elif reason is None:
             found = await self.rows("panel_letters", *given)
         else:
             found = await self.rows("panel_letters_of", *given, reason)

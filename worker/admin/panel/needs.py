@@ -67,6 +67,7 @@ class Reads(Protocol):
         reason: str | None = None,
         topic: str | None = None,
         since_us: int | None = None,
+        event_type: str | None = None,
         before: int | None = None,
         limit: int = 50,
     ) -> Sequence[Any]:
@@ -227,8 +228,11 @@ class Desk(Protocol):
     async def count_letters(self, wanted: Any) -> int:
         """How many of them were not applied yet."""
 
-    async def redrive(self, wanted: Any, *, dry: bool) -> Any:
-        """Try them again; what came of them. `dry`: nothing is changed. Raises OperatorError."""
+    async def redrive(self, wanted: Any, *, event_type: str | None, dry: bool) -> Any:
+        """Try them again, those that say they are of a type; what came of them. `dry`: nothing is changed.
+
+        Raises OperatorError.
+        """
 
     async def erase(self, user_id: str, *, actor: str, note: str) -> Any:
         """Remove everything held about a user. Raises OperatorError where nothing is."""

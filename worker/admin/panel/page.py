@@ -89,6 +89,11 @@ class Page:
         )
 
 
+def triggers_of(page: Page) -> list[str]:
+    """The event types that some badge listens to, by name."""
+    return sorted({name for one in page.badges.values() for name in one.triggers if name != "*"})
+
+
 def go(request: Request, path: str, said: str = "", *, actor: Actor | None) -> Response:
     """On to another page after a change, which says to who made it what was done."""
     note = f"{'&' if '?' in path else '?'}{urlencode({'said': notes_of(request).seal(said, actor)})}" if said else ""

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, is_fragment
-from worker.admin.panel.page import PAGE, Opened, Page
+from worker.admin.panel.page import PAGE, Opened, Page, triggers_of
 from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.roles import Role, least
 from worker.admin.routes import few, guarded_router
@@ -32,7 +32,7 @@ async def feed(page: Opened, trigger: str = "", badge: str = "", origin: str = "
         title="Awards",
         section="Awards",
         live=not before,
-        triggers=sorted({name for one in page.badges.values() for name in one.triggers if name != "*"}),
+        triggers=triggers_of(page),
         keys=sorted(page.badges),
         origins=ORIGINS,
         **values,

@@ -7,11 +7,12 @@ from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import Request
+from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from worker.admin.panel import playing
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import Opened, Page
+from worker.admin.panel.page import Opened, Page, triggers_of
 from worker.admin.panel.pages.users import moment
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
@@ -24,6 +25,8 @@ router = guarded_router(prefix=ROOT, include_in_schema=False)
 _GIVEN: Final = ("user", "events", "set", "at", "log", "jobs")
 #: A link that keeps more than so many characters is not offered: mail and chat would cut it.
 _LONGEST_LINK: Final = 4_000
+#: Of pasted events and of a file with them so many characters are read.
+_MOST_TEXT: Final = 500_000
 #: How far the clock's buttons move it, in years and days.
 _SHIFTS: Final = {"day": (0, 1), "year": (1, 0)}
 
@@ -38,10 +41,18 @@ async def diagnostics(page: Opened) -> Response:
 @router.get("/diagnostics/dry-run")
 @least(Role.SUPPORT)
 async def dry_run(
-    request: Request, page: Opened, user: str = "", badge: str = "", at: str = "", event: str = "", context: str = ""
+    request: Request,
+    page: Opened,
+    user: str = "",
+    badge: str = "",
+    trigger: str = "",
+    at: str = "",
+    event: str = "",
+    context: str = "",
 ) -> Response:
     """Would this user earn it at this moment, perhaps after one event more? A link keeps the question."""
-    given = {"user": user.strip()[:200], "badge": badge, "at": at, "event": event[:20_000], "context": context[:200]}
+    given = {"user": user.strip()[:200], "badge": badge, "trigger": trigger, "at": at}
+    given |= {"event": event[:20_000], "context": context[:200]}
     wrong: list[Wrong] = []
     answers = []
     if given["user"] and page.catalog is not None:
@@ -49,7 +60,8 @@ async def dry_run(
         events = list(await page.desk.history(given["user"]))
         more, faults = playing.read_lines(given["event"], page.catalog, user_id=given["user"])
         wrong += [Wrong(one, "f-event") for one in faults]
-        keys = [badge] if badge in page.badges else list(page.badges)
+        listening = [key for key, one in page.badges.items() if not trigger or {trigger, "*"} & one.triggers]
+        keys = [badge] if badge in page.badges else listening
         if not wrong:
             answers = await asyncio.to_thread(
                 playing.ask, page.catalog, given["user"], [*events, *more], keys, at_us=at_us, context=given["context"]
@@ -65,6 +77,7 @@ async def dry_run(
         given=given,
         answers=answers,
         keys=sorted(page.badges),
+        triggers=triggers_of(page),
     )
 
 
@@ -83,9 +96,14 @@ async def simulator(request: Request, page: Opened) -> Response:
 @least(Role.SUPPORT, accepts=FORM)
 async def simulate(request: Request, page: Opened) -> Response:
     """Play: the user's log, the events pasted, with metrics set, up to a moment; `shift` moves the clock on before."""
-    form = await request.form()
-    given = {name: str(form.get(name) or "")[:500_000] for name in _GIVEN}
-    return await _play(request, page, given, shift=str(form.get("shift") or ""))
+    async with request.form() as form:
+        given = {name: str(form.get(name) or "")[:_MOST_TEXT] for name in _GIVEN}
+        shift = str(form.get("shift") or "")
+        file = form.get("file")
+        if isinstance(file, UploadFile):
+            text = (await file.read(_MOST_TEXT)).decode("utf-8-sig", "replace").replace("\r\n", "\n")
+            given["events"] = f"{given['events']}\n{text}".strip()[:_MOST_TEXT]
+    return await _play(request, page, given, shift=shift)
 
 
 async def _play(request: Request, page: Page, given: dict[str, str], *, shift: str = "") -> Response:

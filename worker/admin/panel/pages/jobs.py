@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, Wrong, is_fragment
-from worker.admin.panel.page import PAGE, Opened, Page
+from worker.admin.panel.page import PAGE, Opened, Page, triggers_of
 from worker.admin.problems import Problem
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.errors import OperatorError
+from worker.events.instants import SECOND
 from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
@@ -124,7 +126,7 @@ async def job(page: Opened, number: int) -> Response:
         return await page.missing(f"There is no job {number}", "Old jobs are forgotten.", section="Jobs", link="/jobs")
     return await page.show(
         "job.html", title=f"Job {number}", section="Jobs", job=found, live=found.state in ("waiting", "running"),
-        now=page.desk.now(),
+        speed=_speed(found),
     )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ async def job_part(request: Request, page: Opened, number: int) -> Response:
     found = await page.desk.reads.user_job(number) if 0 < number < 2**63 else None
     if found is None:
         raise Problem(404, "There is no such job.")
-    return page.part("job_state.html", job=found, now=page.desk.now())
+    return page.part("job_state.html", job=found, speed=_speed(found))
 
 
 @router.post("/jobs/{number}/{act}")
@@ -156,6 +158,23 @@ async def act(page: Opened, number: int, act: str) -> Response:
     return page.go(f"/jobs/{number}", said if done else "It had ended already; nothing was changed.")
 
 
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Events read a second since a job began, and for how many seconds it goes on like that (None: not known yet)."""
+
+    events: int
+    left: float | None
+
+
+def _speed(job: Any) -> Speed | None:
+    """How fast a job is that runs; None before it has moved."""
+    if job.state != "running" or job.started_us is None or job.moved_us is None or job.moved_us <= job.started_us:
+        return None
+    spent = (job.moved_us - job.started_us) / SECOND
+    left = spent * (job.users_total - job.users_done) / job.users_done if job.users_done else None
+    return Speed(round(job.events / spent), None if left is None else max(0.0, left))
+
+
 async def _form(page: Page, given: dict[str, str], wrong: list[Wrong] | None = None) -> Response:
     return await page.show(
         "job_new.html",
@@ -166,7 +185,7 @@ async def _form(page: Page, given: dict[str, str], wrong: list[Wrong] | None = N
         given=given,
         kinds=KINDS,
         keys=sorted(page.badges),
-        triggers=sorted({name for one in page.badges.values() for name in one.triggers if name != "*"}),
+        triggers=triggers_of(page),
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from starlette.responses import Response
+from fastapi import Request
+from starlette.responses import RedirectResponse, Response
 
-from worker.admin.panel.frame import ROOT
-from worker.admin.panel.page import PAGE, Opened
+from worker.admin.panel.frame import ROOT, is_fragment
+from worker.admin.panel.page import PAGE, Opened, Page
+from worker.admin.panel.pages.badge import flow_text
 from worker.admin.roles import Role, least
 from worker.admin.routes import guarded_router
+from worker.events.envelope import said_type
 from worker.events.instants import DAY
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
@@ -35,7 +38,7 @@ _SHOWN_BYTES: Final = 16 * 1024
 @router.get("/dead-letters")
 @least(Role.READER)
 async def letters(
-    page: Opened, reason: str = "", topic: str = "", since: str = "", before: int | None = None
+    page: Opened, reason: str = "", type: str = "", topic: str = "", since: str = "", before: int | None = None
 ) -> Response:
     """The list, with how many there are for each reason."""
     reads = page.desk.reads
@@ -44,6 +47,7 @@ async def letters(
         reason=reason or None,
         topic=topic or None,
         since_us=None if span is None else page.desk.now() - span,
+        event_type=type[:200].replace("\0", "") or None,
         before=before,
         limit=PAGE + 1,
     )
@@ -51,7 +55,8 @@ async def letters(
         "letters.html",
         title="Dead letters",
         section="Dead letters",
-        given={"reason": reason, "topic": topic, "since": since},
+        given={"reason": reason, "type": type[:200], "topic": topic, "since": since},
+        types=[] if page.catalog is None else sorted(page.catalog.dictionary.types),
         counts=await reads.panel_letter_counts(),
         reasons=sorted(REMEDIES),
         topics=await reads.panel_topics(),
@@ -59,8 +64,17 @@ async def letters(
         letters_found=found[:PAGE],
         older=found[PAGE - 1].number if len(found) > PAGE else None,
         newer=before is not None,
-        filtered=bool(reason or topic or since),
+        filtered=bool(reason or type or topic or since),
     )
+
+
+@router.get("/_/dead-letters")
+@least(Role.READER)
+async def counts(request: Request, page: Opened) -> Response:
+    """How many there are for each reason, looked at again every 15 seconds."""
+    if not is_fragment(request):
+        return RedirectResponse(f"{ROOT}/dead-letters", 303)
+    return page.part("letters_counts.html", counts=await page.desk.reads.panel_letter_counts())
 
 
 @router.get("/dead-letters/{topic}/{partition}/{offset}")
@@ -84,8 +98,21 @@ async def letter(page: Opened, topic: str, partition: int, offset: int) -> Respo
         letter=found,
         remedy=REMEDIES.get(found.reason, ""),
         key=(found.key or b"").decode("utf-8", "backslashreplace")[:500],
+        record_headers=[
+            (name, (value or b"").decode("utf-8", "backslashreplace")) for name, value in found.headers or ()
+        ],
+        schema=_schema(page, found.raw or b""),
         **_shown(found.raw or b""),
     )
+
+
+def _schema(page: Page, raw: bytes) -> tuple[str, str] | None:
+    """The event type that a record says it is of, by its name, and its schema; None where the catalog has none."""
+    said = said_type(raw)
+    for name, entry in (page.catalog.document.get("events") or {}).items() if page.catalog is not None else ():
+        if said is not None and (said == name or said in ((entry or {}).get("aliases") or ())):
+            return name, flow_text((entry or {}).get("schema") or {})
+    return None
 
 
 def _printable(row: bytes) -> str:

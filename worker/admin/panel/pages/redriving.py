@@ -27,7 +27,7 @@ MOST: Final = 2_000
 async def replay(request: Request, page: Opened, services: Asked) -> Response:
     """Say what would pass now; with `verb` replay, apply it."""
     form = await request.form()
-    given = {name: str(form.get(name) or "")[:249] for name in ("which", "reason", "topic", "since", "verb")}
+    given = {name: str(form.get(name) or "")[:249] for name in ("which", "reason", "type", "topic", "since", "verb")}
     places = [one for text in form.getlist("letter")[:PAGE] if (one := _place(str(text))) is not None]
     chosen = given["which"] == "chosen"
     since = SINCE.get(given["since"])
@@ -47,9 +47,10 @@ async def replay(request: Request, page: Opened, services: Asked) -> Response:
         wrong.append(Wrong(message, help="Filter more, or run: badges dlq replay."))
     dry = given["verb"] != "replay"
     if not wrong and not dry:
-        after = {"letters": count, **{name: given[name] for name in ("reason", "topic")}}
+        after = {"letters": count, **{name: given[name] for name in ("reason", "type", "topic")}}
         await services.store.audit(AuditLine(page.actor.name, "dead_letters.replayed", "dead letters", after=after))
-    found = None if wrong else await page.desk.redrive(wanted, dry=dry)
+    said = None if chosen else given["type"] or None
+    found = None if wrong else await page.desk.redrive(wanted, event_type=said, dry=dry)
     if found is not None and not dry:
         still = found.tried - found.passed
         return page.go("/dead-letters", f"{plural(found.passed, 'letter')} passed, {still:,} stayed.")
@@ -62,7 +63,7 @@ async def replay(request: Request, page: Opened, services: Asked) -> Response:
         given=given,
         places=[f"{topic}~{partition}~{offset}" for topic, partition, offset in places],
         found=found,
-        count=count,
+        count=count if found is None else found.tried,
     )
 
 
