@@ -9,7 +9,8 @@ import pytest
 from tests.properties.grammar import check_one, corpus, drawn
 
 FLOWS = corpus()
-#: What was found wrong once: numbers beyond every exponent, words as long as a text may be, very many of them.
+#: What was found wrong once: numbers beyond every exponent, words as long as a text may be, very many of them, one key
+#: again and again, many expressions that are each of thousands of steps.
 FOUND = (
     '{"event": "a", "criteria": {"n": 1e999999999999999999999}}',
     '{"event": "a", "criteria": {"n": {"$gt": -1E-99999999999999999999}}}',
@@ -19,6 +20,8 @@ FOUND = (
     f'{{"event": "a", "criteria": {{"${"x" * 9_000}": 1, "payload": {{"${"x" * 9_000}": 1}}}}}}',
     f'{{"event": "a", "criteria": {{"n": {{"${"x" * 9_000}": 1}}, "$eventCount": {{"${"x" * 9_000}": 1}}}}}}',
     "{" + ",".join(f'"k{number}": 1' for number in range(2_000)) + "}",
+    '{"event": "a", "criteria": {' + ",".join(['"f": 1'] * 20_000) + "}}",
+    '{"event": "a", "criteria": {' + ",".join(f'"f{n}": {{"$regex": "\\\\pL{{{n}}}"}}' for n in range(1, 200)) + "}}",
 )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
-from worker.rules.catalog.places import MAX_DEPTH, MAX_VALUES, NUMBER_RULE, Problem, Spot, exact, place_at
+from worker.rules.catalog.places import MAX_DEPTH, MAX_VALUES, NUMBER_RULE, Lines, Problem, Spot, exact
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN = re.compile(r"[-+.0-9A-Za-z]+")
@@ -116,12 +116,17 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
+#: As many repeated keys of one text are told of: who has more made one mistake, not many.
+MOST_REPEATED = 1_000
+
+
 class _Scanner:
     """Walks JSON that is known to be well-formed and shallow, noting spans and repeated keys."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self.repeated: list[Problem] = []
+        self._lines: Lines | None = None
 
     def value(self, at: int, tokens: tuple[str, ...]) -> tuple[Spot, int]:
         """The spot of the value that begins at an offset, and the offset after it."""
@@ -158,7 +163,11 @@ class _Scanner:
         return Spot((start, at + 1), None, children), at + 1
 
     def _repeat(self, key: str, at: int, tokens: tuple[str, ...]) -> None:
-        place = place_at(self._text, (at, at))
+        if len(self.repeated) >= MOST_REPEATED:
+            return
+        if self._lines is None:
+            self._lines = Lines(self._text)
+        place = self._lines.place((at, at))
         self.repeated.append(
             Problem(
                 "duplicate_key", f'"{key}" stands here twice.', place.line, place.column, (*tokens, key),

@@ -21,6 +21,8 @@ from worker.rules.operators.values import (
 
 MAX_LISTED = 10_000
 MAX_REGEX = 1_000
+#: Steps that the expressions of one flow may be compiled to; some half a second's work.
+MAX_STEPS_OF_REGEXES = 500_000
 
 _TEXT_OPERATORS = ("$startsWith", "$endsWith")
 _ORDER_OPERATORS = ("$gt", "$gte", "$lt", "$lte")
@@ -125,8 +127,11 @@ def _expression(operand: Any, place: Place) -> Any:
         return _refuse(place, f"$regex takes a text, not {described(operand)}.", r'"$regex": "\\d{2}"')
     if len(operand) > MAX_REGEX:
         return _refuse(place, f"This expression is longer than {MAX_REGEX:,} characters.", "a shorter one")
+    if place.reading.regex_steps > MAX_STEPS_OF_REGEXES:
+        example = "fewer expressions, or shorter counts such as {1,3}"
+        return _refuse(place, "The expressions of this flow are together too large.", example, "bad_regex")
     try:
-        compile_regex(operand)
+        place.reading.regex_steps += compile_regex(operand).programsize
     except ValueError as error:
         return _refuse(
             place,

@@ -31,12 +31,14 @@ EVERYTHING = Match()
 class Reading:
     """What one flow's reading shares: the names it may use, how to read a flow within it, and how much it has read.
 
-    `folds` are those made so far: over one filter the parts of a leaf share theirs, by kind, parameters and match.
+    `regex_steps` is what its expressions are compiled to. `folds` are those made so far: over one filter the parts of
+    a leaf share theirs, by kind, parameters and match.
     """
 
     names: Names
     flow: Callable[[Any, Place], Node | None]
     nodes: int = 0
+    regex_steps: int = 0
     folds: dict[tuple[str, tuple[tuple[str, Any], ...], int], Fold] = field(default_factory=dict)
 
 
