@@ -157,6 +157,9 @@ def release_what_is_held(panel: Served, page: Any) -> None:
     shoot(page, "quarantine-with-an-award")
     page.fill("#f-note", "looked at")
     page.click("text=Release awards")
+    expect(page.locator("tbody")).to_contain_text("u5")
+    shoot(page, "quarantine-release")
+    page.click("text=Release 1 award")
     page.wait_for_url("**/awards/quarantine?*said=*")
     assert "1 award released." in page.inner_text(".note.ok")
     assert [row["user_id"] for row in panel.rows(held)] == ["u4", "u5"]

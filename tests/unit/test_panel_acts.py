@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from html import unescape
@@ -89,7 +90,15 @@ def test_quarantine_is_settled() -> None:
     chosen = {**base, "which": "chosen", "verb": "release", "note": "x"}
     assert support.post("/panel/awards/quarantine", data=chosen).status_code == 422
     assert desk.applied == []
-    assert support.post("/panel/awards/quarantine", data={**chosen, "user": ["u1", "u2"]}).status_code == 303
+    asked = support.post("/panel/awards/quarantine", data={**chosen, "user": ["u1", "u2"]})
+    assert "Release those of 2 users" in asked.text
+    assert "u2" in asked.text
+    check_markup(asked.text)
+    every = support.post("/panel/awards/quarantine", data={**base, "verb": "release", "note": "x"})
+    assert "Release 212 awards" in every.text
+    assert desk.applied == []
+    sure = {**chosen, "user": ["u1", "u2"], "sure": "1"}
+    assert support.post("/panel/awards/quarantine", data=sure).status_code == 303
     drop = {**base, "verb": "drop", "note": "x", "confirm": "nice_question"}
     assert support.post("/panel/awards/quarantine", data=drop).status_code == 303
     assert [one[0] for one in desk.applied] == [
@@ -97,6 +106,28 @@ def test_quarantine_is_settled() -> None:
         ("drop", "nice_question", None),
     ]
     assert [change[1] for change in store.changes] == ["quarantine.released", "quarantine.dropped"]
+
+
+def test_a_long_release_goes_on_without_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page does not wait for a long release: it goes on, and how much is held is looked at again and again."""
+
+    class Slow(FakeDesk):
+        async def settle_held(self, verb: str, **given: Any) -> int:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            self.applied.append((verb, given["actor"], given["note"]))
+            return 3
+
+    monkeypatch.setattr("worker.admin.panel.pages.quarantine._PATIENCE", 0.0)
+    desk = Slow()
+    support = user(desk, Role.SUPPORT)
+    with support:
+        data = {"badge": "asks", "which": "all", "verb": "release", "note": "x", "sure": "1"}
+        went = support.post("/panel/awards/quarantine", data=data)
+        assert "being released" in support.get(went.headers["location"]).text
+        assert desk.applied == [("release", "support token", "x")]
+    part = user(desk, Role.READER).get("/panel/_/awards/quarantine", headers={"HX-Request": "true"})
+    assert "212" in part.text
 
 
 def test_dead_letters_are_tried_dry_first() -> None:

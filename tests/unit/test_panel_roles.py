@@ -44,6 +44,7 @@ MAY: Final = {
         "GET /awards/holders",
         "GET /awards/holders/{key}",
         "GET /awards/quarantine",
+        "GET /_/awards/quarantine",
         "GET /dead-letters",
         "GET /_/dead-letters",
         "GET /jobs",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.frame import ROOT, Wrong, is_fragment
 from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.phrasing import plural
+from worker.admin.panel.working import working_of
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
+
+#: So long a page waits for a release, seconds; what takes longer goes on without it.
+_PATIENCE: Final = 3.0
+#: So many awards are shown before they are released.
+_SAMPLES: Final = 10
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -42,11 +48,44 @@ async def settle(request: Request, page: Opened) -> Response:
         wrong.append(Wrong("A drop is for good: type the badge's key.", "f-confirm", f"Write {badge}."))
     if wrong:
         return await _list(page, badge, "", wrong)
-    done = await page.desk.settle_held(
-        verb, badge=badge, users=users if chosen else None, actor=page.actor.name, note=note
-    )
+    if verb == "release" and not form.get("sure"):
+        return await _confirm(page, badge, note, users if chosen else None)
+    work = page.desk.settle_held(verb, badge=badge, users=users if chosen else None, actor=page.actor.name, note=note)
     word = "released" if verb == "release" else "dropped"
-    return page.go(f"/awards/quarantine?badge={slug(badge)}", f"{plural(done, 'award')} {word}.")
+    try:
+        done = await working_of(request).answer(("settle", verb, badge), work, seconds=_PATIENCE)
+        said = f"{plural(done, 'award')} {word}."
+    except TimeoutError:
+        said = f"They are being {word}: the count below goes down until it is done."
+    return page.go(f"/awards/quarantine?badge={slug(badge)}", said)
+
+
+async def _confirm(page: Page, badge: str, note: str, users: list[str] | None) -> Response:
+    """What a release would give, before it does: how many, and ten of them."""
+    reads = page.desk.reads
+    held = {one.badge_key: one.awards for one in await reads.panel_held_back()}
+    found = await reads.quarantined(badge_key=badge, limit=_SAMPLES if users is None else PAGE)
+    samples = [one for one in found if users is None or one.award.user_id in users][:_SAMPLES]
+    return await page.show(
+        "release.html",
+        title="Release awards",
+        section="Awards",
+        key=badge,
+        note=note,
+        users=users,
+        count=held.get(badge, 0),
+        samples=samples,
+    )
+
+
+@router.get("/_/awards/quarantine")
+@least(Role.READER)
+async def held(request: Request, page: Opened, badge: str = "") -> Response:
+    """How much is held, looked at again every five seconds."""
+    if not is_fragment(request):
+        return RedirectResponse(f"{ROOT}/awards/quarantine?{request.url.query}", 303)
+    counts = await page.desk.reads.panel_held_back()
+    return page.part("quarantine_counts.html", counts=counts, key=badge)
 
 
 async def _list(page: Page, badge: str, after: str, wrong: list[Wrong] | None = None) -> Response:
