@@ -392,3 +392,15 @@ def test_what_a_badge_takes_is_said_in_a_phrase() -> None:
         "(1 comment and 1 `order.paid` event) within 24 hours",
         "3 comments within 15 minutes",
     ]
+
+
+@pytest.mark.parametrize(("end", "held"), [("2024-03-01T12:00:00Z", False), ("2024-03-02T12:00:00Z", True)])
+def test_a_fixed_end_alone_bounds_what_the_conditions_see(end: str, held: bool) -> None:
+    """What lies after the end of a window within the conditions is no event of theirs, with nothing else to filter."""
+    flow = {"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 2}}}
+    conditions = {"$timeWindow": {"end": end, "flow": flow}}
+    compiled = compile_plan(catalog({"$withinTimeWindow": {"window": "7d", "conditions": conditions}}))
+    state = UserState("u")
+    for day in range(2):
+        apply(compiled, state, event("comment.posted", day))
+    assert bool(state.held) is held
