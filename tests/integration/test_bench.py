@@ -32,6 +32,7 @@ TINY = Sizes(
     rounds=1,
     naive_events=20,
     latency_seconds=2,
+    latency_rounds=1,
     repeat_events=1_000,
     repeat_rounds=1,
     handover_events=0,

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.test_slices import COMMUNITY, Rig
 from worker.errors import OperatorError, PoisonBatch, TransientError
 from worker.exchange import LiveFigures, UserJob
-from worker.pipeline import driving
+from worker.pipeline import driving, slices
 from worker.pipeline.driving import Driver, Pace, Waiting, lag_of
 from worker.pipeline.slices import SliceFacts
 
@@ -83,7 +83,8 @@ def test_lag_is_what_live_work_waits_for() -> None:
 
 async def test_a_job_waits_while_live_work_lags(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read while messages are late; once they are not the job goes on, unless it was cancelled meanwhile."""
-    monkeypatch.setattr(driving, "SLICE_USERS", 1)
+    monkeypatch.setattr(slices, "SLICE_USERS", 1)
+    monkeypatch.setattr(slices, "LIVE_SLICE_USERS", 1)
     monkeypatch.setattr(driving, "LOOK_SECONDS", -1.0)
     lags = iter([5.0, 4.0, 0.0, 6.0, 6.0])
     driver, _, told = driver_of(rig)
@@ -107,7 +108,8 @@ async def test_a_job_waits_while_records_of_the_topics_do(rig: Rig, monkeypatch:
     """However little the database tells, nothing is read while live work is behind the topics; where there is no live
     work nobody asks how far it is.
     """
-    monkeypatch.setattr(driving, "SLICE_USERS", 1)
+    monkeypatch.setattr(slices, "SLICE_USERS", 1)
+    monkeypatch.setattr(slices, "LIVE_SLICE_USERS", 1)
     monkeypatch.setattr(driving, "LOOK_SECONDS", -1.0)
     idle, waits = [1.0], iter([3.0, 2.0, 0.5, 0.0, 7.0, 0.0])
     driver, _, told = driver_of(rig)
@@ -122,6 +124,25 @@ async def test_a_job_waits_while_records_of_the_topics_do(rig: Rig, monkeypatch:
     assert [lag for facts, lag in told if facts is None] == [3.0, 2.0, 7.0]
     idle[0], driver.behind = 99.0, lambda: pytest.fail("there is nobody to yield to")
     await driver.finish(await rig.store.create_user_job("sweep", {}))
+
+
+@pytest.mark.parametrize(("idle", "users"), [(1.0, 1), (99.0, 2), (None, 2)])
+async def test_slices_are_small_beside_live_work(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, idle: float | None, users: int
+) -> None:
+    """While live batches are applied few users are looked at together, else many; the first slice does not know yet."""
+    monkeypatch.setattr(slices, "SLICE_USERS", 2)
+    monkeypatch.setattr(slices, "LIVE_SLICE_USERS", 1)
+    driver, _, told = driver_of(rig)
+    driver.slices.size(beside_live=True)
+
+    async def figures() -> LiveFigures:
+        return LiveFigures(idle, 0.0, 0.0)
+
+    monkeypatch.setattr(rig.store, "live_figures", figures)
+    await driver.finish(await rig.store.create_user_job("sweep", {}))
+    sizes = [facts.users for facts, _ in told if facts is not None]
+    assert sizes[:2] == [1, users]
 
 
 async def test_who_cannot_be_read_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from worker.errors import BadgesError, OperatorError, PoisonBatch, TransientErro
 from worker.exchange import LiveFigures
 from worker.pipeline.batch import CatalogMoved
 from worker.pipeline.repair_protocols import RepairStore
-from worker.pipeline.slices import LEASE_SECONDS, SLICE_USERS, SliceFacts, Slices
+from worker.pipeline.slices import LEASE_SECONDS, SliceFacts, Slices
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class Pace:
     def rest(self, spent: float, events: int, live: LiveFigures) -> float:
         """How long to rest after a slice that took `spent` seconds for so many events."""
         by_rate = 0.0 if self.rate is None else events / self.rate - spent
-        by_live = self.live_rest * spent if live.idle is not None and live.idle < LIVE_SECONDS else 0.0
+        by_live = self.live_rest * spent if goes_on(live) else 0.0
         return max(0.0, by_rate, by_live)
 
 
@@ -63,6 +63,11 @@ def lag_of(live: LiveFigures) -> float:
     """How far live work lags, seconds; 0 where there is none, or none to speak of."""
     lag = live.running if is_gone(live) else max(live.outbox, live.running, live.behind)
     return lag if lag > LAG_SECONDS else 0.0
+
+
+def goes_on(live: LiveFigures) -> bool:
+    """Whether live batches are applied these seconds."""
+    return live.idle is not None and live.idle < LIVE_SECONDS
 
 
 def is_gone(live: LiveFigures) -> bool:
@@ -114,11 +119,12 @@ class Driver:
             return True
         if facts is None:
             return False
-        self.slices.limit = SLICE_USERS
         self.told(facts, 0.0)
         if facts.done:
+            self.slices.size(beside_live=True)  # of the next job: it is not known yet what goes on then
             return False
         live = await self._figures()
+        self.slices.size(beside_live=goes_on(live))
         await self._rest(job_id, self.pace.rest(self.clock() - began, facts.events, live))
         return await self._wait_for_live(job_id, live)
 

@@ -34,6 +34,9 @@ from worker.rules.state import Change, UserState, Withdrawal
 SLICE_USERS: Final = 1_000
 SLICE_EVENTS: Final = 8_000
 SLICE_LOCKS: Final = 100
+#: The same beside live work, which waits for the processor while a slice has it.
+LIVE_SLICE_USERS: Final = 100
+LIVE_SLICE_EVENTS: Final = 1_000
 #: A driver is a job's until it was not heard of for so long, seconds.
 LEASE_SECONDS: Final = 30.0
 #: Badges of which a job says what it found; of the others it says how many awards they were together.
@@ -68,13 +71,19 @@ class Slices:
     driver: str
     topic: str
     judge: Judge | None = None
-    limit: int = SLICE_USERS
+    limit: int = LIVE_SLICE_USERS
+    most_events: int = LIVE_SLICE_EVENTS
     culprit: str | None = None
     #: Users who failed again and again: passed over.
     left_out: set[str] = field(default_factory=set)
     _scope: tuple[Plan, int, frozenset[str], Scope] | None = None
     _narrow: tuple[Plan, frozenset[str] | None, Narrow] | None = None
     _asking: Asking | None = None
+
+    def size(self, *, beside_live: bool) -> None:
+        """How much the next slices are of."""
+        self.limit = LIVE_SLICE_USERS if beside_live else SLICE_USERS
+        self.most_events = LIVE_SLICE_EVENTS if beside_live else SLICE_EVENTS
 
     async def slice(self, job_id: int) -> SliceFacts | None:
         """The next users of a job; None where it has ended, or is somebody else's.
@@ -141,7 +150,7 @@ class Slices:
             return users, None
         self.culprit = looked_at[0][0] if len(looked_at) == 1 else None
         seen = await glance(
-            transaction, self._narrow[2], looked_at, basis=plan.basis, events=SLICE_EVENTS, most=SLICE_LOCKS
+            transaction, self._narrow[2], looked_at, basis=plan.basis, events=self.most_events, most=SLICE_LOCKS
         )
         facts.events += seen.events
         facts.waiting += seen.waiting
@@ -301,7 +310,7 @@ class Slices:
                 for event in page:
                     while current is not None and event.user_id != at:
                         found.append(current.end())
-                        if facts is not None and events >= SLICE_EVENTS:
+                        if facts is not None and events >= self.most_events:
                             return found, found[-1].user_id
                         current = begin()
                     assert current is not None  # noqa: S101 (events are those of the users, in their order)
