@@ -86,7 +86,7 @@ class Played(BaseModel):
     responses={200: {"model": list[Answer]}},
     openapi_extra=described_body(DryRun, {"user_id": "u1", "badge_key": "simple_badge"}),
 )
-@least(Role.SUPPORT)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def dry_run(body: Annotated[dict[str, Any], Depends(checked(DryRun))], services: Asked) -> Response:
     """An answer for each badge asked about, from the user's log; a user without events has an empty history."""
     view = await services.catalog.view()
@@ -102,7 +102,7 @@ async def dry_run(body: Annotated[dict[str, Any], Depends(checked(DryRun))], ser
     responses={200: {"model": Played}},
     openapi_extra=described_body(Simulation, {"events": [_EVENT]}),
 )
-@least(Role.SUPPORT)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def simulate(body: Annotated[dict[str, Any], Depends(checked(Simulation))], services: Asked) -> Response:
     """One line for each award, with the sentence that says why."""
     view = await services.catalog.view()

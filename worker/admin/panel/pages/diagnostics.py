@@ -39,7 +39,7 @@ async def diagnostics(page: Opened) -> Response:
 
 
 @router.get("/diagnostics/dry-run")
-@least(Role.SUPPORT)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def dry_run(
     request: Request,
     page: Opened,
@@ -82,7 +82,7 @@ async def dry_run(
 
 
 @router.get("/diagnostics/simulator")
-@least(Role.SUPPORT)
+@least(Role.SUPPORT, Role.AUTHOR)
 async def simulator(request: Request, page: Opened) -> Response:
     """The form; with `play`, what a link kept is played."""
     asked = request.query_params
@@ -93,7 +93,7 @@ async def simulator(request: Request, page: Opened) -> Response:
 
 
 @router.post("/diagnostics/simulator")
-@least(Role.SUPPORT, accepts=FORM)
+@least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
 async def simulate(request: Request, page: Opened) -> Response:
     """Play: the user's log, the events pasted, with metrics set, up to a moment; `shift` moves the clock on before."""
     async with request.form() as form:
