@@ -17,7 +17,7 @@ TOKEN = uuid4()
 ROOM = 64 * 1024
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(allow_nan=False)
-memories = scalars | st.lists(scalars, max_size=4)
+memories = scalars | st.lists(scalars, max_size=12)
 usual_states = st.builds(
     UserState,
     st.text(min_size=1, max_size=8),
@@ -59,24 +59,57 @@ def test_a_packed_state_is_the_state(dirty: frozenset[str]) -> None:
 @given(usual_states)
 def test_a_flat_state_is_the_state(state: UserState) -> None:
     """What became a tuple, and bytes after that, is the same state again."""
-    flat = Shapes(TOKEN).flat(state)
+    flat = Shapes(ROOM).flat(state, TOKEN)
     assert flat is not None
     assert unfolded(state.user_id, flat) == state
-    assert unfolded(state.user_id, unpacked_flat(flat[0], packed_flat(flat))) == state
+    assert unfolded(state.user_id, unpacked_flat(flat[0], TOKEN, packed_flat(flat))) == state
 
 
 def test_shapes_are_shared() -> None:
     """Users with the same folds and awards share one shape; one value more or another version is another shape."""
-    shapes = Shapes(TOKEN)
-    first, second = shapes.flat(plain("a")), shapes.flat(plain("b"))
+    shapes = Shapes(ROOM)
+    first, second = shapes.flat(plain("a"), TOKEN), shapes.flat(plain("b"), uuid4())
     assert first is not None
     assert second is not None
     assert first[0] is second[0]
     longer = user("c", scopes={"": {"fold": [1, "c", 2], "count": 3}}, held={("first", ""): 5})
     newer = user("d", scopes=plain("d").scopes, held={("first", ""): 5}, built_version=3)
-    for other in (shapes.flat(longer), shapes.flat(newer)):
+    for other in (shapes.flat(longer, TOKEN), shapes.flat(newer, TOKEN)):
         assert other is not None
         assert other[0] is not first[0]
+
+
+def test_shapes_have_their_room() -> None:
+    """However different users are, only so many shapes are made: the others are kept as they are, within the limit."""
+    cache = Cache(ROOM)
+    different = [user(f"u{number}", scopes={"": {f"fold{number}": number}}, held={}) for number in range(300)]
+    cache.put(different, TOKEN)
+    known = len(cache._shapes._known)
+    assert 0 < known < 20
+    assert cache.taken_bytes <= ROOM
+    assert cache.take([state.user_id for state in different[-9:]], TOKEN).keys() == {f"u{n}" for n in range(291, 300)}
+    cache.put([user("next", scopes={"": {"fold": 1}}, held={}, built_version=3)], TOKEN)
+    assert len(cache._shapes._known) == 1
+
+
+def test_users_of_a_shape_are_weighed_each() -> None:
+    """Long texts and lists count where they are, whatever the first user of the same shape had."""
+    cache = Cache(1 << 20)
+    cache.put([user("small", scopes={"": {"text": "", "list": [1] * 20}}, held={})], TOKEN)
+    small = cache.taken_bytes
+    cache.put(
+        [user("large", scopes={"": {"text": "x" * 5_000, "list": list(range(10**9, 10**9 + 900))}}, held={})], TOKEN
+    )
+    assert cache.taken_bytes - small > 5_000 + 900 * 28
+    assert len(cache._shapes._known) == 1
+    (taken,) = cache.take(["small"], TOKEN).values()
+    taken.scopes[""]["text"] = "x" * 5_000
+    cache.put([taken], TOKEN)
+    (taken,) = cache.take(["small"], TOKEN).values()
+    large = cache.taken_bytes
+    taken.dirty = frozenset()
+    cache.put([taken], TOKEN)
+    assert cache.taken_bytes - large > 5_000, "a user is weighed again where the state was written"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +125,7 @@ def test_shapes_are_shared() -> None:
 )
 def test_what_is_of_no_usual_kind_is_kept_too(unusual: UserState) -> None:
     """A state whose size its shape does not say is kept as it is, and packed as a whole."""
-    assert Shapes(TOKEN).flat(unusual) is None
+    assert Shapes(ROOM).flat(unusual, TOKEN) is None
     cache = Cache(ROOM)
     cache.put([unusual], TOKEN)
     assert cache.take([unusual.user_id], TOKEN)[unusual.user_id] is unusual

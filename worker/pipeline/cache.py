@@ -18,6 +18,7 @@ from worker.pipeline.compact import (
     unfolded,
     unpacked,
     unpacked_flat,
+    weighed,
 )
 from worker.rules.state import UserState
 
@@ -30,10 +31,17 @@ CACHE_BYTES: Final = 64 * 1024 * 1024
 #: So many users are looked for at a time where room is made.
 _AT_ONCE: Final = 500
 
-#: A user of no usual kind, as it is.
-_Whole: TypeAlias = tuple[None, UUID, UserState]
-#: A packed user: the shape of what is flat, else whose claim the state is of.
-_Packed: TypeAlias = tuple[Shape | UUID, bytes]
+#: A user of no usual kind as it is, with the token of its claim and what it weighs.
+_Whole: TypeAlias = tuple[None, UUID, int, UserState]
+#: A packed user: the shape of what is flat, the token of its claim, the bytes.
+_Packed: TypeAlias = tuple[Shape | None, UUID, bytes]
+#: Where all room is taken, one of so many users from elsewhere still stays as it is: who comes often gets there soon,
+#: and who comes once is packed at once, rather than to have another packed.
+_ADMITTED: Final = 8
+#: So many users are taken out at a time, at most; of more, some are of batches that failed.
+_MOST_OUT: Final = 100_000
+#: The part of the room that is for shapes.
+_FOR_SHAPES: Final = 32
 
 
 class Cache:
@@ -44,17 +52,22 @@ class Cache:
     has the user (`Transaction.lock`).
 
     Where the room is taken, those who came the longest ago are packed into bytes, down to a quarter of the room for all
-    others; only then are they forgotten. To pack and unpack a user costs a fifth of what it costs to read one again.
+    others; only then are they forgotten. What a batch has taken out keeps its room. To pack and unpack a user costs a
+    fifth of what it costs to read one again.
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._room = limit_bytes
-        self._least_ready = limit_bytes // 4
+        self._shapes = Shapes(limit_bytes // _FOR_SHAPES)
+        self._room = limit_bytes - limit_bytes // _FOR_SHAPES
+        self._least_ready = self._room // 4
         self._ready: dict[str, Flat | _Whole] = {}
         self._packed: dict[str, _Packed] = {}
         self._ready_bytes = 0
         self._packed_bytes = 0
-        self._shapes: dict[UUID, Shapes] = {}
+        #: Who is taken out of those who are not packed: what they weighed, and of how many values (0: not flat).
+        self._out: dict[str, tuple[int, int]] = {}
+        self._out_bytes = 0
+        self._refused = 0
         self._hits = 0
         self._misses = 0
 
@@ -63,7 +76,7 @@ class Cache:
 
     @property
     def taken_bytes(self) -> int:
-        """The memory taken, about."""
+        """The memory taken by users, about; the room for shapes is besides."""
         return self._ready_bytes + self._packed_bytes
 
     def take(self, users: Iterable[str], home: Home) -> dict[str, UserState]:
@@ -84,81 +97,79 @@ class Cache:
         entry = self._ready.pop(user_id, None)
         if entry is None:
             return self._take_packed(user_id, token) if self._packed else None
-        shape = entry[0]
-        if shape is None:
-            _, owner, state = entry
-            self._ready_bytes -= state.weight
-            state.weight = 0
-            return state if owner == token else None
-        self._ready_bytes -= shape.weight
-        return unfolded(user_id, entry) if shape.token is token or shape.token == token else None
+        shape, owner, weight = entry[:3]
+        self._ready_bytes -= weight
+        if owner is not token and owner != token:
+            return None
+        self._out[user_id] = (weight, 0) if shape is None else weighed(entry)
+        self._out_bytes += weight
+        return entry[3] if shape is None else unfolded(user_id, entry)
 
     def _take_packed(self, user_id: str, token: UUID) -> UserState | None:
         found = self._packed.pop(user_id, None)
         if found is None:
             return None
-        kind, blob = found
+        shape, owner, blob = found
         self._packed_bytes -= size_of_packed(blob)
-        if isinstance(kind, UUID):
-            return unpacked(blob) if kind == token else None
-        return unfolded(user_id, unpacked_flat(kind, blob)) if kind.token == token else None
+        if owner != token:
+            return None
+        return unpacked(blob) if shape is None else unfolded(user_id, unpacked_flat(shape, owner, blob))
 
     def put(self, states: Iterable[UserState], home: Home) -> None:
         """Keep the states after the commit of a batch of this claim, or these; what was unused longest makes room."""
-        ready = self._ready
+        ready, flat_of = self._ready, self._shapes.flat
         one = home if isinstance(home, UUID) else None
-        shapes = None if one is None else self._shapes_of(one)
-        taken = 0
         for state in states:
             if not state.dirty and len(state.scopes) > 1:
                 _page_out(state)
             user_id = state.user_id
             if user_id in ready or user_id in self._packed:
                 self._forget(user_id)
-            mine = shapes or self._shapes_of(home[user_id])  # type: ignore[index]
-            flat = mine.flat(state)
-            if flat is None:
-                state.weight = size_of(state)
-                ready[user_id] = (None, mine.token, state)
-                taken += state.weight
+            token = one or home[user_id]  # type: ignore[index]
+            before = self._out.pop(user_id, None)
+            if before is not None:
+                self._out_bytes -= before[0]
+            known = before if state.dirty and before is not None and before[1] else None
+            entry = flat_of(state, token, known) or (None, token, size_of(state), state)
+            if before is not None or self._admits():
+                ready[user_id] = entry
+                self._ready_bytes += entry[2]
             else:
-                ready[user_id] = flat
-                taken += flat[0].weight
-        self._ready_bytes += taken
+                self._pack(user_id, entry)
+        if len(self._out) > _MOST_OUT:
+            self._out.clear()
+            self._out_bytes = 0
         if self.taken_bytes > self._room:
             self._pack_oldest()
             self._forget_oldest()
 
-    def _shapes_of(self, token: UUID) -> Shapes:
-        shapes = self._shapes.get(token)
-        if shapes is None:
-            shapes = self._shapes[token] = Shapes(token)
-        return shapes
+    def _admits(self) -> bool:
+        """Whether a user who was not among those as they are comes to them."""
+        if self.taken_bytes + self._out_bytes < self._room:
+            return True
+        self._refused = (self._refused + 1) % _ADMITTED
+        return not self._refused
+
+    def _pack(self, user_id: str, entry: Flat | _Whole) -> None:
+        shape, owner, _ = entry[:3]
+        blob = packed(entry[3]) if shape is None else packed_flat(entry)
+        self._packed[user_id] = (shape, owner, blob)
+        self._packed_bytes += size_of_packed(blob)
 
     def _pack_oldest(self) -> None:
         """Pack until there is room, or what is not packed takes no more than is left to it."""
         while self.taken_bytes > self._room and self._ready_bytes > self._least_ready:
             for user_id in _first(self._ready):
                 entry = self._ready.pop(user_id)
-                shape = entry[0]
-                if shape is None:
-                    _, owner, state = entry
-                    self._ready_bytes -= state.weight
-                    self._put_packed(user_id, owner, packed(state))
-                else:
-                    self._ready_bytes -= shape.weight
-                    self._put_packed(user_id, shape, packed_flat(entry))
+                self._ready_bytes -= entry[2]
+                self._pack(user_id, entry)
                 if self.taken_bytes <= self._room:
                     return
-
-    def _put_packed(self, user_id: str, kind: Shape | UUID, blob: bytes) -> None:
-        self._packed[user_id] = (kind, blob)
-        self._packed_bytes += size_of_packed(blob)
 
     def _forget_oldest(self) -> None:
         while self.taken_bytes > self._room and self._packed:
             for user_id in _first(self._packed):
-                self._packed_bytes -= size_of_packed(self._packed.pop(user_id)[1])
+                self._packed_bytes -= size_of_packed(self._packed.pop(user_id)[2])
                 if self.taken_bytes <= self._room:
                     return
 
@@ -170,21 +181,17 @@ class Cache:
 
     def drop(self, token: UUID) -> None:
         """Forget what was put under a token whose claim has ended."""
-        packed_items = self._packed.items()
-        owners = [(user_id, entry[0].token if entry[0] else entry[1]) for user_id, entry in self._ready.items()]
-        owners += [(user_id, kind if isinstance(kind, UUID) else kind.token) for user_id, (kind, _) in packed_items]
-        for user_id, owner in owners:
-            if owner == token:
+        for entries in (self._ready, self._packed):
+            for user_id in [user_id for user_id, entry in entries.items() if entry[1] == token]:
                 self._forget(user_id)
-        self._shapes.pop(token, None)
 
     def _forget(self, user_id: str) -> None:
         entry = self._ready.pop(user_id, None)
         if entry is not None:
-            self._ready_bytes -= entry[2].weight if entry[0] is None else entry[0].weight
+            self._ready_bytes -= entry[2]
         found = self._packed.pop(user_id, None)
         if found is not None:
-            self._packed_bytes -= size_of_packed(found[1])
+            self._packed_bytes -= size_of_packed(found[2])
 
 
 def _first(entries: Mapping[str, object]) -> list[str]:

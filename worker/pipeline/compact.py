@@ -8,7 +8,6 @@ memory. Bytes take half of that, and twice the time to make and to read.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Sequence
 from sys import getsizeof
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -17,13 +16,20 @@ import msgspec
 
 from worker.rules.state import OWN_SCOPE, AwardKey, UserState, award_key
 
-#: A flat state: its shape, instant, source and id of the newest event, award sequence, events since the state was
-#: written, then the values of all folds, then the instants of all awards held.
+#: A flat state: its shape, the token of its claim, what it weighs, instant, source and id of the newest event, award
+#: sequence, events since the state was written, then the values of all folds, then the instants of all awards held.
 Flat: TypeAlias = tuple[Any, ...]
 
-_FIRST: Final = 6
+_FIRST: Final = 8
+#: Longer lists stay lists: so many lengths, so many shapes.
+_MOST_FLAT: Final = 8
 #: What a user takes besides the values: the id, the place among the users kept, the tuple.
 _USER_BYTES: Final = 160
+#: What a shape takes besides its folds and awards, and what each of these adds, in the shape and in its key.
+_SHAPE_BYTES: Final = 600
+_PART_BYTES: Final = 100
+#: What one value more takes, about: an instant 40, the id of an event 90.
+_GROWN_BYTES: Final = 64
 #: What bytes take besides what is in them: the id, the place among the users kept, the objects around.
 _PACKED_BYTES: Final = 220
 #: What a user takes as objects, about: objects and keys, each scope, each memory and award held, items of a memory.
@@ -33,76 +39,91 @@ _MEMORY_BYTES: Final = 60
 _HELD_BYTES: Final = 60
 _ITEM_BYTES: Final = 45
 _ENTRY_BYTES: Final = 320
-#: So many shapes are known at a time; a user whose shape was forgotten keeps it.
-_MOST_SHAPES: Final = 10_000
 _SCALARS: Final = frozenset({int, str, bool, float, type(None)})
 _NOTHING: Final[frozenset[str]] = frozenset()
+_NEVER: Final = (None, "", "")
 
 
 class Shape(msgspec.Struct, frozen=True, gc=False):
     """What the values of a flat state are the values of.
 
-    `folds` are the ids of the folds, each with the length of its list, or -1 where its memory is a single value; `held`
-    are the awards. `weight` is what a user of this shape takes in memory, about, in bytes.
+    `folds` are the ids of the folds, each with the length of its list, or -1 where its memory is one value; `held` are
+    the awards.
     """
 
-    token: UUID
     built_version: int | None
     dirty: frozenset[str]
     folds: tuple[tuple[str, int], ...]
     held: tuple[AwardKey, ...]
-    weight: int
 
 
 class Shapes:
-    """The shapes of the states of one claim."""
+    """The shapes of users' states, as many as find room; those of an older catalog make way."""
 
-    def __init__(self, token: UUID) -> None:
-        self.token = token
+    def __init__(self, room_bytes: int) -> None:
+        self._room = room_bytes
+        self._left = room_bytes
+        self._newest = -1
         self._known: dict[tuple[Any, ...], Shape] = {}
 
-    def flat(self, state: UserState) -> Flat | None:
-        """The state as a tuple; None where it is of no usual kind: with contexts, lists in lists, awards by hand."""
+    def flat(self, state: UserState, token: UUID, before: tuple[int, int] | None = None) -> Flat | None:
+        """The state as a tuple; None where it is of no usual kind: with contexts, lists in lists, awards by hand.
+
+        None also where its shape is a new one, and there is no room for it. `before` says what the user weighed and how
+        many values that were, if it is to be reckoned from there: between two checkpoints a user changes little.
+        """
         if len(state.scopes) != 1 or state.fixed:
             return None
         own, held = state.scopes.get(""), state.held
         if own is None:
             return None
-        values = [None, *(state.newest or (None, "", "")), state.award_sequence, state.unsaved]
+        values: list[Any] = []
         lengths = []
+        long, listed = 0, 0
         for memory in own.values():
-            if type(memory) is list:
-                lengths.append(len(memory))
-                values += memory
-            else:
+            if type(memory) is not list:
                 lengths.append(-1)
                 values.append(memory)
-        if not _SCALARS.issuperset(map(type, values)):
+            elif len(memory) <= _MOST_FLAT:
+                lengths.append(len(memory))
+                values += memory
+            elif _SCALARS.issuperset(map(type, memory)):
+                lengths.append(-1)
+                values.append(memory)
+                listed += 0 if before else _GROWN_BYTES + sum(map(getsizeof, memory))
+                long += 1
+            else:
+                return None
+        singles = [value for value in values if type(value) is not list] if long else values
+        if len(values) - len(singles) != long or not _SCALARS.issuperset(map(type, singles)):
             return None
-        changed = bool(state.dirty)
-        asked = (state.built_version, changed, tuple(own), tuple(lengths), tuple(held))
+        shape = self._shape(state, tuple(own), tuple(lengths))
+        if shape is None:
+            return None
+        count = len(values) + len(held)
+        if before is None:
+            # What is equal is one object nearly always; the newest event, and instants of awards, are in a fold, too.
+            weight = _USER_BYTES + listed + sum(map(getsizeof, {*singles})) + 8 * (_FIRST + count)
+        else:
+            weight = before[0] + _GROWN_BYTES * (count - before[1])
+        newest = state.newest or _NEVER
+        return (shape, token, weight, *newest, state.award_sequence, state.unsaved, *values, *held.values())
+
+    def _shape(self, state: UserState, own: tuple[str, ...], lengths: tuple[int, ...]) -> Shape | None:
+        built, changed, held = state.built_version, bool(state.dirty), tuple(state.held)
+        asked = (built, changed, own, lengths, held)
         shape = self._known.get(asked)
         if shape is None:
-            shape = self._made(asked, values)
-        values[0] = shape
-        values += held.values()
-        return tuple(values)
-
-    def _made(self, asked: tuple[Any, ...], values: Sequence[Any]) -> Shape:
-        """A new shape. The newest event, and instants of awards, are also in the memory of a fold: counted once."""
-        built, changed, own, lengths, held = asked
-        weight = _USER_BYTES + 8 * (len(values) + len(held)) + sum(map(_size, values[_FIRST:]))
-        if len(self._known) >= _MOST_SHAPES:
-            self._known.clear()
-        shape = Shape(
-            self.token,
-            built,
-            OWN_SCOPE if changed else _NOTHING,
-            tuple(zip(own, lengths, strict=True)),
-            tuple(award_key(*key) for key in held),
-            weight,
-        )
-        self._known[asked] = shape
+            if built is not None and built > self._newest:  # nobody comes with the older ones any more
+                self._known.clear()
+                self._newest, self._left = built, self._room
+            size = _SHAPE_BYTES + _PART_BYTES * (len(own) + len(held))
+            if size > self._left:
+                return None
+            self._left -= size
+            folds = tuple(zip(own, lengths, strict=True))
+            keys = tuple(award_key(*key) for key in held)
+            shape = self._known[asked] = Shape(built, OWN_SCOPE if changed else _NOTHING, folds, keys)
         return shape
 
 
@@ -118,19 +139,24 @@ def unfolded(user_id: str, flat: Flat) -> UserState:
             end = at + length
             own[fold_id] = [*flat[at:end]]
             at = end
-    newest = None if flat[1] is None else flat[1:4]
+    newest = None if flat[3] is None else flat[3:6]
     held = dict(zip(shape.held, flat[at:], strict=True)) if shape.held else {}
-    return UserState(user_id, {"": own}, held, newest, flat[4], shape.built_version, 0, shape.dirty, flat[5])
+    return UserState(user_id, {"": own}, held, newest, flat[6], shape.built_version, 0, shape.dirty, flat[7])
+
+
+def weighed(flat: Flat) -> tuple[int, int]:
+    """What a flat state weighs, and how many values that are."""
+    return flat[2], len(flat) - _FIRST
 
 
 def packed_flat(flat: Flat) -> bytes:
-    """A flat state without its shape as bytes. They mean something to this process only, and are stored nowhere."""
-    return marshal.dumps(flat[1:])
+    """A flat state without its shape and its claim as bytes. They mean something to this process only."""
+    return marshal.dumps(flat[2:])
 
 
-def unpacked_flat(shape: Shape, blob: bytes) -> Flat:
+def unpacked_flat(shape: Shape, token: UUID, blob: bytes) -> Flat:
     """The flat state that was packed."""
-    return (shape, *marshal.loads(blob))  # noqa: S302 (`packed_flat` wrote it)
+    return (shape, token, *marshal.loads(blob))  # noqa: S302 (`packed_flat` wrote it)
 
 
 def packed(state: UserState) -> bytes:
@@ -177,8 +203,3 @@ def size_of(state: UserState) -> int:
             elif type(memory) is dict:
                 size += len(memory) * _ENTRY_BYTES
     return size
-
-
-def _size(value: Any) -> int:
-    """What a value takes of its own: small numbers and single characters are there once."""
-    return 0 if value is None or (type(value) is int and -5 <= value <= 256) or value == "" else getsizeof(value)

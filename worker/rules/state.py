@@ -39,7 +39,7 @@ class UserState(msgspec.Struct, gc=False):
     `built_version` is the catalog version whose folds this state holds (a plan's `basis`); None for a user without a
     row yet.
     `evaluations` counts the badges tested since the state was made; it is stored nowhere.
-    `unsaved` counts the events applied since the state was last written; `weight` is for who keeps states in memory.
+    `unsaved` counts the events applied since the state was last written.
     `fixed` are those of the awards held that a person gave: automatic work leaves them alone.
     """
 
@@ -52,7 +52,6 @@ class UserState(msgspec.Struct, gc=False):
     evaluations: int = 0
     dirty: AbstractSet[str] = frozenset()
     unsaved: int = 0
-    weight: int = 0
     fixed: AbstractSet[AwardKey] = frozenset()
 
     def touch(self, scope: str) -> None:
