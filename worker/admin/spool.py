@@ -9,6 +9,8 @@ from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
+from worker.admin.problems import unavailable
+
 #: So much of a stream stays in memory, bytes; and so much is read of its file at a time.
 _IN_MEMORY: Final = 1024 * 1024
 _PIECE: Final = 256 * 1024
@@ -33,10 +35,13 @@ async def spooled(stream: AsyncIterator[bytes], *, most: int) -> AsyncIterator[S
     """The stream up to a byte beyond `most`; what lies behind is not read. Its file goes with the block."""
     hashed, left = sha256(), most + 1
     with SpooledTemporaryFile(_IN_MEMORY) as file:
-        async for part in stream:
-            hashed.update(part[:left])
-            file.write(part[:left])
-            left -= len(part)
-            if left <= 0:
-                break
+        try:
+            async for part in stream:
+                hashed.update(part[:left])
+                file.write(part[:left])
+                left -= len(part)
+                if left <= 0:
+                    break
+        except OSError:
+            raise unavailable("There is no room for this stream: the disk is full.", seconds=10) from None
         yield Spooled(hashed.digest(), file)

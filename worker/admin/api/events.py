@@ -36,6 +36,8 @@ STREAMS: Final = ("application/x-ndjson", "application/ndjson", "application/jso
 #: Streams that are being read, each of which may hold some 40 MB of answers. Speed is promised for 16 connections, and
 #: twice as many are here where a client breaks all off and comes again at once.
 RUNNING: Final = Crowd("streams", most=32, each=32)
+#: Streams with a key, which are kept in files until they are read whole: each may be as large as `BADGES_MAX_STREAM`.
+KEPT: Final = Crowd("streams with a key", most=4, each=2)
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 _WAIT_MS: Final = 2_000
 #: How long what an applied event earned may take to be read, where nothing is left of the wait, seconds.
@@ -261,6 +263,13 @@ async def _stream(request: Request, services: Services, settings: Settings, topi
         raise too_large(settings.max_stream)
     if key is None:
         return await _lines(request.stream(), services, settings, topic, now_us=services.now())
+    actor = actor_of(request)
+    check_room(KEPT, actor)
+    with KEPT.joined(actor.key):
+        return await _kept(request, services, settings, topic, key)
+
+
+async def _kept(request: Request, services: Services, settings: Settings, topic: str, key: str) -> Response:
     async with spooled(request.stream(), most=settings.max_stream) as stream:
         name = sha256(dumps(["stream", actor_of(request).key, key]).encode()).digest()
         first, now_us = await services.store.first_request(name, stream.sha256, services.now())

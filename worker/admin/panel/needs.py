@@ -89,9 +89,14 @@ class Reads(Protocol):
         """How many messages wait to be published, and for how many seconds the oldest does."""
 
     async def quarantined(
-        self, *, badge_key: str | None = None, after: tuple[str, str, str] = ("", "", ""), limit: int = 50
+        self,
+        *,
+        badge_key: str | None = None,
+        users: Sequence[str] | None = None,
+        after: tuple[str, str, str] = ("", "", ""),
+        limit: int = 50,
     ) -> Sequence[Any]:
-        """Awards that are held back, in order of (badge, user, context)."""
+        """Awards that are held back (of these users), in order of (badge, user, context)."""
 
     async def user_jobs(
         self, *, kind: str | None = None, state: str | None = None, before: int | None = None, limit: int = 50

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Coroutine, Hashable
 from typing import Any, Final, TypeVar
 
+import structlog
 from fastapi import Request
 
 from worker.admin.problems import unavailable
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 #: So long a page waits for what is worked out of a user's log, seconds; then it comes without.
 PATIENCE: Final = 0.04
@@ -45,8 +47,9 @@ class Working:
 
     def _ended(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         del self._tasks[key]
-        if not task.cancelled():
-            task.exception()  # looked at: nobody may wait for it any more
+        error = None if task.cancelled() else task.exception()  # looked at: nobody may wait for it any more
+        if error is not None:
+            log.warning("panel_answer_failed", what=key[0] if isinstance(key, tuple) else "", reason=str(error))
 
 
 def working_of(request: Request) -> Working:

@@ -133,6 +133,8 @@ def _expression(operand: Any, place: Place) -> Any:
     try:
         place.reading.regex_steps += compile_regex(operand).programsize
     except ValueError as error:
+        if "too large" in str(error):  # which it takes as long to find out as to compile the largest
+            place.reading.regex_steps += MAX_STEPS_OF_REGEXES // 5
         return _refuse(
             place,
             f"{shown(operand)} is no valid expression: {error}.",

@@ -51,9 +51,10 @@ async def settle(request: Request, page: Opened) -> Response:
     if verb == "release" and not form.get("sure"):
         return await _confirm(page, badge, note, users if chosen else None)
     work = page.desk.settle_held(verb, badge=badge, users=users if chosen else None, actor=page.actor.name, note=note)
+    asked = ("settle", verb, badge, tuple(users) if chosen else None, page.actor.name, note)
     word = "released" if verb == "release" else "dropped"
     try:
-        done = await working_of(request).answer(("settle", verb, badge), work, seconds=_PATIENCE)
+        done = await working_of(request).answer(asked, work, seconds=_PATIENCE)
         said = f"{plural(done, 'award')} {word}."
     except TimeoutError:
         said = f"They are being {word}: the count below goes down until it is done."
@@ -64,8 +65,7 @@ async def _confirm(page: Page, badge: str, note: str, users: list[str] | None) -
     """What a release would give, before it does: how many, and ten of them."""
     reads = page.desk.reads
     held = {one.badge_key: one.awards for one in await reads.panel_held_back()}
-    found = await reads.quarantined(badge_key=badge, limit=_SAMPLES if users is None else PAGE)
-    samples = [one for one in found if users is None or one.award.user_id in users][:_SAMPLES]
+    samples = await reads.quarantined(badge_key=badge, users=users, limit=_SAMPLES)
     return await page.show(
         "release.html",
         title="Release awards",
