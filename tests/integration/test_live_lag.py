@@ -17,7 +17,7 @@ from worker.app import apply_catalog, live_lag, open_store
 from worker.app.live_lag import LiveLag
 from worker.app.user_jobs import Foreground, ask
 from worker.config import Settings
-from worker.pipeline import driving
+from worker.pipeline import driving, slices
 from worker.store.postgres import PostgresStore
 from worker.stream.connection import stop_quietly
 
@@ -79,7 +79,8 @@ async def test_a_backfill_waits_for_records_that_wait(
     monkeypatch.setattr(driving, "LAG_SECONDS", 0.1)
     monkeypatch.setattr(driving, "LAG_WAIT", 0.02)
     monkeypatch.setattr(driving, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(driving, "SLICE_USERS", 1)
+    monkeypatch.setattr(slices, "SLICE_USERS", 1)
+    monkeypatch.setattr(slices, "LIVE_SLICE_USERS", 1)
     (tmp_path / "catalog.yaml").write_text(CATALOG)
     await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
     await store.pool.execute(

@@ -77,11 +77,15 @@ API: Mapping[tuple[str, str], tuple[str, Any, str]] = {
 #: The panel's, likewise, with fields of a form.
 PANEL: Mapping[tuple[str, str], tuple[str, Any, str]] = {
     ("POST", "/panel/login"): ("/login", {"token": TOKENS[Role.ADMIN]}, "session.began"),
-    ("POST", "/panel/users/{user_id}/grant"): ("/users/u1/grant", {"badge": "asks", "note": "n"}, "award.granted"),
-    ("POST", "/panel/users/{user_id}/revoke"): ("/users/u1/revoke", {"badge": "asks", "note": "n"}, "award.revoked"),
+    ("POST", "/panel/users/{user_id:path}/grant"): ("/users/u1/grant", {"badge": "asks", "note": "n"}, "award.granted"),
+    ("POST", "/panel/users/{user_id:path}/revoke"): (
+        "/users/u1/revoke",
+        {"badge": "asks", "note": "n"},
+        "award.revoked",
+    ),
     ("POST", "/panel/awards/quarantine"): (
         "/awards/quarantine",
-        {"badge": "nice_question", "which": "all", "verb": "release", "note": "n"},
+        {"badge": "nice_question", "which": "all", "verb": "release", "note": "n", "sure": "1"},
         "quarantine.released",
     ),
     ("POST", "/panel/dead-letters/replay"): (
@@ -106,8 +110,12 @@ PANEL: Mapping[tuple[str, str], tuple[str, Any, str]] = {
 #: What changes nothing that lasts, and what is written down where it is made: with the change itself.
 ELSEWHERE = {
     ("POST", "/api/v1/events"): "events are what producers are for: the log of events has them",
+    (
+        "POST",
+        "/panel/catalog/versions/{version}/rollback",
+    ): "makes a proposal; accepted, it is written down",
     ("POST", "/panel/logout"): "only of a session; see below",
-    ("POST", "/panel/users/{user_id}/erase"): "in the store's transaction, see tests of the erasure",
+    ("POST", "/panel/users/{user_id:path}/erase"): "in the store's transaction, see tests of the erasure",
     ("POST", "/panel/settings/tokens"): "in the store's transaction, see tests of the store",
     ("POST", "/panel/settings/tokens/{number}/revoke"): "in the store's transaction, see tests of the store",
 }

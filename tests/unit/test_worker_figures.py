@@ -122,7 +122,7 @@ def test_conditions_are_counted() -> None:
 def test_the_cache_is_measured(worker: Worker) -> None:
     """Hits and misses add up, what memory is held is what it is now."""
     counted = iter([(3, 1), (2, 0)])
-    cache = SimpleNamespace(counted=lambda: next(counted), bytes=2048)
+    cache = SimpleNamespace(counted=lambda: next(counted), taken_bytes=2048)
     member: Any = SimpleNamespace(applier=SimpleNamespace(cache=cache))
     worker.member = member
     worker._observe_cache()

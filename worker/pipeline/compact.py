@@ -105,7 +105,7 @@ class Shapes:
             # What is equal is one object nearly always; the newest event, and instants of awards, are in a fold, too.
             weight = _USER_BYTES + listed + sum(map(getsizeof, {*singles})) + 8 * (_FIRST + count)
         else:
-            weight = before[0] + _GROWN_BYTES * (count - before[1])
+            weight = max(_USER_BYTES, before[0] + _GROWN_BYTES * (count - before[1]))
         newest = state.newest or _NEVER
         return (shape, token, weight, *newest, state.award_sequence, state.unsaved, *values, *held.values())
 
