@@ -14,7 +14,7 @@ from tests.rig.kafka import KafkaService
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import apply_catalog, live_lag, open_store
-from worker.app.live_lag import LiveLag
+from worker.app.live_lag import Backlog, LiveLag
 from worker.app.user_jobs import Foreground, ask
 from worker.config import Settings
 from worker.pipeline import driving, slices
@@ -70,6 +70,36 @@ async def test_records_that_wait_are_seen(store: PostgresStore, settings: Settin
         await until(lambda: lag.seconds() == 0.0, "forgetting who stands still")
     finally:
         await lag.close()
+
+
+async def test_what_ends_a_transaction_is_no_record_that_waits(
+    store: PostgresStore, settings: Settings, real_kafka: KafkaService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A marker, and what was aborted, have offsets that no worker applies; a record of the next transaction waits."""
+    looks: list[float] = []
+    look = Backlog.look
+    monkeypatch.setattr(Backlog, "look", lambda *arguments: looks.append(look(*arguments)) or looks[-1])
+    topic = settings.event_topics.names[0]
+    producer = AIOKafkaProducer(bootstrap_servers=real_kafka.bootstrap_servers, transactional_id=topic)
+    await producer.start()
+    async with producer.transaction():
+        await producer.send_and_wait(topic, b"{}", partition=0)
+    await producer.begin_transaction()
+    await producer.send_and_wait(topic, b"{}", partition=0)
+    await producer.abort_transaction()
+    lag = LiveLag(store, settings)
+    try:
+        await stand_at(store, 11)
+        await until(lambda: lag.seconds() == 0.0 and len(looks) > 20, "looking twenty times")
+        assert looks == [0.0] * len(looks), "the ten records and that of the first transaction are applied"
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"{}", partition=0)
+        await until(lambda: lag.seconds() > 0.1, "seeing the record beyond the markers")
+        await stand_at(store, 15)
+        await until(lambda: lag.seconds() == 0.0, "seeing that it is applied")
+    finally:
+        await lag.close()
+        await stop_quietly(producer)
 
 
 async def test_a_backfill_waits_for_records_that_wait(

@@ -61,6 +61,38 @@ class Backlog:
         return behind
 
 
+class Tails:
+    """What lies beyond the applied offsets of partitions where those do not move: a record that waits, or none.
+
+    Offsets also go to markers of transactions and to records of aborted ones, which no worker is ever shown: a
+    partition that ends with them is applied to its end. Each stretch is read once, and only where a group stands still.
+    """
+
+    def __init__(self) -> None:
+        #: where the group stood at the last look, where the next record is or would come, whether one is there
+        self._seen: dict[Partition, tuple[int, int, bool]] = {}
+
+    async def skip(
+        self, reader: Reader, ends: Mapping[Partition, int], applied: Mapping[Partition, int]
+    ) -> dict[Partition, int]:
+        """The next offsets to be applied, moved past what is no record. Raises TransientError."""
+        seen = {place: self._seen.get(place, (-1, 0, False)) for place in applied}
+        self._seen = {
+            place: seen[place] if seen[place][0] == offset else (offset, offset, False)
+            for place, offset in applied.items()
+        }
+        unread = {
+            place: (upto, ends[place])
+            for place, (offset, upto, waits) in self._seen.items()
+            if not waits and upto < ends[place] and seen[place][0] == offset
+        }
+        found = await reader.first_records(unread) if unread else {}
+        for place, (_, end) in unread.items():
+            record = found.get(place)
+            self._seen[place] = (applied[place], end if record is None else record.offset, record is not None)
+        return {place: upto for place, (_, upto, _) in self._seen.items()}
+
+
 class LiveLag:
     """Keeps an eye on the group's lag while somebody asks for it; asking never waits.
 
@@ -93,7 +125,7 @@ class LiveLag:
     async def _run(self) -> None:
         try:
             while self._is_asked():
-                await self._watch(Backlog())
+                await self._watch(Backlog(), Tails())
         except BadgesError as error:
             # a broker that is away keeps live work waiting, not jobs
             log.info("lag_unknown", reason=error.message)
@@ -102,7 +134,7 @@ class LiveLag:
     def _is_asked(self) -> bool:
         return self._clock() - self._asked_at < FORGET_SECONDS
 
-    async def _watch(self, backlog: Backlog) -> None:
+    async def _watch(self, backlog: Backlog, tails: Tails) -> None:
         """Look again and again, until nobody asks any more, or there are other partitions than at first."""
         places = await self._store.live_positions(self._store.group_id, GONE_SECONDS)
         if not places:
@@ -116,6 +148,7 @@ class LiveLag:
                 applied = {place: offset for place, offset in found.items() if offset is not None}
                 at = self._clock()
                 bounds = await reader.all_bounds(applied) if applied else {}
-                self._behind = backlog.look(at, {place: end for place, (_, end) in bounds.items()}, applied)
+                ends = {place: end for place, (_, end) in bounds.items()}
+                self._behind = backlog.look(at, ends, await tails.skip(reader, ends, applied))
                 self._found_at = self._clock()
                 await asyncio.sleep(LOOK_SECONDS)

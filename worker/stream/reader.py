@@ -35,6 +35,8 @@ ASK_SECONDS = 20.0
 FAILURE_SECONDS = 0.5
 _NOTHING = TopicPartition("", -1)
 _NOTHING_MS = 50
+#: How long is waited for a first record before it is looked how far the client read without finding one.
+_FIRST_MS = 100
 
 
 def reader_options(settings: Settings) -> dict[str, Any]:
@@ -158,20 +160,39 @@ class Reader:
         beginning, end = await self.bounds(partition)
         if not beginning <= offset < end:
             return None
-        self.seek(partition, offset)
-        self.resume(partition)
+        found = await self.first_records({partition: (offset, offset + 1)})
+        return found.get(partition)
+
+    async def first_records(self, ranges: Mapping[Partition, tuple[int, int]]) -> dict[Partition, Record]:
+        """Of each partition the first record from one offset on and before another, which must be its end at most.
+
+        Left out is a partition that holds none there: markers of transactions, records of aborted ones and those that
+        compaction took have offsets too. Raises TransientError.
+        """
+        found: dict[Partition, Record] = {}
+        waiting = dict(ranges)
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                while True:
-                    found = await self.poll([partition], max_records=1, timeout_ms=500)
-                    for record in found.get(partition, ()):
-                        return record if record.offset == offset else None
-                    if (self.position(partition) or 0) > offset:
-                        return None
+                while self._poll is not None:  # what was asked for before is of other offsets
+                    await self.poll((), max_records=1, timeout_ms=_NOTHING_MS)
+                for partition, (offset, _) in ranges.items():
+                    self.seek(partition, offset)
+                    self.resume(partition)
+                while waiting:
+                    polled = await self.poll(list(waiting), max_records=1, timeout_ms=_FIRST_MS)
+                    for partition, records in polled.items():
+                        bounds = waiting.pop(partition, None)
+                        if bounds is not None and bounds[0] <= records[0].offset < bounds[1]:
+                            found[partition] = records[0]
+                    for partition, (_, end) in list(waiting.items()):
+                        if (self.position(partition) or 0) >= end:
+                            del waiting[partition]
         except TimeoutError:
             raise TransientError(f"Kafka did not hand out a record in {ASK_SECONDS:g} s.") from None
         finally:
-            self.pause(partition)
+            for partition in ranges:
+                self.pause(partition)
+        return found
 
     # ---- one partition ----------------------------------------------------------------------------------------------
 
