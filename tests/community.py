@@ -6,11 +6,10 @@ import gzip
 import json
 from pathlib import Path
 
+from tests.rig.faults import store_on
 from worker.events import Event, decode_line
 from worker.files import read_sources
 from worker.rules.catalog.load import load_catalog
-from worker.store.pool import close_pool, create_pool
-from worker.store.postgres import PostgresStore
 
 DEMO = Path(__file__).parents[1] / "worker" / "demo"
 CATALOG = (DEMO / "catalog.yaml").read_text()
@@ -34,13 +33,10 @@ def community_events() -> list[Event]:
 
 async def settle(dsn: str) -> None:
     """Put the community into a migrated database: events, users and the awards that the demo's catalog gives."""
-    pool = await create_pool(dsn, max_size=2)
-    try:
-        async with PostgresStore(pool).transaction() as transaction:
+    async with store_on(dsn, connections=2) as store:
+        async with store.transaction() as transaction:
             await transaction.remember(community_events())
         expected = [json.loads(line) for line in (DEMO / "expected.jsonl").read_text().splitlines() if line]
-        async with pool.acquire() as connection:
+        async with store.pool.acquire() as connection:
             await connection.execute("INSERT INTO badges.users (user_id) SELECT DISTINCT user_id FROM badges.events")
             await connection.execute(AWARDS, json.dumps(expected))
-    finally:
-        await close_pool(pool)

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from tests.rig.faults import store_on
 from worker.app import apply_catalog, head_plan
 from worker.events import Event
 from worker.pipeline.users import grant
 from worker.rules.evaluate import replay
 from worker.rules.state import Award
-from worker.store.pool import close_pool, create_pool
-from worker.store.postgres import PostgresStore
 
 
 async def settle_users(dsn: str, catalog: Path, events: Iterable[Event], *, lost: Collection[str] = ()) -> list[Award]:
     """Put a catalog in force and these events behind it; awards of the badges in `lost` are not written."""
-    pool = await create_pool(dsn, max_size=2)
-    try:
-        store = PostgresStore(pool)
+    async with store_on(dsn, connections=2) as store:
         await apply_catalog(store, catalog, applied_by="test")
         plan = await head_plan(store)
         assert plan is not None
@@ -37,5 +34,3 @@ async def settle_users(dsn: str, catalog: Path, events: Iterable[Event], *, lost
             await grant(transaction, plan, states, [(award, "live") for award in given], topic="badges.awards")
             await transaction.save(list(states.values()))
         return given
-    finally:
-        await close_pool(pool)

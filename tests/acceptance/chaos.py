@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from tests.acceptance.verdict import reading, verify
+from tests.rig import waiting
 from tests.rig.kafka_broker import KafkaBroker
 from worker.demo.postgres import PostgresServer
 from worker.stream.connection import stop_quietly
@@ -101,17 +103,14 @@ class Run:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str) -> None:
-    """Wait for a condition, or say which one never came."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if await condition():
-                return
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            pass
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}")
-        await asyncio.sleep(0.2)
+    """Wait for a condition that asks services which may be down, or say which one never came."""
+
+    async def holds() -> bool:
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return await condition()
+        return False
+
+    await waiting.until(holds, what, seconds=seconds, every=0.2)
 
 
 # ---- what is produced -----------------------------------------------------------------------------------------------

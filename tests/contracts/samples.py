@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
-from time import monotonic
 from typing import Any, TypeAlias
 from uuid import NAMESPACE_URL, uuid5
 
@@ -150,15 +148,6 @@ async def waiting(store: AnyStore) -> list[str]:
     """The values of all messages that wait in the outbox, shard by shard in order."""
     rows = [row for shard in range(4) for row in await store.unpublished([shard], 1000)]
     return [(one.value or b"").decode() for row in rows for one in row.messages]
-
-
-async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 10.0) -> Any:
-    """What `condition` gives once it gives something; fails after the deadline."""
-    deadline = monotonic() + seconds
-    while not (found := await condition()):
-        assert monotonic() < deadline, "the condition did not come true"
-        await asyncio.sleep(0.01)
-    return found
 
 
 def payloads(events: Sequence[Event]) -> list[Any]:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.contracts.samples import NOON, AnyStore, claim, grant, letter, load, message, step, until, waiting
+from tests.contracts.samples import NOON, AnyStore, claim, grant, letter, load, message, step, waiting
+from tests.rig.waiting import until
 from worker.exchange import SHARDS, Message
 from worker.store.blobs import ROW_BYTES, outbox_rows, shard_of, unpack_messages
 from worker.store.postgres import PostgresStore
@@ -111,7 +112,7 @@ async def test_lost_lease_marks_nothing(store: AnyStore) -> None:
     assert old is not None
     await publish(store, ("u1", message("1")))
     row = await rows_of(store, "u1")
-    new = await until(lambda: store.acquire_lease(LEASE, "b", 60))
+    new = await until(lambda: store.acquire_lease(LEASE, "b", 60), "the lease of another")
     assert await store.mark_published({LEASE: row}, {LEASE: old}) == []
     assert not await store.park(row[0], LEASE, old, message=message("1"), rest=[], reason="reason")
     assert not await store.renew_lease(LEASE, old, 60)
@@ -126,7 +127,7 @@ async def test_each_lease_marks_its_own(store: AnyStore) -> None:
     lost = await store.acquire_lease("relay-1", "a", 0.05)
     assert mine is not None
     assert lost is not None
-    await until(lambda: store.acquire_lease("relay-1", "b", 60))
+    await until(lambda: store.acquire_lease("relay-1", "b", 60), "the lease of another")
     await publish(store, ("u1", message("mine")), ("u2", message("theirs")))
     rows = await store.unpublished(range(SHARDS), 10)
     assert [row.shard for row in rows] == sorted(shard_of(user_id) for user_id in ("u1", "u2"))
@@ -173,7 +174,7 @@ async def test_renewed_lease_lives_on(store: AnyStore) -> None:
     assert await store.renew_lease(LEASE, token, 60)
     other = await store.acquire_lease("relay-1", "a", 0.05)
     assert other is not None
-    await until(lambda: store.acquire_lease("relay-1", "b", 60))
+    await until(lambda: store.acquire_lease("relay-1", "b", 60), "the lease of another")
     assert await store.acquire_lease(LEASE, "b", 60) is None
 
 
@@ -186,7 +187,10 @@ async def test_pruning_leaves_what_waits_and_what_is_young(store: AnyStore) -> N
     rows = await rows_of(store, "u1")
     assert await store.mark_published({LEASE: rows[:3]}, {LEASE: lease}) == [LEASE]
     assert await store.prune_outbox(days=7) == 0
-    removed = [await until(lambda: store.prune_outbox(days=0, limit=2)), await store.prune_outbox(days=0, limit=2)]
+    removed = [
+        await until(lambda: store.prune_outbox(days=0, limit=2), "pruning"),
+        await store.prune_outbox(days=0, limit=2),
+    ]
     assert removed == [2, 1]
     assert await rows_of(store, "u1") == rows[3:]
 

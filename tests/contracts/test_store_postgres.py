@@ -27,8 +27,8 @@ from tests.contracts.samples import (
     remember,
     state_of,
     step,
-    until,
 )
+from tests.rig.waiting import until
 from worker.demo.postgres import PostgresServer
 from worker.errors import BadgesError, OperatorError, PoisonBatch, TransientError
 from worker.events import Event
@@ -104,7 +104,7 @@ async def kill_others(store: PostgresStore) -> None:
         async def gone() -> bool:
             return bool(await connection.fetchval(f"SELECT NOT EXISTS (SELECT 1 {others})"))
 
-        await until(gone)
+        await until(gone, "the end of the connection")
 
 
 async def test_cancelled_work_ends_its_session(database: PostgresStore) -> None:
@@ -116,7 +116,7 @@ async def test_cancelled_work_ends_its_session(database: PostgresStore) -> None:
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        await until(lambda: scalar(database, waiting))
+        await until(lambda: scalar(database, waiting), "waiting for the lock")
         blocked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await blocked
@@ -135,7 +135,7 @@ async def test_statement_cut_by_a_deadline_ends_its_session(database: PostgresSt
                 async with asyncio.timeout(0.1):
                     await load(transaction, {"u1": ()})
     gone = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)"
-    await until(lambda: scalar(database, gone, pid))
+    await until(lambda: scalar(database, gone, pid), "the end of the connection")
 
 
 async def test_cancelled_between_statements_rolls_back(database: PostgresStore) -> None:
@@ -474,9 +474,10 @@ def test_servers_that_would_lose_awards_are_refused(change: dict[str, object], w
 
 
 async def test_fsync_off_must_be_allowed(database: PostgresStore) -> None:
-    """The test servers run without fsync: refused, unless it is allowed by name, and then it is said."""
+    """A server without fsync, as the rig starts them: refused, unless allowed by name, and then said; else no word."""
     if await scalar(database, "SHOW fsync") == "on":
-        pytest.skip("this server is durable")
+        assert not any("fsync" in sentence for sentence in await check_server(database.pool))
+        return
     with pytest.raises(OperatorError, match="fsync"):
         await check_server(database.pool)
     (sentence,) = await check_server(database.pool, allow_insecure={"fsync"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.panel_served import Served
+from tests.rig.required import missing
 
 #: What CI keeps of a run.
 SHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
@@ -21,11 +21,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 def find_browser() -> str:
     """A browser of this machine; without one the test is skipped, or fails where BADGES_TEST_REQUIRE names it."""
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None and "browser" in os.environ.get("BADGES_TEST_REQUIRE", "").replace(" ", "").split(","):
-        pytest.fail("BADGES_TEST_REQUIRE asks for a browser, and there is none on PATH")
-    if found is None:
-        pytest.skip(f"no browser on PATH ({', '.join(BROWSERS)})")
-    return found
+    return found or missing("browser", f"none is on PATH ({', '.join(BROWSERS)})")
 
 
 def event(user: str, kind: str, **payload: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.test_admin import CATALOG, COMMENT, serving, stored
 from tests.rig.kafka import KafkaService
 from tests.rig.settings import own_settings
+from tests.rig.waiting import until
 from worker.app import apply_catalog, open_store
 from worker.config import Settings
 from worker.demo.postgres import PostgresServer
@@ -77,11 +78,11 @@ async def test_database_that_dies(
         before = await counted(made)
         patience = {"wait": "award", "timeout_ms": 3000}
         waiting = asyncio.create_task(client.post("/api/v1/events", json={**COMMENT, "id": "w"}, params=patience))
-        events = [event["id"] for event in await stored(made)]
-        deadline = monotonic() + 20
-        while "w" not in events:
-            assert monotonic() < deadline
-            events = [event["id"] for event in await stored(made)]
+
+        async def waits() -> bool:
+            return "w" in [event["id"] for event in await stored(made)]
+
+        await until(waits, "storing the event that waits", seconds=20)
         postgres_server.kill()
         told = await waiting
         assert (told.status_code, told.json()["success"], told.json()["event_id"]) == (200, True, "w")
@@ -95,10 +96,11 @@ async def test_database_that_dies(
         assert (page.status_code, int(page.headers["retry-after"]) > 0) == (503, True)
         assert "Traceback" not in page.text
         await asyncio.to_thread(postgres_server.restart)
-        deadline = monotonic() + 30
-        while (await client.get("/health")).status_code != 200:
-            assert monotonic() < deadline
-            await asyncio.sleep(0.05)
+
+        async def healthy() -> bool:
+            return bool((await client.get("/health")).status_code == 200)
+
+        await until(healthy, "health", every=0.05)
         assert await counted(made) == before
         for method, path, more in ASKED[:-2]:
             answer = await client.request(method, path, **more)

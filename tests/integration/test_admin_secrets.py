@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.test_admin import CATALOG
 from tests.rig.kafka import KafkaService
+from tests.rig.required import DEEP
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import apply_catalog, open_store
@@ -36,7 +37,7 @@ def arguments_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
-@pytest.mark.skipif(os.environ.get("BADGES_TEST_PROFILE", "dev") == "dev", reason="a process of its own, in CI")
+@pytest.mark.skipif(not DEEP, reason="a process of its own, in CI")
 async def test_no_secret_is_written(
     kafka: KafkaService, postgres_server: PostgresServer, fresh_topic: Callable[[str], str], tmp_path: Path
 ) -> None:

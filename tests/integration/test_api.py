@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from base64 import b64decode
 from collections import Counter
@@ -21,6 +20,7 @@ import pytest
 
 from tests.readme import blocks
 from tests.rig.kafka import KafkaService
+from tests.rig.required import DEEP, missing
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store
@@ -28,8 +28,6 @@ from worker.app.admin import Admin
 from worker.config import Settings
 
 TOKEN = "a-token-of-the-tests"
-#: What takes long is for CI.
-DEEP = os.environ.get("BADGES_TEST_PROFILE", "dev") != "dev"
 CATALOG = """
 version: 1
 events: {other.done: {}}
@@ -71,10 +69,13 @@ class Served:
 
     async def until_badges(self, user_id: str, count: int) -> list[dict[str, Any]]:
         """A user's badges once there are so many."""
-        deadline = monotonic() + 30
-        while len(found := await self.badges(user_id)) != count:
-            assert monotonic() < deadline, f"{user_id} has {found}"
-            await asyncio.sleep(0.02)
+        found: list[dict[str, Any]] = []
+
+        async def so_many() -> bool:
+            found[:] = await self.badges(user_id)
+            return len(found) == count
+
+        await until(so_many, lambda: f"{count} badges of {user_id}, who has {found},", every=0.02)
         return found
 
 
@@ -145,9 +146,14 @@ async def test_a_client_of_the_older_system_works(served: Served) -> None:
     assert [one["passed"] for one in dry.json()] == [True]
 
 
+def curl_program() -> str:
+    """The curl of this machine."""
+    return shutil.which("curl") or missing("curl", "it is not on PATH")
+
+
 async def curl(served: Served, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     """Status and JSON of a request as people write it in a shell."""
-    command = ["curl", "--silent", "--show-error", "--request", method, "--write-out", "\n%{http_code}"]
+    command = [curl_program(), "--silent", "--show-error", "--request", method, "--write-out", "\n%{http_code}"]
     command += ["--header", f"Authorization: Bearer {TOKEN}", f"{served.http.base_url}{path}"]
     if body is not None:
         command += ["--header", "Content-Type: application/json", "--data", json.dumps(body)]
@@ -164,7 +170,6 @@ def has_forms(found: Any, forms: dict[str, type]) -> None:
         assert type(found[name]) is form, (name, found[name])
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on PATH")
 async def test_the_walk_through_by_curl(served: Served) -> None:
     """Document 2's steps by curl: paths, keys, types and statuses as printed there; each badge shows within 1 s."""
     status, made = await curl(served, "POST", "/api/v1/admin/event-types", EVENT_TYPE)
@@ -276,7 +281,7 @@ async def test_profiles_change_with_what_is_held(served: Served) -> None:
     assert [len(found) for found in many] == [1 if number % 3 == 1 else 0 for number in range(40)]
 
 
-@pytest.mark.skipif(not DEEP or shutil.which("curl") is None, reason="some seconds of crowd, in CI, by curl")
+@pytest.mark.skipif(not DEEP, reason="some seconds of crowd, in CI")
 async def test_a_crowd_of_exports_holds_up_nobody(served: Served) -> None:
     """Of a thousand exports at once a few are made and the rest told when to come; events are applied as before."""
     await served.http.post("/api/v1/admin/event-types", json=EVENT_TYPE)
@@ -293,7 +298,15 @@ async def test_a_crowd_of_exports_holds_up_nobody(served: Served) -> None:
         return sorted(took)[18]
 
     before = await slowest()
-    command = ["curl", "--silent", "--parallel", "--parallel-max", "300", "--header", f"Authorization: Bearer {TOKEN}"]
+    command = [
+        curl_program(),
+        "--silent",
+        "--parallel",
+        "--parallel-max",
+        "300",
+        "--header",
+        f"Authorization: Bearer {TOKEN}",
+    ]
     command += ["--output", "/dev/null", "--write-out", "%{http_code} %header{retry-after}\n"]
     address = f"{served.http.base_url}/panel/awards.csv?crowd=[1-1000]"
     crowd = await asyncio.create_subprocess_exec(*command, address, stdout=asyncio.subprocess.PIPE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 
 from tests.contracts.samples import NOON, grant, load
 from tests.contracts.test_store_withheld import withheld
-from tests.rig.faults import Faults
+from tests.rig.faults import Faults, store_on
+from tests.rig.required import DEEP
 from worker.admin.catalog_view import View
 from worker.app.catalog import apply_catalog, head_plan
 from worker.app.catalog_desk import CatalogDesk
@@ -29,7 +29,6 @@ from worker.exchange import AuditLine
 from worker.rules.catalog import edits
 from worker.rules.catalog.edits import Edit
 from worker.rules.plan import Plan
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
 CATALOG = """
@@ -156,8 +155,6 @@ async def ask(rig: Rig, name: str) -> None:
     await rig.store.first_request(hashlib.sha256(name.encode()).digest(), b"body", NOON, line)
 
 
-#: Every act is for CI: a cut takes a new connection.
-DEEP = os.environ.get("BADGES_TEST_PROFILE", "dev") != "dev"
 #: What comes before, the act, what counts its effect and what counts its line, for `$1` a try's name.
 ACTS: dict[str, tuple[Act, Act, str, str]] = {
     "edit": (nothing, edit, "catalog_versions WHERE note = $1", "note = $1"),
@@ -184,18 +181,15 @@ def module_dsn(postgres: Any) -> Any:
 @pytest.fixture
 async def rig(module_dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
     """A catalog that rules, as it was at first."""
-    pool = await create_pool(module_dsn, max_size=2)
-    try:
-        store = PostgresStore(pool)
+    async with store_on(module_dsn, connections=2) as store:
         (tmp_path / "catalog.yaml").write_text(CATALOG)
         await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
         plan = await head_plan(store)
         assert plan is not None
         yield Rig(store, plan, tmp_path, CatalogDesk(store, HeadPlans(store), load_settings()))
-    finally:
-        await close_pool(pool)
 
 
+# Every act is for CI: a cut takes a new connection.
 @pytest.mark.parametrize("name", ACTS if DEEP else ["edit", "release", "cancel"])
 async def test_an_act_and_its_line_are_one(rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Wherever the connection is cut, the act is done and its line is there, or neither; uncut, both are, once."""

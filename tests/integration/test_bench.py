@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -176,10 +175,11 @@ class Running:
     async def at_work(self, dsn: str) -> None:
         """The floor is measured, and the worker's schema is there."""
         await self.reached("floor, round 1")
-        deadline = asyncio.get_running_loop().time() + 30
-        while not any(name.startswith(PREFIX) for name in await schemas(dsn)):
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.01)
+
+        async def there() -> bool:
+            return any(name.startswith(PREFIX) for name in await schemas(dsn))
+
+        await until(there, "the worker's schema")
 
     async def ended(self) -> int:
         await until(lambda: self.process.poll() is not None, "the bench ended", seconds=90)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.rig.kafka import real_is_required
 from tests.rig.kafka_broker import answers, free_port
 from tests.rig.kafka_programs import VERSION, available, java
+from tests.rig.required import missing
+from tests.rig.waiting import until_up
 
 KAFKA: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())["services"][
     "kafka"
@@ -34,8 +33,8 @@ def properties(folder: Path, ports: dict[str, int]) -> str:
 
 def test_broker_of_the_stack_starts(tmp_path: Path) -> None:
     """Kafka takes the cluster id and every setting of the stack's broker, and answers inside and outside of it."""
-    if not available() and not real_is_required():
-        pytest.skip("no Java with Maven here")
+    if not available():
+        missing("kafka", "the broker of the stack needs Java and Maven")
     assert KAFKA["image"] == f"apache/kafka:{VERSION}"
     ports = {port: free_port() for port in ("19092", "9092", "9093")}
     config, log = tmp_path / "server.properties", tmp_path / "log"
@@ -52,10 +51,6 @@ def test_broker_of_the_stack_starts(tmp_path: Path) -> None:
     start = java("kafka.Kafka", str(config), options=small)
     with log.open("wb") as out, subprocess.Popen(start, stdout=out, stderr=out) as broker:
         try:
-            deadline = time.monotonic() + 60
-            while not all(answers("localhost", ports[port]) for port in ("9092", "19092")):
-                assert broker.poll() is None, log.read_text()[-2000:]
-                assert time.monotonic() < deadline, log.read_text()[-2000:]
-                time.sleep(0.1)
+            until_up(broker, lambda: all(answers("localhost", ports[port]) for port in ("9092", "19092")), log)
         finally:
             broker.kill()

@@ -28,9 +28,12 @@ from worker.stream.connection import stop_quietly
 
 async def ended(store: PostgresStore, number: int) -> UserJob:
     """The job, once the worker has done it."""
-    async with asyncio.timeout(60):
-        while (job := await store.user_job(number)) is None or job.state in ("waiting", "running"):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+
+    async def done() -> UserJob | None:
+        job = await store.user_job(number)
+        return job if job and job.state not in ("waiting", "running") else None
+
+    job: UserJob = await until(done, f"job {number} ending", seconds=60, every=0.05)
     return job
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.test_replay import again
 from tests.integration.test_worker import CATALOG, Rig, event, line, rig
 from tests.people import settle_users
-from tests.rig.faults import Faults
+from tests.rig.faults import Faults, store_on
 from tests.rig.kafka import KafkaService
 from worker import cli
 from worker.app import apply_catalog, head_plan, open_store
@@ -29,7 +29,6 @@ from worker.pipeline.decoding import dead_letter
 from worker.pipeline.facts import Limits
 from worker.rules.plan import Plan
 from worker.store.people import HOLDINGS, WITHOUT
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 from worker.store.transaction import PostgresTransaction
 
@@ -45,11 +44,8 @@ async def store(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresStor
     """A store whose users `gone` and `stays` have done the same."""
     (tmp_path / "catalog.yaml").write_text(CATALOG)
     await settle_users(postgres_dsn, tmp_path / "catalog.yaml", [*history("gone"), *history("stays")])
-    pool = await create_pool(postgres_dsn, max_size=4)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
+    async with store_on(postgres_dsn, connections=4) as store:
+        yield store
 
 
 def history(user_id: str) -> list[Event]:

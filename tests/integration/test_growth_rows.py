@@ -6,10 +6,9 @@ Counted by PostgreSQL itself, not timed. `make acceptance-growth` goes to 100,00
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.rig.faults import store_on
 from worker.events import Event, Record, format_instant
 from worker.pipeline.batch import Applier
 from worker.pipeline.facts import Limits
@@ -17,7 +16,6 @@ from worker.rules import evaluate
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.plan import Plan, compile_plan
 from worker.store.blobs import pack_state
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
 START = 1_700_000_000_000_000
@@ -48,15 +46,6 @@ def plan(badges: int = 10) -> Plan:
         ],
     }
     return compile_plan(catalog_from_document(document, version=0))
-
-
-@asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[PostgresStore]:
-    pool = await create_pool(dsn, max_size=2)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
 
 
 def event(user_id: str, number: int) -> Event:
@@ -129,7 +118,7 @@ async def touched(store: PostgresStore) -> dict[str, int]:
 async def cost(dsn: str, *, events: int = 10, users: int = 10, badges: int = 10) -> dict[str, int]:
     """Rows that a batch of 20 events of one user costs, when the user is read and when the user is known."""
     compiled = plan(badges)
-    async with opened(dsn) as store:
+    async with store_on(dsn, connections=2) as store:
         await history(store, compiled, "u1", events)
         await crowd(store, users)
         applier = Applier(store, compiled, Limits("awards", "dead", "control", 1 << 60))

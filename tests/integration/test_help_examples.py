@@ -8,14 +8,10 @@ import json
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -30,6 +26,8 @@ from tests.integration import test_processes, test_readme
 from tests.rig.kafka import KafkaService
 from tests.rig.kafka_broker import free_port
 from tests.rig.postgres import PostgresService, execute, in_thread
+from tests.rig.required import missing
+from tests.rig.waiting import serve_until_ready
 from worker import cli
 from worker.bench import sizes
 from worker.demo import run as demo_run
@@ -141,7 +139,7 @@ class World:
 def world(kafka: KafkaService, postgres: PostgresService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world of all examples, made with the same commands."""
     if not kafka.real:
-        pytest.skip("needs a real Kafka")
+        missing("kafka", "the examples need a real one")
     folder, mark = tmp_path_factory.mktemp("examples"), uuid.uuid4().hex[:8]
     topics = {name: f"{name}.examples.{mark}" for name in ("events", "awards", "dead", "control")}
     with postgres.database() as dsn, pytest.MonkeyPatch.context() as patch:
@@ -279,23 +277,5 @@ def serve(words: list[str], world: World) -> None:
     port = str(free_port())
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BADGES_")}
     environ |= {**world.environ, "BADGES_METRICS_PORT": port, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker", *words[1:]], cwd=world.folder, env=environ, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not answers(f"http://127.0.0.1:{port}/readyz"):
-                assert process.poll() is None, process.stderr.read() if process.stderr else ""
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=25) == 0
-        finally:
-            process.kill()
-
-
-def answers(address: str) -> bool:
-    """Whether a service says that it is ready."""
-    with suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
-        return bool(answer.status == 200)
-    return False
+    command = [sys.executable, "-m", "worker", *words[1:]]
+    serve_until_ready(command, world.folder, environ, f"http://127.0.0.1:{port}/readyz")

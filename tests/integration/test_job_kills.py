@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.people import settle_users
-from tests.rig.faults import Faults
+from tests.rig.faults import Faults, store_on
 from worker.app import head_plan
 from worker.app.quarantine import Verb, settle_quarantine
 from worker.app.user_jobs import Sweeps, driver_of
@@ -27,7 +27,6 @@ from worker.metrics import Metrics
 from worker.pipeline.driving import Pace
 from worker.rules.catalog.definitions import Condition
 from worker.rules.plan import Plan
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 from worker.store.session import Session
 
@@ -136,16 +135,12 @@ class Scene:
 async def scene(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Scene]:
     (tmp_path / "catalog.yaml").write_text(CATALOG)
     await settle_users(postgres_dsn, tmp_path / "catalog.yaml", [one for user in "ab" for one in history(user)])
-    pool = await create_pool(postgres_dsn, max_size=4)
-    try:
-        store = PostgresStore(pool)
+    async with store_on(postgres_dsn, connections=4) as store:
         plan = await head_plan(store)
         assert plan is not None
         made = Scene(store, plan)
         await made.keep()
         yield made
-    finally:
-        await close_pool(pool)
 
 
 async def yes(asked: Mapping[str, Sequence[Condition]], events: Sequence[Event]) -> list[Event]:

@@ -21,7 +21,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.rig.kafka import KafkaService
-from tests.rig.waiting import alive
+from tests.rig.required import missing
+from tests.rig.waiting import alive, until
 from worker.store.pool import open_connection
 from worker.stream.connection import stop_quietly
 
@@ -88,10 +89,11 @@ class Parent:
 
     async def until(self, wanted: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
         """Wait for a condition that may ask over HTTP."""
-        deadline = monotonic() + seconds
-        while not await asyncio.to_thread(wanted):
-            assert monotonic() < deadline, f"{what} did not happen:\n{(self.folder / 'log').read_text()[-6000:]}"
-            await asyncio.sleep(0.05)
+        await until(lambda: asyncio.to_thread(wanted), lambda: self.logged(what), seconds=seconds, every=0.05)
+
+    def logged(self, what: str) -> str:
+        """What was waited for, after the end of the log."""
+        return f"{(self.folder / 'log').read_text()[-6000:]}\n{what}"
 
     async def until_ready(self) -> None:
         """Wait until all children are."""
@@ -127,20 +129,24 @@ class Parent:
 
     async def until_applied(self) -> None:
         """Wait until every event produced is logged."""
-        deadline = monotonic() + 60
-        while (found := (await self.rows("SELECT count(*) AS n FROM events"))[0]["n"]) < self.sent:
-            log = (self.folder / "log").read_text()[-6000:]
-            assert monotonic() < deadline, f"{found} of {self.sent} events:\n{log}"
-            await asyncio.sleep(0.05)
+
+        async def applied() -> bool:
+            (row,) = await self.rows("SELECT count(*) AS n FROM events")
+            return bool(row["n"] >= self.sent)
+
+        await until(applied, lambda: self.logged(f"applying {self.sent} events"), seconds=60, every=0.05)
 
     async def until_owned_by(self, pids: set[str]) -> None:
         """Wait until these processes, all of them and nobody else, own the partitions of the events."""
-        deadline, owners = monotonic() + 60, {""}
-        while owners != pids:
+        owners: set[str] = set()
+
+        async def owned() -> bool:
             rows = await self.rows("SELECT owner FROM partitions WHERE topic LIKE '%events%'")
-            owners = {str(row["owner"]).rpartition("-")[2] for row in rows}
-            assert monotonic() < deadline, f"owned by {owners}, not by {pids}"
-            await asyncio.sleep(0.05)
+            owners.clear()
+            owners.update(str(row["owner"]).rpartition("-")[2] for row in rows)
+            return owners == pids
+
+        await until(owned, lambda: f"owning by {pids}, it is {owners},", seconds=60, every=0.05)
 
     def end(self) -> None:
         """Leave no process behind."""
@@ -158,7 +164,7 @@ async def parent(
 ) -> AsyncIterator[Parent]:
     """A database, topics of four partitions and a catalog file."""
     if not kafka.real:
-        pytest.skip("the mock broker serves one member of a group")
+        missing("kafka", "the mock broker serves one member of a group")
     (tmp_path / "catalog.yaml").write_text(CATALOG)
     names = {name: fresh_topic(name) for name in ("events", "awards", "dead", "control")}
     for name in names.values():

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.readme import ROOT, commands, needs_services
 from tests.rig.kafka import KafkaService
+from tests.rig.kafka_broker import free_port
+from tests.rig.waiting import serve_until_ready
 
 TOPICS = ("EVENT", "AWARD", "DEAD_LETTER", "CONTROL")
 
@@ -26,13 +23,6 @@ def program(line: str) -> list[str]:
     """A command of README as a list, from the environment that runs the tests."""
     name, *arguments = shlex.split(line)
     return [str(Path(sys.executable).with_name(name)), *arguments]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.mark.timeout(240)
@@ -54,33 +44,12 @@ def test_commands_for_services(real_kafka: KafkaService, empty_dsn: str, fresh_t
     assert any(line.startswith("badges worker") for line in lines)
     for line in lines:
         if line.startswith("badges worker"):
-            serve_until_ready(line, environ, f"http://127.0.0.1:{port}/readyz")
+            serve_until_ready(program(line), ROOT, environ, f"http://127.0.0.1:{port}/readyz")
             continue
         if line == "badges admin":
-            serve_until_ready(line, environ, f"http://127.0.0.1:{admin_port}/health")
+            serve_until_ready(program(line), ROOT, environ, f"http://127.0.0.1:{admin_port}/health")
             continue
         done = subprocess.run(
             program(line), cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
-
-
-def serve_until_ready(line: str, environ: dict[str, str], address: str) -> None:
-    """Start a worker or the API, wait until it says that it is ready, stop it as an orchestrator would."""
-    with subprocess.Popen(program(line), cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as worker:
-        try:
-            deadline = time.monotonic() + 60
-            while not answers(address):
-                assert worker.poll() is None, worker.stderr.read() if worker.stderr else ""
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(timeout=25) == 0
-        finally:
-            worker.kill()
-
-
-def answers(address: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
-        return bool(answer.status == 200)
-    return False

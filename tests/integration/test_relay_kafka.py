@@ -47,10 +47,12 @@ def first_copies(found: list[tuple[bytes | None, bytes | None]]) -> dict[bytes, 
 
 async def emptied(store: MemoryStore, relay: Relay, *, seconds: float = 60.0) -> None:
     """Return once nothing waits in the outbox."""
-    async with asyncio.timeout(seconds):
-        while (await store.outbox_figures())[0]:
-            relay.wake()
-            await asyncio.sleep(0.01)
+
+    async def empty() -> bool:
+        relay.wake()
+        return not (await store.outbox_figures())[0]
+
+    await until(empty, "emptying the outbox", seconds=seconds, every=0.01)
 
 
 async def test_what_is_committed_is_published_in_order(kafka: KafkaService, fresh_topic: Callable[[str], str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.test_erasure import LIMITS
 from tests.integration.test_worker import CATALOG
 from tests.people import settle_users
-from tests.rig.faults import Faults
+from tests.rig.faults import Faults, store_on
 from worker.app import head_plan
 from worker.app.erasure import export_user
 from worker.app.people import People
@@ -26,7 +26,6 @@ from worker.pipeline.decoding import dead_letter
 from worker.pipeline.users import fold_again
 from worker.rules.operators.calendar import Calendar
 from worker.rules.plan import Plan
-from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 
 #: 2026-03-01T12:00:00Z
@@ -39,11 +38,8 @@ async def store(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresStor
     """Three users with two old comments and a new one each."""
     (tmp_path / "catalog.yaml").write_text(KEPT)
     await settle_users(postgres_dsn, tmp_path / "catalog.yaml", [one for user in "abc" for one in history(user)])
-    pool = await create_pool(postgres_dsn, max_size=4)
-    try:
-        yield PostgresStore(pool)
-    finally:
-        await close_pool(pool)
+    async with store_on(postgres_dsn, connections=4) as store:
+        yield store
 
 
 def history(user_id: str) -> list[Event]:

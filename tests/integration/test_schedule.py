@@ -201,11 +201,13 @@ async def test_the_service_runs_what_is_due(
     scheduler = Scheduler(settings)
     serving = asyncio.create_task(scheduler.run())
     try:
-        rows: list[Any] = []
-        async with asyncio.timeout(30):
-            while not (rows := await store.job_runs(job="schedules")) or rows[0].outcome != "done":
-                assert not serving.done()
-                await asyncio.sleep(0.05)
+
+        async def ran() -> list[Any]:
+            assert not serving.done()
+            rows = await store.job_runs(job="schedules")
+            return rows if rows and rows[0].outcome == "done" else []
+
+        await until(ran, "the newest tick's run", every=0.05)
         await until(lambda: scheduler.ready() is None, "being ready")
         await until(lambda: scheduler.metrics.catalog_version._value.get() == 1, "the gauges")
         await until(

@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer
 
 from tests.rig.kafka import KafkaService
 from tests.rig.kafka_broker import KafkaBroker, free_port
+from tests.rig.kafka_programs import available
+from tests.rig.required import missing
 from worker.config import Settings, Topics, load_settings
 from worker.errors import OperatorError, TransientError
 from worker.events import Record
@@ -339,10 +341,10 @@ async def test_a_wrong_password_has_a_sentence(free_sasl_broker: tuple[KafkaBrok
 
 
 @pytest.fixture
-def free_sasl_broker(real_kafka: KafkaService) -> AsyncIterator[tuple[KafkaBroker, int]]:
+def free_sasl_broker() -> AsyncIterator[tuple[KafkaBroker, int]]:
     """A broker with a second listener that asks for a password."""
-    if real_kafka.kind != "local":
-        pytest.skip("needs Java for a broker with a listener of its own")
+    if not available():
+        missing("kafka", "a broker with a listener of its own needs Java and Maven")
     port = free_port()
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
     broker = KafkaBroker(

@@ -9,13 +9,16 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.community import DEMO
+from tests.rig.faults import store_on
 from tests.rig.postgres import PostgresService, in_thread
+from tests.rig.waiting import until
 from worker import cli
 from worker.app.catalog import head_plan, put_in_force, read_catalog
 from worker.app.user_jobs import driver_of
@@ -27,8 +30,6 @@ from worker.pipeline.driving import Pace
 from worker.pipeline.facts import Limits
 from worker.pipeline.scope import Scope, scope_of_job
 from worker.store.blobs import pack_state, unpack_state
-from worker.store.pool import close_pool, create_pool
-from worker.store.postgres import PostgresStore
 
 Run = Callable[..., tuple[int, str, str]]
 ANSWERS = "badge_key IN ('teacher', 'nice_answer', 'good_answer', 'great_answer', 'self_learner', 'necromancer')"
@@ -37,9 +38,7 @@ BATCH = 1000
 
 async def apply_all(dsn: str) -> None:
     """The community's events through the pipeline, in the order of the file."""
-    pool = await create_pool(dsn, max_size=2)
-    try:
-        store = PostgresStore(pool)
+    async with store_on(dsn, connections=2) as store:
         await put_in_force(store, *read_catalog(DEMO / "catalog.yaml"), applied_by="test")
         plan = await head_plan(store)
         assert plan is not None
@@ -52,8 +51,6 @@ async def apply_all(dsn: str) -> None:
             await applier.apply(claim, records[start : start + BATCH], from_offset=start)
         await store.pool.execute("UPDATE outbox SET published_at = now()")
         await store.pool.execute("UPDATE partitions SET progressed_at = now() - interval '1 hour'")
-    finally:
-        await close_pool(pool)
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +126,7 @@ def damage(dsn: str, awards: int, rows: int, scopes: int, *, seed: int = 6) -> s
 
 async def sweep(dsn: str, **parameters: Any) -> UserJob:
     """A sweep from its first slice to its last."""
-    pool = await create_pool(dsn, max_size=2)
-    try:
-        store = PostgresStore(pool)
+    async with store_on(dsn, connections=2) as store:
         plan = await head_plan(store)
         assert plan is not None
         number = await store.create_user_job("sweep", parameters)
@@ -147,8 +142,6 @@ async def sweep(dsn: str, **parameters: Any) -> UserJob:
         job = await store.user_job(number)
         assert job is not None
         return job
-    finally:
-        await close_pool(pool)
 
 
 def found(job: UserJob) -> dict[str, int]:
@@ -206,13 +199,10 @@ def scope_of(dsn: str, parameters: Mapping[str, Any]) -> Scope:
     """What a recompute is about."""
 
     async def ask() -> Scope:
-        pool = await create_pool(dsn, max_size=1)
-        try:
-            plan = await head_plan(PostgresStore(pool))
+        async with store_on(dsn, connections=1) as store:
+            plan = await head_plan(store)
             assert plan is not None
             return scope_of_job(plan, "recompute", parameters)
-        finally:
-            await close_pool(pool)
 
     return in_thread(ask)  # type: ignore[no-any-return]
 
@@ -323,6 +313,17 @@ def test_the_scheduler_sweeps_everybody_by_name(community: str, run: Run) -> Non
     assert "note" not in json.loads(run("schedule", "--once", "sweep", "--format", "json")[1])[0]
 
 
+async def held_up(connection: asyncpg.Connection, process: asyncio.subprocess.Process) -> bool:
+    """Whether a session waits for a lock, while the process that is to wait for it lives."""
+    assert process.returncode is None
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    return bool(
+        await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
+
+
 def kill_in_a_slice(dsn: str, user_id: str, *arguments: str) -> int:
     """Run a command in a process of its own and kill it in the transaction that waits for a user; users done."""
 
@@ -335,14 +336,7 @@ def kill_in_a_slice(dsn: str, user_id: str, *arguments: str) -> int:
                     *(sys.executable, "-m", "worker", *arguments), stdout=asyncio.subprocess.DEVNULL
                 )
                 try:
-                    async with asyncio.timeout(60):
-                        while not await connection.fetchval(
-                            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                            " AND wait_event_type = 'Lock'"
-                        ):
-                            await connection.execute("SELECT pg_stat_clear_snapshot()")
-                            assert process.returncode is None
-                            await asyncio.sleep(0.02)
+                    await until(partial(held_up, connection, process), "waiting for a lock", seconds=60, every=0.02)
                 finally:
                     if process.returncode is None:
                         process.kill()

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import generate_latest
 
 from tests.rig.kafka import KafkaService
+from tests.rig.required import missing
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store, services
@@ -79,10 +80,13 @@ class Rig:
 
     async def until_rows(self, query: str, wanted: Callable[[list[Any]], bool], what: str) -> list[Any]:
         """The rows of a query once they are as wanted."""
-        deadline = monotonic() + 40
-        while not wanted(found := await self.rows(query)):
-            assert monotonic() < deadline, f"{what} did not happen: {found}"
-            await asyncio.sleep(0.05)
+        found: list[Any] = []
+
+        async def as_wanted() -> bool:
+            found[:] = await self.rows(query)
+            return wanted(found)
+
+        await until(as_wanted, lambda: f"{found}: {what}", seconds=40, every=0.05)
         return found
 
     @asynccontextmanager
@@ -349,7 +353,7 @@ async def test_a_wrong_setting_is_one_sentence(rig: Rig, changes: dict[str, str]
 async def test_a_missing_topic_is_named(rig: Rig, kafka: KafkaService) -> None:
     """A topic that is not there is named, with the command that makes it."""
     if not kafka.real:
-        pytest.skip("the mock makes every topic that is asked for")
+        missing("kafka", "the mock makes every topic that is asked for")
     ran = await asyncio.to_thread(badges, "worker", **surroundings(rig, BADGES_EVENT_TOPICS="not.there"))
     said = failure(ran)
     assert "not.there" in said

@@ -1,11 +1,12 @@
 """A store on a database of a test's own, and connections that are lost before a chosen statement.
 
-Use as `from tests.rig.faults import Faults, store` with `__all__ = ["store"]`.
+Use the fixture as `from tests.rig.faults import Faults, store` with `__all__ = ["store"]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,14 +16,21 @@ from worker.store.postgres import PostgresStore
 from worker.store.session import Session
 
 
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    """A store on a database of the test's own."""
-    pool = await create_pool(postgres_dsn, max_size=3)
+@asynccontextmanager
+async def store_on(dsn: str, *, connections: int) -> AsyncIterator[PostgresStore]:
+    """A store with so many connections to a database."""
+    pool = await create_pool(dsn, max_size=connections)
     try:
         yield PostgresStore(pool)
     finally:
         await close_pool(pool)
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    """A store on a database of the test's own."""
+    async with store_on(postgres_dsn, connections=3) as opened:
+        yield opened
 
 
 class Faults:

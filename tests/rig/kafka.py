@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ import pytest
 from tests.rig import kafka_broker
 from tests.rig.kafka_broker import KafkaBroker
 from tests.rig.kafka_programs import VERSION, BrokerFailed, available
+from tests.rig.required import missing, required
+from tests.rig.waiting import came, until
 
 IMAGE = f"apache/kafka:{VERSION}"
 
@@ -64,21 +65,15 @@ class KafkaService:
         client = AIOKafkaClient(bootstrap_servers=self.bootstrap_servers)
         await client.bootstrap()
         try:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
+
+            async def partitions() -> int:
                 client.add_topic(name)
                 await client.force_metadata_update()
-                if found := client.cluster.partitions_for_topic(name):
-                    return len(found)
-                await asyncio.sleep(0.02)
+                return len(client.cluster.partitions_for_topic(name) or ())
+
+            return int(await until(partitions, f"topic {name} coming up", seconds=20, every=0.02))
         finally:
             await client.close()
-        raise BrokerFailed(f"topic {name} did not come up")
-
-
-def real_is_required() -> bool:
-    """Whether `BADGES_TEST_REQUIRE` names kafka: then a missing real broker is a failure, never a skip."""
-    return "kafka" in os.environ.get("BADGES_TEST_REQUIRE", "").replace(" ", "").split(",")
 
 
 def find_kafka() -> KafkaService:
@@ -97,8 +92,8 @@ def find_kafka() -> KafkaService:
         else:
             sentence = f"kafka: Apache Kafka {VERSION} in a JVM of this session, {broker.bootstrap_servers}"
             return KafkaService(broker.bootstrap_servers, "local", sentence, broker)
-    if real_is_required():
-        pytest.fail(f"BADGES_TEST_REQUIRE asks for a real Kafka: no BADGES_TEST_KAFKA, no container engine, {why}")
+    if required("kafka"):
+        pytest.fail(f"BADGES_TEST_REQUIRE asks for kafka: no BADGES_TEST_KAFKA, no container engine, {why}")
     return _mock(why)
 
 
@@ -146,12 +141,9 @@ def _container() -> KafkaService:
     }.items():
         container.with_env(name, value)
     container.start()
-    deadline = time.monotonic() + 90
-    while not kafka_broker.answers("127.0.0.1", port):
-        if time.monotonic() > deadline:
-            container.stop()
-            pytest.fail(f"{IMAGE} did not answer within 90 s")
-        time.sleep(0.2)
+    if not came(lambda: kafka_broker.answers("127.0.0.1", port), seconds=90):
+        container.stop()
+        pytest.fail(f"{IMAGE} did not answer within 90 s")
     return KafkaService(f"127.0.0.1:{port}", "container", f"kafka: {IMAGE} in a container", container)
 
 
@@ -191,8 +183,8 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[KafkaService]:
     """The session's broker, real where one can be had; says in one sentence which it took."""
     service = find_kafka()
     try:
-        if real_is_required() and not service.real:
-            pytest.fail("BADGES_TEST_REQUIRE asks for a real Kafka, and there is only the mock")
+        if required("kafka") and not service.real:
+            pytest.fail("BADGES_TEST_REQUIRE asks for kafka, and there is only the mock")
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             print(f"\n{service.sentence}")
@@ -205,7 +197,7 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[KafkaService]:
 def real_kafka(kafka: KafkaService) -> KafkaService:
     """The session's broker if it is a real one; else the test is skipped (`kafka` has failed where it is required)."""
     if not kafka.real:
-        pytest.skip("needs a real Kafka")
+        missing("kafka", "this test needs a real one")
     return kafka
 
 
@@ -213,9 +205,7 @@ def real_kafka(kafka: KafkaService) -> KafkaService:
 def own_broker() -> Iterator[KafkaBroker]:
     """A broker that belongs to this test alone, which may kill it; skipped without Java unless kafka is required."""
     if not available():
-        if real_is_required():
-            pytest.fail("BADGES_TEST_REQUIRE asks for a real Kafka, and this test needs Java and Maven to kill its own")
-        pytest.skip("needs Java and Maven for a broker that can be killed")
+        missing("kafka", "a broker that can be killed needs Java and Maven")
     with KafkaBroker() as broker:
         yield broker
 

@@ -20,13 +20,13 @@ import struct
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.rig.kafka_programs import BrokerFailed, formatted, java, shared_classes
+from tests.rig.waiting import came
 
 # Below the range the kernel gives to outgoing connections: else a client's socket may sit on the port while the
 # broker is down, and the restart finds it taken.
@@ -113,13 +113,11 @@ class KafkaBroker:
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return once a metadata request names a broker; callable from any thread."""
-        deadline = time.monotonic() + timeout
-        while not answers("127.0.0.1", self.port):
-            if not self.running:
-                raise BrokerFailed(f"Kafka ended while starting: {self.log_tail()}")
-            if time.monotonic() > deadline:
-                raise BrokerFailed(f"Kafka did not answer within {timeout:.0f} s: {self.log_tail()}")
-            time.sleep(0.05)
+        in_time = came(lambda: not self.running or answers("127.0.0.1", self.port), seconds=timeout)
+        if not self.running:
+            raise BrokerFailed(f"Kafka ended while starting: {self.log_tail()}")
+        if not in_time:
+            raise BrokerFailed(f"Kafka did not answer within {timeout:.0f} s: {self.log_tail()}")
 
     def stop(self, timeout: float = 20.0) -> None:
         """Stop it cleanly (SIGTERM), by force if that takes too long."""

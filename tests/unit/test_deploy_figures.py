@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 import shutil
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from tests.rig.required import missing
 from worker.config import Settings
 from worker.jobs.table import NAMES
 from worker.metrics import HttpMetrics, Metrics, SupervisorMetrics
@@ -266,11 +266,9 @@ def test_the_dashboards_are_what_their_program_writes() -> None:
 
 def promtool(*arguments: str) -> str:
     """What promtool says when it is content; skipped where it is missing and nothing requires it."""
-    program = shutil.which("promtool")
-    if program is None:
-        if "promtool" in os.environ.get("BADGES_TEST_REQUIRE", "").split(","):
-            pytest.fail("BADGES_TEST_REQUIRE asks for promtool (Debian: prometheus)")
-        pytest.skip("promtool is not here; queries were parsed, rules not played")
+    program = shutil.which("promtool") or missing(
+        "promtool", "it is not on PATH (Debian: prometheus); queries were parsed, rules not played"
+    )
     done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

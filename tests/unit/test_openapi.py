@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis import Case
 from schemathesis.checks import CHECKS
 
+from tests.rig.required import DEEP
 from tests.unit.serving import TOKENS, served
 from tests.unit.serving_catalog import FakeAwards, FakeCatalogs, FakeProfiles, award, logged
 from worker.admin.examples import FORMS, PLACES
@@ -19,7 +20,6 @@ from worker.admin.openapi import described
 from worker.admin.roles import Role
 
 #: So many requests are made up for each operation; in CI there are more, of every bound that the description names.
-DEEP = os.environ.get("BADGES_TEST_PROFILE", "dev") != "dev"
 EXAMPLES = int(os.environ.get("BADGES_TEST_API_EXAMPLES", "50" if DEEP else "5"))
 #: What a description cannot say: flows and rules that a schema lets pass are refused for what they mean, a deleted
 #: badge stays, and nobody's token is known to the generator.
