@@ -36,6 +36,17 @@ UPDATE api_tokens SET used_at = now() WHERE id = ANY ($1::bigint[]);
 INSERT INTO audit_log (actor, action, subject, before, after, note)
 VALUES ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6);
 
+-- name: insert_audit_sent
+-- One change that was sent after all, where the last word of the same act is that it was not.
+INSERT INTO audit_log (actor, action, subject, before, after, note)
+SELECT $1, $2 || '.sent', $3, $4::text::jsonb, $5::text::jsonb, $6
+WHERE $2 || '.unsent' = (
+    SELECT action FROM audit_log
+    WHERE subject = $3 AND actor = $1 AND action IN ($2, $2 || '.unsent', $2 || '.sent')
+      AND after IS NOT DISTINCT FROM $5::text::jsonb
+    ORDER BY subject DESC, id DESC LIMIT 1
+);
+
 -- name: list_audit
 -- Changes, newest first, before a number (for the next page).
 SELECT id, at, actor, action, subject, before::text AS before, after::text AS after, note

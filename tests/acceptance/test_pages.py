@@ -63,7 +63,7 @@ _FILL = (
        SELECT 'u' || n, 'b11', '', 'held', now(), 'auto', 'live', 1 FROM generate_series(1, 20000) n""",
     "INSERT INTO outbox (shard, topic, messages) SELECT n % 16, 't', '' FROM generate_series(1, 20000) n",
     """INSERT INTO audit_log (actor, action, subject, note)
-       SELECT 'p' || n % 20, CASE n % 3 WHEN 0 THEN 'award.granted' ELSE 'catalog.applied' END, 'user u' || n, 'why'
+       SELECT 'p' || n % 20, CASE n % 3 WHEN 0 THEN 'grant.added' ELSE 'catalog.applied' END, 'user u' || n, 'why'
        FROM generate_series(1, 500000) n""",
     """INSERT INTO user_jobs (kind, state, requested_by, parameters)
        SELECT CASE n % 50 WHEN 0 THEN 'backfill' ELSE 'sweep' END, 'done', 'anna', '{"badges": ["b1"]}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -61,6 +62,25 @@ async def test_changes(database: PostgresStore) -> None:
     assert [change.id for change in await database.changes(before=found[0].id)] == [found[1].id, found[2].id]
     assert [change.actor for change in await database.changes(subject=f"token {number}", actor="anna")] == ["anna"]
     assert await database.changes(action="nothing.done") == []
+
+
+async def test_what_was_sent_after_all(database: PostgresStore) -> None:
+    """That an act was sent is said where the last word of the same act is that it was not, and nowhere else."""
+    line = AuditLine("ben", "grant.added", "user u1", after={"badge_key": "first"}, note="was there")
+    await database.audit(line)
+    await database.audit_sent(line)
+    for other in (replace(line, actor="anna"), replace(line, after={"badge_key": "second"}), line):
+        await database.audit(replace(other, action="grant.added.unsent", note="Kafka is away."))
+    await database.audit_sent(replace(line, subject="user u2"))
+    for _ in range(2):
+        await database.audit_sent(line)
+    newest, unsent, *_, first = await database.changes()
+    assert [(change.actor, change.action) for change in (newest, unsent)] == [
+        ("ben", "grant.added.sent"),
+        ("ben", "grant.added.unsent"),
+    ]
+    assert (newest.subject, newest.after, newest.note) == (first.subject, first.after, first.note)
+    assert len(await database.changes()) == 5
 
 
 @pytest.mark.parametrize(

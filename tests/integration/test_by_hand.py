@@ -92,6 +92,12 @@ async def test_what_people_give_and_take(rig: Rig, run: Run) -> None:
             away.setenv("BADGES_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
             status, out, said = await ran("grants", "add", "u1", "--badge", "helper", *note)
         assert (status, out, said[:7]) == (1, "", "error: "), said
+        rows = await rig.rows("SELECT actor, action, subject, note FROM audit_log ORDER BY id DESC LIMIT 2")
+        assert [tuple(row)[:3] for row in rows] == [
+            ("ada", "grant.added.unsent", "user u1"),
+            ("ada", "grant.added", "user u1"),
+        ]
+        assert (rows[0]["note"] in said, rows[1]["note"]) == (True, "For the talk")
         status, out, _ = await ran("grants", "add", "u1", "--badge", "helper", *note)
         assert (status, "helper is given to u1" in out) == (0, True)
         await rig.until_rows(

@@ -169,7 +169,7 @@ async def test_who_was_the_last_one_done_is_named_no_more(store: PostgresStore) 
 async def test_export_shows_what_an_erasure_removes(store: PostgresStore) -> None:
     """The export is one JSON object with all that is held, memory in the clear; afterwards there is nothing to show."""
     await bury(store)
-    text = "".join([piece async for piece in export_user(store, "gone")])
+    text = "".join([piece async for piece in export_user(store, "gone", actor="anna")])
     found = json.loads(text)
     assert found["user_id"] == "gone"
     assert [one["id"] for one in found["events"]] == ["gone-0", "gone-1"]
@@ -179,7 +179,7 @@ async def test_export_shows_what_an_erasure_removes(store: PostgresStore) -> Non
     assert "stays" not in text
     await erase_user(store, SETTINGS, "gone", actor="anna")
     with pytest.raises(UnknownUser):
-        _ = [piece async for piece in export_user(store, "gone")]
+        _ = [piece async for piece in export_user(store, "gone", actor="anna")]
 
 
 async def test_who_comes_back_is_a_new_person(store: PostgresStore) -> None:
@@ -333,6 +333,8 @@ async def test_the_commands(
 
     status, out, _ = await run("export", "gone")
     assert (status, len(json.loads(out)["events"])) == (0, 2)
+    (change,) = await store.changes(action="user.exported")
+    assert (change.actor.endswith("command)"), change.subject) == (True, "user gone")
     status, _, err = await run("erase", "gone")
     assert status == 2
     assert "--confirm gone" in err
@@ -347,3 +349,4 @@ async def test_the_commands(
         status, out, err = await run(*command)
         assert (status, out) == (1, "")
         assert "error: No event and no award for gone." in err
+    assert len(await store.changes(action="user.exported")) == 1

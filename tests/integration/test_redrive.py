@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -164,6 +165,15 @@ async def test_the_command(rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: py
         0,
         "1 of 2 would pass now; 1 award would be given quietly. Stay: not_json 1.",
     )
+    with pytest.MonkeyPatch.context() as away:
+        lost = AsyncMock(side_effect=OperatorError("0 were tried, then: the connection was lost."))
+        away.setattr("worker.app.dead_letters.redrive_letters", lost)
+        assert (await run("replay", "0:0"))[0] == 1
+    noted = "SELECT action, after ->> 'letters' AS letters, note FROM audit_log WHERE action LIKE 'dead%' ORDER BY id"
+    assert [tuple(row) for row in await rig.rows(noted)] == [
+        ("dead_letters.replayed", "1", ""),
+        ("dead_letters.replayed.unsent", "1", "0 were tried, then: the connection was lost."),
+    ]
     assert await run("replay", "0:0") == (0, "1 of 1 passed; 1 award given quietly.")
     assert await run("replay", "--type", "comment.shared") == (0, "No such dead letters wait.")
     status, out = await run("list", "--state", "new", "--topic", rig.topic, "--format", "json")

@@ -107,7 +107,7 @@ async def test_old_events_go_and_their_counts_stay(store: PostgresStore) -> None
     # late, so that the log is folded again: one that is there, one new, two that went
     facts = await applier.apply(claim, [comment(1, 3)], from_offset=1)
     assert facts.awards == {("commentator_4", "live"): 1} or facts.awards == {("commentator_4", "late"): 1}
-    text = "".join([piece async for piece in export_user(store, "a")])
+    text = "".join([piece async for piece in export_user(store, "a", actor="anna")])
     assert [one["scope"] for one in json.loads(text)["sealed_states"]] == [""]
 
 

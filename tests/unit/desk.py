@@ -355,9 +355,10 @@ class FakeDesk:
         self.applied.append((user_id, actor, note))
         return Erased(NOON, {"events": 3, "users": 1})
 
-    async def export(self, user_id: str) -> AsyncIterator[str]:
+    async def export(self, user_id: str, *, actor: str) -> AsyncIterator[str]:
         if user_id == "nobody":
             raise OperatorError("No event and no award for nobody.")
+        self.changes.append((actor, "user.exported", f"user {user_id}", None, None, ""))
         yield '{"user_id": '
         yield '"u1"}'
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -69,6 +69,16 @@ class FakeStore:
     async def audit(self, line: AuditLine) -> None:
         self._look()
         self.changes.append(astuple(line))
+
+    async def audit_sent(self, line: AuditLine) -> None:
+        self._look()
+        same = [
+            action
+            for actor, action, subject, _, after, _ in self.changes
+            if (actor, subject, after) == (line.actor, line.subject, line.after) and action.startswith(line.action)
+        ]
+        if same and same[-1] == f"{line.action}.unsent":
+            self.changes.append(astuple(replace(line, action=f"{line.action}.sent")))
 
     async def end_session(self, sha256: bytes, line: AuditLine | None = None) -> None:
         self._look()

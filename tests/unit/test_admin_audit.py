@@ -77,11 +77,11 @@ API: Mapping[tuple[str, str], tuple[str, Any, str]] = {
 #: The panel's, likewise, with fields of a form.
 PANEL: Mapping[tuple[str, str], tuple[str, Any, str]] = {
     ("POST", "/panel/login"): ("/login", {"token": TOKENS[Role.ADMIN]}, "session.began"),
-    ("POST", "/panel/users/{user_id:path}/grant"): ("/users/u1/grant", {"badge": "asks", "note": "n"}, "award.granted"),
+    ("POST", "/panel/users/{user_id:path}/grant"): ("/users/u1/grant", {"badge": "asks", "note": "n"}, "grant.added"),
     ("POST", "/panel/users/{user_id:path}/revoke"): (
         "/users/u1/revoke",
         {"badge": "asks", "note": "n"},
-        "award.revoked",
+        "grant.revoked",
     ),
     ("POST", "/panel/awards/quarantine"): (
         "/awards/quarantine",

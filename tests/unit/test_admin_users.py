@@ -386,6 +386,20 @@ def test_acts_that_cannot_be(act: str) -> None:
     assert unsent == f"{asked}.unsent"
 
 
+@pytest.mark.parametrize("act", list(ACTS))
+def test_an_act_sent_after_all_is_the_last_word(act: str) -> None:
+    """An act that Kafka did not take, sent again under its key: the log says that it was sent after all, once."""
+    store, outlet = FakeStore(), FakeOutlet()
+    support = asking(Role.SUPPORT, store=store, outlet=outlet)
+    said = []
+    for broken in (TransientError("Kafka is away."), None, None):
+        outlet.broken = broken
+        support.post(f"/api/v1/admin/{act}", json=ACTS[act], headers={"Idempotency-Key": "k1"})
+        said.append([change[1].partition(".")[2].partition(".")[2] for change in store.changes])
+    assert said == [["", "unsent"], ["", "unsent", "sent"], ["", "unsent", "sent"]]
+    assert store.changes[2][2:] == store.changes[0][2:], "of whom, what and why"
+
+
 def test_everybody_is_looked_at_by_a_job() -> None:
     """Without a user, badges or a trigger make a job over everybody; one of the three must be named."""
     store, outlet = FakeStore(), FakeOutlet()

@@ -16,6 +16,7 @@ from tests.unit.test_panel import check_markup
 from worker.admin.credentials import digest
 from worker.admin.panel import playing
 from worker.admin.roles import Role
+from worker.errors import OperatorError
 
 
 def user(desk: FakeDesk, role: Role = Role.ADMIN, store: FakeStore | None = None) -> Any:
@@ -36,6 +37,8 @@ def test_grants_take_a_note() -> None:
         assert got.status_code == 422
         assert f'href="#{field}"' in got.text
         check_markup(got.text)
+    long = support.post(f"/panel/users/{'u' * 201}/grant", data={"badge": "asks", "note": "by mail"})
+    assert (long.status_code, "no user of so long an id" in long.text) == (422, True)
     assert desk.sent == []
     went = support.post("/panel/users/u 1/grant", data={"badge": "asks", "note": "by mail"})
     assert went.status_code == 303
@@ -45,7 +48,34 @@ def test_grants_take_a_note() -> None:
     assert body["payload"] == {"badge_key": "asks", "note": "by mail", "actor": "support token"}
     support.post("/panel/users/u1/revoke", data={"badge": "asks", "note": "wrong"})
     assert json.loads(desk.sent[1].value)["type"] == "grant.revoked"
-    assert [change[1] for change in store.changes] == ["award.granted", "award.revoked"]
+    assert [change[1] for change in store.changes] == ["grant.added", "grant.revoked"]
+    assert store.changes[0][2:5] == ("user u 1", None, {"badge_key": "asks", "context": ""})
+
+
+def test_what_was_not_sent_is_noted() -> None:
+    """While Kafka or the database is away a grant, a revocation and letters tried again are noted as not done."""
+
+    class Away(FakeDesk):
+        async def send(self, events: Any) -> None:
+            raise OperatorError("Kafka is away.")
+
+        async def redrive(self, wanted: Any, *, event_type: str | None, dry: bool) -> Any:
+            raise OperatorError("1 were tried, then: the database is away.")
+
+    store = FakeStore()
+    support = user(Away(), Role.SUPPORT, store)
+    by_hand = {"badge": "asks", "note": "by mail"}
+    letter = {"which": "chosen", "reason": "not_json", "letter": ["badges.events~3~88"], "verb": "replay"}
+    for path, data in (("users/u1/grant", by_hand), ("users/u1/revoke", by_hand), ("dead-letters/replay", letter)):
+        assert support.post(f"/panel/{path}", data=data).status_code >= 400
+    assert [(change[1], change[5]) for change in store.changes] == [
+        ("grant.added", "by mail"),
+        ("grant.added.unsent", "Kafka is away."),
+        ("grant.revoked", "by mail"),
+        ("grant.revoked.unsent", "Kafka is away."),
+        ("dead_letters.replayed", ""),
+        ("dead_letters.replayed.unsent", "1 were tried, then: the database is away."),
+    ]
 
 
 def test_jobs_are_looked_at_before_they_start() -> None:

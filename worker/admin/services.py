@@ -17,6 +17,7 @@ from worker.admin.profiles import Profiles
 from worker.admin.rehearsal import Rehearsal
 from worker.admin.roles import Actor
 from worker.admin.sessions import EndedTable
+from worker.auditing import ChangeLog
 from worker.config import Settings
 from worker.exchange import AuditLine
 from worker.rules.plan import Plan
@@ -55,13 +56,6 @@ class Tokens(Protocol):
         """Note that these were used now."""
 
 
-class AuditLog(Protocol):
-    """The append-only log of changes."""
-
-    async def audit(self, line: AuditLine) -> None:
-        """Append one change, for acts that are done elsewhere than in the database: before they are."""
-
-
 class GivenAward(Protocol):
     """An award that a certain event earned."""
 
@@ -94,7 +88,7 @@ class Requests(EventLog, Protocol):
         """What the user holds that this event earned."""
 
 
-class Store(Tokens, EndedTable, AuditLog, Requests, Protocol):
+class Store(Tokens, EndedTable, ChangeLog, Requests, Protocol):
     """What the API reads and writes of the database."""
 
     async def ping(self) -> None:

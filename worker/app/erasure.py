@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from worker.app.people import UnknownUser
 from worker.config import Settings
 from worker.events import json_text
-from worker.exchange import Message
+from worker.exchange import AuditLine, Message
 from worker.pipeline.messages import award_id
 from worker.store.people import Erased, PeopleTable
 from worker.store.postgres import PostgresStore
@@ -41,10 +41,14 @@ def erased_message(user_id: str, *, times: int) -> Message:
     return Message(key=user_id.encode(), value=json_text.dumps(body).encode())
 
 
-async def export_user(store: PostgresStore, user_id: str) -> AsyncIterator[str]:
-    """Everything held about a user as the text of one JSON object, in pieces. Raises UnknownUser where nothing is."""
+async def export_user(store: PostgresStore, user_id: str, *, actor: str) -> AsyncIterator[str]:
+    """Everything held about a user as the text of one JSON object, in pieces; before, the log of changes says who asks.
+
+    Raises UnknownUser where nothing is held.
+    """
     table = PeopleTable(store.pool)
     if not await table.knows(user_id):
         raise UnknownUser(user_id)
+    await store.audit(AuditLine(actor, "user.exported", f"user {user_id}"))
     async for piece in table.export(user_id):
         yield piece

@@ -187,9 +187,9 @@ class PanelDesk:
         """Remove everything held about a user. Raises OperatorError where nothing is."""
         return await erase_user(self._store, self._settings, user_id, actor=actor, note=note)
 
-    def export(self, user_id: str) -> AsyncIterator[str]:
-        """Everything held about a user, as JSON in pieces. Raises OperatorError where nothing is."""
-        return export_user(self._store, user_id)
+    def export(self, user_id: str, *, actor: str) -> AsyncIterator[str]:
+        """Everything held about a user, as JSON in pieces; noted first. Raises OperatorError where nothing is."""
+        return export_user(self._store, user_id, actor=actor)
 
     async def history(self, user_id: str) -> Sequence[Event]:
         """A user's logged events, in order."""

@@ -50,6 +50,7 @@ def add(user_id: str, badge_key: str, context: str, note: str, actor: str, since
     Example:
       badges grants add u9299 --badge early_bird --note "Was there before we counted"
     """
+    from worker.auditing import award_line
     from worker.cli.simulate import instant
     from worker.control import grant_added
 
@@ -68,7 +69,7 @@ def add(user_id: str, badge_key: str, context: str, note: str, actor: str, since
         at_us=now_us,
         awarded_us=awarded_us,
     )
-    line = _line(actor, "grant.added", user_id, badge_key, context, note)
+    line = award_line(actor, "grant.added", user_id, badge_key, context, note)
     asyncio.run(_send(event, line, user_id, badge_key, context, gives=True))
 
 
@@ -85,6 +86,7 @@ def revoke(user_id: str, badge_key: str, context: str, note: str, actor: str) ->
     Example:
       badges grants revoke u9299 --badge early_bird --note "The wrong user"
     """
+    from worker.auditing import award_line
     from worker.control import grant_revoked
 
     event = grant_revoked(
@@ -96,15 +98,8 @@ def revoke(user_id: str, badge_key: str, context: str, note: str, actor: str) ->
         id=str(uuid.uuid4()),
         at_us=time.time_ns() // 1000,
     )
-    line = _line(actor, "grant.revoked", user_id, badge_key, context, note)
+    line = award_line(actor, "grant.revoked", user_id, badge_key, context, note)
     asyncio.run(_send(event, line, user_id, badge_key, context, gives=False))
-
-
-def _line(actor: str, action: str, user_id: str, key: str, context: str, note: str) -> AuditLine:
-    from worker.exchange import AuditLine
-
-    after = {"badge_key": key, "context": context}
-    return AuditLine(actor, action, f"user {user_id}", after=after, note=note)
 
 
 async def _send(
@@ -113,6 +108,7 @@ async def _send(
     from worker import logs
     from worker.app import open_store, until_schema
     from worker.app.control import send_control
+    from worker.auditing import noted
     from worker.cli.connections import quiet_clients
     from worker.config import load_settings
 
@@ -133,9 +129,9 @@ async def _send(
         if not gives and stands is not None and stands[0] == "revoked":
             click.echo(f"{shown} was taken from {user_id} already; nothing was sent.")
             return
-        await store.audit(line)
-    with quiet_clients():
-        await send_control(settings, [event])
+        async with noted(store, line):
+            with quiet_clients():
+                await send_control(settings, [event])
     done = "is given to" if gives else "is taken from"
     click.echo(f"Sent to {settings.control_topic}: {shown} {done} {user_id} as soon as a worker reads it.")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from worker.cli.output import Format, as_json, format_option
+from worker.cli.signing import whoever
 from worker.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _WORDS = {
 def export(user_id: str) -> None:
     """Write everything that is held about a user as one JSON object on standard output.
 
+    The log of changes says who did so.
+
     \b
     Example:
       badges users export u9299 > u9299.json
@@ -50,8 +52,8 @@ async def _export(user_id: str) -> None:
     from worker.cli.connections import catalog_store
     from worker.config import load_settings
 
-    async with catalog_store(load_settings(), writes=False) as store:
-        async for piece in export_user(store, user_id):
+    async with catalog_store(load_settings()) as store:
+        async for piece in export_user(store, user_id, actor=whoever()):
             click.echo(piece, nl=False)
 
 
@@ -99,14 +101,7 @@ async def _erase(user_id: str, note: str) -> Erased:
 
     settings = load_settings()
     async with catalog_store(settings) as store:
-        return await erase_user(store, settings, user_id, actor=_person(), note=note)
-
-
-def _person() -> str:
-    try:
-        return f"{getpass.getuser()} (command)"
-    except (OSError, KeyError):
-        return "command"
+        return await erase_user(store, settings, user_id, actor=whoever(), note=note)
 
 
 def _instant(found: Erased) -> str:

@@ -58,29 +58,30 @@ def replay(
 
 async def _replay(wanted: LetterFilter, event_type: str | None, *, dry: bool) -> Redriven:
     from worker.app.dead_letters import redrive_letters
+    from worker.auditing import letters_line, noted
     from worker.cli.connections import catalog_store, quiet_clients
     from worker.cli.progress import Progress
     from worker.config import load_settings
-    from worker.exchange import AuditLine
 
     settings, progress = load_settings(), Progress()
     with quiet_clients():
         async with catalog_store(settings, writes=not dry) as store:
+            line = None
             if not dry:
                 count, _ = await store.count_letters(wanted)
-                after = {"letters": count, "reason": wanted.reason, "topic": wanted.topic, "type": event_type}
-                await store.audit(AuditLine(whoever(), "dead_letters.replayed", "dead letters", after=after))
-            try:
-                return await redrive_letters(
-                    store,
-                    settings,
-                    wanted,
-                    event_type=event_type,
-                    dry=dry,
-                    told=lambda facts, total: progress.say(f"  {facts.tried:,} of {total:,} letters"),
-                )
-            finally:
-                progress.close()
+                line = letters_line(whoever(), letters=count, reason=wanted.reason, topic=wanted.topic, type=event_type)
+            async with noted(store, line):
+                try:
+                    return await redrive_letters(
+                        store,
+                        settings,
+                        wanted,
+                        event_type=event_type,
+                        dry=dry,
+                        told=lambda facts, total: progress.say(f"  {facts.tried:,} of {total:,} letters"),
+                    )
+                finally:
+                    progress.close()
 
 
 def _sentence(found: Redriven, *, dry: bool) -> str:

@@ -126,6 +126,10 @@ class AdminTables(Database):
         async with self.work() as session:
             await write_line(session, line)
 
+    async def audit_sent(self, line: AuditLine) -> None:
+        """Append the change with `.sent`, where the last that was said of the same act is that it was not sent."""
+        await self.execute("insert_audit_sent", *_columns(line))
+
     async def changes(
         self,
         *,
@@ -153,10 +157,12 @@ class AdminTables(Database):
 
 async def write_line(session: Session, line: AuditLine | None) -> None:
     """Append one change to the audit log, in the transaction that makes it; nothing where there is no line."""
-    if line is None:
-        return
-    await session.execute(
-        "insert_audit",
+    if line is not None:
+        await session.execute("insert_audit", *_columns(line))
+
+
+def _columns(line: AuditLine) -> tuple[str | None, ...]:
+    return (
         line.actor[:_MOST_NAME],
         line.action,
         line.subject[:_MOST_NAME],

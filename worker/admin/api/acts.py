@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any, Final
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -19,9 +17,10 @@ from worker.admin.problems import Problem
 from worker.admin.roles import Actor, Role, least
 from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, Services, Set
+from worker.auditing import award_line, noted
 from worker.config import Settings
 from worker.control import MOST_BADGES, NOTE_CHARACTERS, ControlEvent, grant_added, grant_revoked, recompute_requested
-from worker.errors import BadgesError, OperatorError, TransientError
+from worker.errors import OperatorError
 from worker.events import parse_instant
 from worker.exchange import AuditLine, Message
 
@@ -94,7 +93,7 @@ async def grant(
     """Give a badge to a user. Who has it already keeps what they have."""
     known = await _checked(services, body.user_id, body.badge_key)
     awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, services.now())
-    line = _line(actor, "grant.added", body.user_id, known.key, body.context, body.note)
+    line = award_line(actor.name, "grant.added", body.user_id, known.key, body.context, body.note)
     number, at_us = await _begun(services, "grant", actor, idempotency_key, body, line)
     event = grant_added(
         body.user_id,
@@ -106,7 +105,7 @@ async def grant(
         context=body.context,
         awarded_us=awarded_us,
     )
-    await _send(services, settings, event, line)
+    await _send(services, settings, event, line, idempotency_key)
     return _sent(number, f"{known.key} is being given to {body.user_id}")
 
 
@@ -117,7 +116,7 @@ async def revoke(
 ) -> Response:
     """Take a badge from a user."""
     known = await _checked(services, body.user_id, body.badge_key)
-    line = _line(actor, "grant.revoked", body.user_id, known.key, body.context, body.note)
+    line = award_line(actor.name, "grant.revoked", body.user_id, known.key, body.context, body.note)
     number, at_us = await _begun(services, "revocation", actor, idempotency_key, body, line)
     event = grant_revoked(
         body.user_id,
@@ -128,7 +127,7 @@ async def revoke(
         at_us=at_us,
         context=body.context,
     )
-    await _send(services, settings, event, line)
+    await _send(services, settings, event, line, idempotency_key)
     return _sent(number, f"{known.key} is being taken from {body.user_id}")
 
 
@@ -149,10 +148,11 @@ async def recompute(
         message = "A trigger goes with everybody: leave it or user_id out."
         raise Problem(422, message, details=[{"path": "/trigger", "message": message}])
     check_user(body.user_id)
-    line = _line(actor, "recompute.requested", body.user_id, ",".join(sorted(keys)), "", body.note)
+    after = {"badges": sorted(keys)}
+    line = AuditLine(actor.name, "recompute.requested", f"user {body.user_id}", after=after, note=body.note)
     number, at_us = await _begun(services, "recompute", actor, idempotency_key, body, line)
     event = recompute_requested(body.user_id, actor=actor.name, id=number, at_us=at_us, note=body.note, badges=keys)
-    await _send(services, settings, event, line)
+    await _send(services, settings, event, line, idempotency_key)
     return _sent(number, f"{body.user_id} is being looked at again")
 
 
@@ -173,22 +173,10 @@ async def _checked(services: Services, user_id: str, ref: str) -> Known:
     return found_badge(await services.catalog.view(), ref)
 
 
-async def _send(services: Services, settings: Settings, event: ControlEvent, line: AuditLine) -> None:
-    """Put an event on the control topic; back when all replicas have it. Raises TransientError, which is 503.
-
-    Then the log of changes, which has its line already, is told that it may not be there.
-    """
-    try:
+async def _send(services: Services, settings: Settings, event: ControlEvent, line: AuditLine, key: str | None) -> None:
+    """Put an event on the control topic; back when all replicas have it. Raises TransientError, which is 503."""
+    async with noted(services.store, line, keyed=key is not None):
         await services.outlet.send([(settings.control_topic, Message(key=event.key, value=event.value))])
-    except TransientError as error:
-        with suppress(BadgesError):
-            await services.store.audit(replace(line, action=f"{line.action}.unsent", note=error.message))
-        raise
-
-
-def _line(actor: Actor, action: str, user_id: str, key: str, context: str, note: str) -> AuditLine:
-    after = {"badge_key": key, "context": context}
-    return AuditLine(actor.name, action, f"user {user_id}", after=after, note=note)
 
 
 async def _begun(
@@ -196,11 +184,10 @@ async def _begun(
 ) -> tuple[str, int]:
     """Id and instant of the act's event: those of the first one for one actor's acts of one kind under one key.
 
-    The first one leaves a line in the log of changes, before it is sent. Raises Problem 409 where the key was used for
-    another act.
+    The first one under a key leaves its line in the log of changes with it. Raises Problem 409 where the key was used
+    for another act.
     """
     if key is None:
-        await services.store.audit(line)
         return str(uuid4()), services.now()
     number = str(uuid5(NAMESPACE_URL, f"badgestream {kind} {actor.key} {key}"))
     asked = sha256(body.model_dump_json().encode()).digest()

@@ -242,8 +242,8 @@ class Desk(Protocol):
     async def erase(self, user_id: str, *, actor: str, note: str) -> Any:
         """Remove everything held about a user. Raises OperatorError where nothing is."""
 
-    def export(self, user_id: str) -> AsyncIterator[str]:
-        """Everything held about a user, as JSON in pieces. Raises OperatorError where nothing is."""
+    def export(self, user_id: str, *, actor: str) -> AsyncIterator[str]:
+        """Everything held about a user, as JSON in pieces; noted first. Raises OperatorError where nothing is."""
 
     async def history(self, user_id: str) -> Sequence[Event]:
         """A user's logged events, in order."""

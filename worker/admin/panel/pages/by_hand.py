@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
-from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Form, Request
 from starlette.responses import Response
@@ -15,9 +13,8 @@ from worker.admin.panel.page import Opened, Page, slug
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
+from worker.auditing import award_line, noted
 from worker.control import NOTE_CHARACTERS, grant_added, grant_revoked
-from worker.errors import BadgesError, OperatorError
-from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -60,34 +57,26 @@ async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str,
         wrong.append(Wrong("A note must say why.", "f-note", "It stands in the audit log and in the history."))
     if len(note) > NOTE_CHARACTERS or len(context) > 200 or "\0" in note + context + user_id:
         wrong.append(Wrong("The note or the context is too long.", "f-note", "Shorten it."))
+    if len(user_id) > 200:
+        wrong.append(Wrong("There is no user of so long an id.", help="200 characters are the most."))
     if found is not None and found.per and not context.strip():
         wrong.append(Wrong(f"{found.label or badge} is given once for each {found.per}.", "f-context", "Name which."))
     if wrong:
         return await _form(page, act, user_id, badge, context, note, wrong)
+    note, context = note.strip(), context.strip()
     build = grant_added if act == "grant" else grant_revoked
     event = build(
-        user_id[:200],
+        user_id,
         badge,
-        note=note.strip(),
+        note=note,
         actor=page.actor.name,
         id=f"panel:{secrets.token_hex(12)}",
         at_us=page.desk.now(),
-        context=context.strip(),
+        context=context,
     )
-    line = AuditLine(
-        page.actor.name,
-        "award.granted" if act == "grant" else "award.revoked",
-        f"user {user_id}",
-        after={"badge": badge, "context": context.strip()},
-        note=note.strip(),
-    )
-    await services.store.audit(line)
-    try:
+    action: Literal["grant.added", "grant.revoked"] = "grant.added" if act == "grant" else "grant.revoked"
+    async with noted(services.store, award_line(page.actor.name, action, user_id, badge, context, note)):
         await page.desk.send([event])
-    except OperatorError as error:
-        with suppress(BadgesError):
-            await services.store.audit(replace(line, action=f"{line.action}.unsent", note=error.message))
-        raise
     done = "The grant" if act == "grant" else "The revocation"
     return page.go(f"/users/{slug(user_id)}", f"{done} was sent; a worker applies it within a second.")
 

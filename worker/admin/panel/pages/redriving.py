@@ -14,7 +14,7 @@ from worker.admin.panel.phrasing import plural
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
-from worker.exchange import AuditLine
+from worker.auditing import letters_line, noted
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -32,9 +32,10 @@ async def replay(request: Request, page: Opened, services: Asked) -> Response:
     chosen = given["which"] == "chosen"
     since = SINCE.get(given["since"])
     since_us = None if since is None or chosen else page.desk.now() - since
+    reason, topic, said = (None if chosen else given[name] or None for name in ("reason", "topic", "type"))
     wanted = page.desk.letters_wanted(
-        reason=None if chosen else given["reason"] or None,
-        topic=None if chosen else given["topic"] or None,
+        reason=reason,
+        topic=topic,
         since_us=since_us,
         places=tuple(places) if chosen else (),
     )
@@ -46,11 +47,9 @@ async def replay(request: Request, page: Opened, services: Asked) -> Response:
         message = f"{count:,} letters match; a page tries {MOST:,} at most."
         wrong.append(Wrong(message, help="Filter more, or run: badges dlq replay."))
     dry = given["verb"] != "replay"
-    if not wrong and not dry:
-        after = {"letters": count, **{name: given[name] for name in ("reason", "type", "topic")}}
-        await services.store.audit(AuditLine(page.actor.name, "dead_letters.replayed", "dead letters", after=after))
-    said = None if chosen else given["type"] or None
-    found = None if wrong else await page.desk.redrive(wanted, event_type=said, dry=dry)
+    line = letters_line(page.actor.name, letters=count, reason=reason, topic=topic, type=said)
+    async with noted(services.store, None if wrong or dry else line):
+        found = None if wrong else await page.desk.redrive(wanted, event_type=said, dry=dry)
     if found is not None and not dry:
         still = found.tried - found.passed
         return page.go("/dead-letters", f"{plural(found.passed, 'letter')} passed, {still:,} stayed.")
