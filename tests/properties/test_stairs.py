@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.rules.operators import stairs
@@ -29,6 +29,7 @@ def flat(pieces: list[list[Any]], width: int) -> list[list[Any]]:
 
 
 @given(given_rows=st.one_of(rows, rising))
+@example(given_rows=[(0, 0), (2, 2), (4, 4), (6, 6), (3, 3)])  # between two full pieces
 def test_the_first_row_from_an_instant_on_is_the_best_and_none_is_needless(given_rows: list[tuple[int, int]]) -> None:
     """Whatever rows came, wherever one begins; nothing is changed in place."""
     pieces: list[list[Any]] = []

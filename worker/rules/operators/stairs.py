@@ -25,15 +25,18 @@ def best_with(pieces: Pieces, row: Sequence[Any]) -> Pieces:
         return pieces
     if tail and tail[0] == instant:
         tail = tail[width:]
+    apart = False
     while head or before:
         if not head:
-            head = before.pop()
+            head, apart = before.pop(), True
         end = len(head)
         while end and head[end - width + 1] >= rank:
             end -= width
         head = head[:end]
         if head:
             break
+    if apart and head and len(head) + len(tail) >= PIECE * width:  # two pieces that do not become one
+        before, head = [*before, head], []
     return [*before, *_pieces(head, row, tail, last=not after), *after]
 
 
