@@ -96,8 +96,11 @@ ORDER BY awards DESC, badge_key;
 
 -- name: panel_letters
 -- Dead letters, newest first, before a number: of a topic, since an instant; at most so many are looked at, in an index.
+-- What they say they are of is read from the bytes, in which those above 127 are written as \ooo.
 SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
-       d.recorded_at, d.buried_at, d.state
+       d.recorded_at, d.buried_at, d.state,
+       substring(encode(substring(d.raw FROM 1 FOR 4096), 'escape')
+                 FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
 FROM (
     SELECT number FROM (
         SELECT number, topic, buried_at FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4
@@ -112,7 +115,9 @@ ORDER BY d.number DESC;
 -- name: panel_letters_of
 -- The same of one reason: looked for in its own order, so that a rare one costs nothing.
 SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
-       d.recorded_at, d.buried_at, d.state
+       d.recorded_at, d.buried_at, d.state,
+       substring(encode(substring(d.raw FROM 1 FOR 4096), 'escape')
+                 FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
 FROM (
     SELECT number FROM (
         SELECT number, topic, buried_at FROM dead_letters
@@ -130,14 +135,27 @@ ORDER BY d.number DESC;
 -- name: panel_letters_of_type
 -- The same of records that say they are of a type: so many of the newest are looked into, whatever else is asked for.
 SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
-       d.recorded_at, d.buried_at, d.state
-FROM (SELECT * FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4) AS d
+       d.recorded_at, d.buried_at, d.state, d.said_type
+FROM (
+    SELECT *, substring(encode(substring(raw FROM 1 FOR 4096), 'escape')
+                        FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
+    FROM (SELECT * FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4) AS newest
+) AS d
 WHERE ($2::text IS NULL OR d.topic = $2) AND ($3::timestamptz IS NULL OR d.buried_at >= $3)
-  AND ($6::text IS NULL OR d.reason = $6)
-  AND substring(encode(substring(d.raw FROM 1 FOR 4096), 'escape')
-                FROM '"(?:type|event_type)"\s*:\s*"([^"\\]{1,200})"') = $7::text
+  AND ($6::text IS NULL OR d.reason = $6) AND d.said_type = $7::text
 ORDER BY d.number DESC
 LIMIT $5;
+
+-- name: panel_letter_types
+-- How many of the newest dead letters say that they are of each type; so many are looked into.
+SELECT said_type, count(*) AS letters
+FROM (
+    SELECT substring(encode(substring(raw FROM 1 FOR 4096), 'escape')
+                     FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
+    FROM (SELECT raw FROM dead_letters ORDER BY number DESC LIMIT $1) AS newest
+) AS said
+WHERE said_type IS NOT NULL
+GROUP BY said_type;
 
 -- name: panel_letter_counts
 -- How many of the newest dead letters there are for each reason; so many are looked at.

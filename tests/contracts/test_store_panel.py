@@ -76,3 +76,22 @@ async def test_dead_letters_are_filtered(database: PostgresStore) -> None:
     assert await reads.panel_letters(since_us=newest.buried_us + DAY) == []
     assert await reads.panel_count_letters(0) == 2 < COUNTED
     assert [one.letters for one in await reads.panel_letter_counts()] == [2]
+
+
+async def test_letters_say_of_which_type_they_are(database: PostgresStore) -> None:
+    """A list tells it of each record, whole JSON or not, in whatever letters; it is filtered and counted by it."""
+    reads = PanelTables(database.pool)
+    said = {
+        1: ('{"payload": {"x": 1}, "type": "comment.pasted"', "comment.pasted"),
+        2: ('{"event_type" : "Größe"}', "Größe"),
+        3: ('{"type": "comment.pasted"}', "comment.pasted"),
+        4: ("{not json", None),
+        5: ('{"type": 7}', None),
+    }
+    async with database.transaction() as transaction:
+        await transaction.bury([letter(at, raw=text.encode()) for at, (text, _) in said.items()])
+    for found in (await reads.panel_letters(), await reads.panel_letters(reason="not_json")):
+        assert {one.offset: one.said_type for one in found} == {at: kind for at, (_, kind) in said.items()}
+    for kind, offsets in {"comment.pasted": [3, 1], "Größe": [2], "\\303": []}.items():
+        assert [one.offset for one in await reads.panel_letters(event_type=kind)] == offsets
+    assert await reads.panel_letter_types() == {"comment.pasted": 2, "Größe": 1}

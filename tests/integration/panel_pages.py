@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+import pytest
+
 from tests.integration.browsing import event, wait_for
 from tests.integration.panel_served import Served
 from tests.panel_routes import filled, panel_routes
@@ -27,6 +29,7 @@ NO_PAGES: Final = frozenset(
         "GET /find",
         "GET /why",
         "GET /awards.csv",
+        "GET /dead-letters.csv",
         "GET /settings/audit.csv",
         "GET /users/{user_id}/history.csv",
         "GET /users/{user_id}/export.json",
@@ -115,7 +118,8 @@ def hostile_world(panel: Served, page: Any) -> dict[str, str]:
 
 def _world(panel: Served, page: Any, user_id: str, key: str) -> dict[str, str]:
     letter = panel.rows(
-        f'SELECT topic, partition, "offset" FROM dead_letters ORDER BY user_id = {_sql(user_id)} DESC LIMIT 1'
+        f"""SELECT topic, partition, "offset" FROM dead_letters
+            ORDER BY user_id = {_sql(user_id)} DESC NULLS LAST LIMIT 1"""
     )[0]
     number = panel.rows(
         "INSERT INTO user_jobs (kind, parameters, state, requested_by, note) VALUES ('recompute', "
@@ -133,10 +137,25 @@ def _world(panel: Served, page: Any, user_id: str, key: str) -> dict[str, str]:
         "new": "1",
         "proposal_id": undone.url.rpartition("/")[2],
         "ask_id": asked.url.rpartition("/")[2],
+        "replay_id": _replayed(panel, page),
         "topic": letter["topic"],
         "partition": str(letter["partition"]),
         "offset": str(letter["offset"]),
     }
+
+
+def _replayed(panel: Served, page: Any) -> str:
+    """The id of a replay of a dead letter, whose page did not wait for it."""
+    panel.rows(
+        """INSERT INTO dead_letters (topic, partition, "offset", reason, detail, raw, sha256, length)
+           SELECT 'elsewhere', 0, count(*), 'too_deep', '', '{', sha256('{'), 1 FROM dead_letters RETURNING 1"""
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.admin.panel.pages.redriving._PATIENCE", 0.0)
+        form = {"which": "all", "reason": "too_deep", "verb": "replay"}
+        watched = page.request.post(f"{panel.address}/dead-letters/replay", form=form)
+    assert "/dead-letters/replays/" in watched.url, watched.url
+    return str(watched.url.rpartition("/")[2])
 
 
 def _sql(text: str) -> str:

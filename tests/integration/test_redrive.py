@@ -17,6 +17,8 @@ from tests.rig.kafka import KafkaService
 from worker import cli
 from worker.app import apply_catalog, open_store
 from worker.app.dead_letters import redrive_letters
+from worker.app.redrives import Redrives
+from worker.auditing import letters_line
 from worker.errors import OperatorError, TransientError
 from worker.store.dead_letters import LetterFilter
 from worker.stream.connection import stop_quietly
@@ -31,6 +33,7 @@ MENDED = (
     + '  - {key: sharer, metric: shares, levels: [1], label: Sharer, description: "{level} shares"}\n'
 )
 ANY = LetterFilter()
+LINE = letters_line("anna", letters=3, reason=None, topic=None, type=None)
 
 
 def shared(number: int, **changes: Any) -> bytes:
@@ -124,6 +127,64 @@ async def test_chosen_by_type_topic_time_and_place(rig: Rig) -> None:
         assert await tried(LetterFilter(topic=rig.topic)) == 3
         assert await tried(LetterFilter(since_us=4_000_000_000_000_000)) == 0
         assert await tried(LetterFilter(places=((rig.topic, 0, 2),))) == 1
+
+
+async def test_so_many_are_looked_at(rig: Rig) -> None:
+    """A trial looks at the oldest alone where it is told how many, and says how many it looked at."""
+    await buried(rig, shared(1), b"{", shared(2), shared(3))
+    await mend(rig)
+    async with open_store(rig.settings, name="test") as store:
+        found = await redrive_letters(store, rig.settings, ANY, dry=True, most=3)
+        assert (found.seen, found.tried, found.passed) == (3, 3, 2)
+        typed = await redrive_letters(store, rig.settings, ANY, dry=True, most=2, event_type="comment.shared")
+        assert (typed.seen, typed.tried, typed.passed) == (2, 1, 1)
+
+
+async def test_a_replay_goes_on_by_itself_until_it_is_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One runs at a time and says how far it is; stopped, it keeps what is done, and the next one does the rest."""
+    monkeypatch.setattr("worker.app.dead_letters.PAGE", 1)
+    await buried(rig, shared(1), shared(2), shared(3))
+    await mend(rig)
+    async with open_store(rig.settings, name="test") as store:
+        replays = Redrives(store, rig.settings)
+        run = await replays.begin(ANY, event_type=None, line=LINE)
+        assert (replays.running(), run.total, run.left) == (run, 3, 3)
+        with pytest.raises(OperatorError, match="Another replay"):
+            await replays.begin(ANY, event_type=None, line=LINE)
+        run.stopping = True
+        assert run.task is not None
+        await run.task
+        assert (run.found.passed, run.left, run.error, replays.running()) == (1, 2, "", None)
+        rest = await replays.begin(ANY, event_type=None, line=LINE)
+        assert rest.task is not None
+        await rest.task
+        assert (rest.found.passed, rest.left, replays.get(run.id)) == (2, 0, run)
+        await replays.close()
+    assert len(await rig.rows("SELECT 1 FROM events")) == 3
+    assert [row["action"] for row in await rig.rows("SELECT action FROM audit_log WHERE actor = 'anna'")] == [
+        "dead_letters.replayed"
+    ] * 2
+
+
+async def test_a_replay_says_why_it_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the database goes away meanwhile the sentence of it is told, the log of changes has it, the rest waits."""
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise OperatorError("1 were tried, then: the database is away.", help="run it again: the rest waits")
+
+    monkeypatch.setattr("worker.app.redrives.redrive_letters", away)
+    await buried(rig, shared(1))
+    async with open_store(rig.settings, name="test") as store:
+        run = await Redrives(store, rig.settings).begin(ANY, event_type=None, line=LINE)
+        assert run.task is not None
+        await run.task
+    assert run.error == "1 were tried, then: the database is away. Run it again: the rest waits."
+    assert (run.running, run.left) == (False, 1)
+    changes = await rig.rows("SELECT action, note FROM audit_log WHERE actor = 'anna' ORDER BY id")
+    assert [tuple(row) for row in changes] == [
+        ("dead_letters.replayed", ""),
+        ("dead_letters.replayed.unsent", "1 were tried, then: the database is away."),
+    ]
 
 
 async def test_lost_connections_leave_nothing_half_done(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

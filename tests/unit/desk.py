@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
@@ -19,6 +20,7 @@ from worker.app.coverage import coverage
 from worker.app.job_asks import JobAsk
 from worker.app.lookout import Lag, trend_of
 from worker.app.proposals import Proposal
+from worker.app.redrives import Redrive
 from worker.app.user_jobs import Asked, started
 from worker.config import load_settings
 from worker.control import ControlEvent
@@ -215,7 +217,7 @@ class FakeReads:
         raw = self.text.encode()
         return BuriedLetter(
             1, "badges.events", 3, 88, 1, "not_json", self.text, f"/{self.text}", self.text, len(raw), NOON, NOON,
-            "new", raw, raw, bytes(32),
+            "new", raw, raw, bytes(32), said_type=self.text,
         )  # fmt: skip
 
 
@@ -234,6 +236,7 @@ class FakeDesk:
     proposals: dict[str, Any] = field(default_factory=dict)
     applied: list[tuple[Any, str, str]] = field(default_factory=list)
     changes: list[tuple[Any, ...]] = field(default_factory=list)
+    replay: Redrive | None = None
 
     @property
     def now(self) -> Clock:
@@ -345,9 +348,24 @@ class FakeDesk:
     async def count_letters(self, wanted: Any) -> int:
         return 5_000 if wanted.reason == "many" else 3
 
-    async def redrive(self, wanted: Any, *, event_type: str | None, dry: bool) -> Any:
-        self.applied.append((wanted, "dry" if dry else "replay", ""))
-        return Redriven(tried=3, passed=2, kept=Counter({self.text: 1}))
+    async def try_letters(self, wanted: Any, *, event_type: str | None, most: int) -> Any:
+        self.applied.append((wanted, "dry", ""))
+        seen = min(most, await self.count_letters(wanted))
+        return Redriven(seen=seen, tried=seen, passed=seen - 1, kept=Counter({self.text: 1}))
+
+    async def replay_letters(self, wanted: Any, *, event_type: str | None, line: AuditLine) -> Any:
+        self.changes.append(astuple(line))
+        self.applied.append((wanted, "replay", ""))
+        total = await self.count_letters(wanted)
+        self.replay = Redrive(id="r0", total=total, found=Redriven(seen=3, tried=3, passed=2, kept=Counter({"x": 1})))
+        if total > 3:
+            self.replay.task = asyncio.create_task(asyncio.sleep(3600))
+        return self.replay
+
+    def letters_replay(self, replay_id: str | None = None) -> Any | None:
+        if self.replay is None or (replay_id is None and not self.replay.running):
+            return None
+        return self.replay if replay_id in (None, "r0") else None
 
     async def erase(self, user_id: str, *, actor: str, note: str) -> Any:
         if user_id == "nobody":

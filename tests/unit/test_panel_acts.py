@@ -53,28 +53,22 @@ def test_grants_take_a_note() -> None:
 
 
 def test_what_was_not_sent_is_noted() -> None:
-    """While Kafka or the database is away a grant, a revocation and letters tried again are noted as not done."""
+    """While Kafka is away a grant and a revocation are noted as not done."""
 
     class Away(FakeDesk):
         async def send(self, events: Any) -> None:
             raise OperatorError("Kafka is away.")
 
-        async def redrive(self, wanted: Any, *, event_type: str | None, dry: bool) -> Any:
-            raise OperatorError("1 were tried, then: the database is away.")
-
     store = FakeStore()
     support = user(Away(), Role.SUPPORT, store)
     by_hand = {"badge": "asks", "note": "by mail"}
-    letter = {"which": "chosen", "reason": "not_json", "letter": ["badges.events~3~88"], "verb": "replay"}
-    for path, data in (("users/u1/grant", by_hand), ("users/u1/revoke", by_hand), ("dead-letters/replay", letter)):
-        assert support.post(f"/panel/{path}", data=data).status_code >= 400
+    for act in ("grant", "revoke"):
+        assert support.post(f"/panel/users/u1/{act}", data=by_hand).status_code >= 400
     assert [(change[1], change[5]) for change in store.changes] == [
         ("grant.added", "by mail"),
         ("grant.added.unsent", "Kafka is away."),
         ("grant.revoked", "by mail"),
         ("grant.revoked.unsent", "Kafka is away."),
-        ("dead_letters.replayed", ""),
-        ("dead_letters.replayed.unsent", "1 were tried, then: the database is away."),
     ]
 
 
@@ -161,25 +155,65 @@ def test_a_long_release_goes_on_without_its_page(monkeypatch: pytest.MonkeyPatch
 
 
 def test_dead_letters_are_tried_dry_first() -> None:
-    """What would pass is told before anything is changed; nothing chosen and too many are refused; audited once."""
+    """What would pass is told before anything is changed; nothing chosen is refused; the replay is audited once."""
     desk, store = FakeDesk(text=HOSTILE), FakeStore()
     support = user(desk, Role.SUPPORT, store)
     assert support.post("/panel/dead-letters/replay", data={"which": "chosen"}).status_code == 422
-    many = support.post("/panel/dead-letters/replay", data={"which": "all", "reason": "many"})
-    assert "badges dlq replay" in many.text
     assert desk.applied == []
     letter = {"which": "chosen", "reason": "not_json", "letter": ["badges.events~3~88", "x~y~1"]}
     got = support.post("/panel/dead-letters/replay", data=letter)
     assert "2 of 3 letters would pass now" in got.text
     check_markup(got.text)
     assert store.changes == []
-    assert support.post("/panel/dead-letters/replay", data={**letter, "verb": "replay"}).status_code == 303
+    went = support.post("/panel/dead-letters/replay", data={**letter, "verb": "replay"})
+    assert "2 letters passed, 1 stayed." in support.get(went.headers["location"]).text
     assert [(one[0].places, one[0].reason, one[1]) for one in desk.applied] == [
         ((("badges.events", 3, 88),), None, "dry"),
         ((("badges.events", 3, 88),), None, "replay"),
     ]
     assert [change[1] for change in store.changes] == ["dead_letters.replayed"]
     assert user(desk, Role.AUTHOR).post("/panel/dead-letters/replay", data=letter).status_code == 403
+
+
+def test_many_dead_letters_are_replayed_beside_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many the oldest are tried dry; the replay of all goes on by itself, says how far it is, and is stopped."""
+    monkeypatch.setattr("worker.admin.panel.pages.redriving._PATIENCE", 0.0)
+    desk, store = FakeDesk(), FakeStore()
+    support = user(desk, Role.SUPPORT, store)
+    many = {"which": "all", "reason": "many"}
+    with support:
+        tried = support.post("/panel/dead-letters/replay", data=many).text
+        assert "1,999 of 2,000 letters would pass now" in tried
+        assert "the other 3,000 were not tried" in tried
+        assert "Replay 5,000 letters</button>" in tried
+        check_markup(tried)
+        went = support.post("/panel/dead-letters/replay", data={**many, "verb": "replay"})
+        page = support.get(went.headers["location"]).text
+        assert "3 of 5,000 letters" in page
+        assert "<dt>Left</dt><dd>4,997</dd>" in page
+        check_markup(page)
+        assert "Letters are being tried again." in support.get("/panel/dead-letters").text
+        assert support.post("/panel/dead-letters/replay", data={**many, "verb": "replay"}).status_code == 409
+        assert support.post("/panel/dead-letters/replays/r0/stop").status_code == 303
+        assert desk.replay is not None
+        assert desk.replay.stopping
+        part = support.get("/panel/_/dead-letters/replays/r0", headers={"HX-Request": "true"}).text
+        assert "It ends behind the letters that are being tried." in part
+    desk.replay.task = None
+    assert "4,997, which wait in the list" in support.get("/panel/dead-letters/replays/r0").text
+    assert support.get("/panel/dead-letters/replays/other").status_code == 404
+    assert [change[1] for change in store.changes] == ["dead_letters.replayed", "dead_letters.stopped"]
+
+
+def test_csv_of_dead_letters() -> None:
+    """The filtered list goes out as CSV with what each record says it is of, and nothing in it is a formula."""
+    desk = FakeDesk(reads=FakeReads(text="=1+1"))
+    reader = user(desk, Role.READER)
+    assert 'href="/panel/dead-letters.csv?reason=not_json"' in reader.get("/panel/dead-letters?reason=not_json").text
+    got = reader.get("/panel/dead-letters.csv?reason=not_json&type=x&since=24+h")
+    lines = got.text.splitlines()
+    assert lines[0].startswith('"number","buried_at","reason","path","detail","type","user_id"')
+    assert lines[1].count('"\'=1+1"') == 3
 
 
 def test_a_letter_shows_what_its_type_asks_for() -> None:

@@ -10,6 +10,8 @@ from tests.panel_routes import filled, panel_routes
 from tests.unit.desk import FakeDesk, panel
 from tests.unit.serving import FakeStore, client
 from worker.admin.roles import Role
+from worker.app.redrives import Redrive
+from worker.pipeline.redrive import Redriven
 
 READERS: Final = frozenset(Role)
 SUPPORT: Final = frozenset({Role.SUPPORT, Role.ADMIN})
@@ -46,6 +48,7 @@ MAY: Final = {
         "GET /awards/quarantine",
         "GET /_/awards/quarantine",
         "GET /dead-letters",
+        "GET /dead-letters.csv",
         "GET /_/dead-letters",
         "GET /jobs",
         "GET /jobs/{number}",
@@ -67,6 +70,9 @@ MAY: Final = {
         "POST /awards/quarantine",
         "GET /dead-letters/{topic}/{partition}/{offset}",
         "POST /dead-letters/replay",
+        "GET /dead-letters/replays/{replay_id}",
+        "GET /_/dead-letters/replays/{replay_id}",
+        "POST /dead-letters/replays/{replay_id}/stop",
         "GET /settings/audit",
         "GET /settings/audit.csv",
     ),
@@ -124,6 +130,7 @@ WORLD: Final = {
     "new": "2",
     "proposal_id": "p0",
     "ask_id": "j0",
+    "replay_id": "r0",
     "topic": "badges.events",
     "partition": "3",
     "offset": "88",
@@ -140,6 +147,7 @@ def served(desk: FakeDesk, store: FakeStore | None = None) -> FastAPI:
     form = {"label": "New", "flow": flow, "status": "active", "revocable": "never", "animation": "none"}
     assert author.post("/panel/catalog/new", data=form).headers["location"].endswith("/proposals/p0")
     assert author.post("/panel/jobs/new", data={"kind": "backfill"}).headers["location"].endswith("/asks/j0")
+    desk.replay = Redrive(id="r0", total=5, found=Redriven(seen=3, tried=3, passed=2))
     return app
 
 

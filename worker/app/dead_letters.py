@@ -38,12 +38,14 @@ async def redrive_letters(
     *,
     event_type: str | None = None,
     dry: bool = False,
+    most: int | None = None,
     told: Callable[[Redriven, int], None] | None = None,
 ) -> Redriven:
     """Try the letters that were not applied yet, oldest first, up to the newest of now; what came of them.
 
-    `event_type`: only records that say they are of this type. `dry`: everything is tried and nothing changed. `told`
-    hears on the way how many of how many were tried. Raises OperatorError; what was tried until then is settled.
+    `event_type`: only records that say they are of this type. `dry`: everything is tried and nothing changed. Of `most`
+    so many are looked at. `told` hears on the way what came of how many until then, and may end it by what it raises.
+    Raises OperatorError; what was tried until then is settled.
     """
     plan = await _plan(store, settings)
     count, newest = await store.count_letters(wanted)
@@ -57,8 +59,12 @@ async def redrive_letters(
             cache=Cache(0),
             judge=None if door is None else door.judge,
         )
-        while page := await store.waiting_letters(wanted, after=after, upto=newest, limit=PAGE):
+        bound = count + PAGE if most is None else most
+        while page := await store.waiting_letters(
+            wanted, after=after, upto=newest, limit=min(PAGE, bound - total.seen)
+        ):
             after = page[-1].number
+            total.seen += len(page)
             chosen = [letter for letter in page if event_type is None or event_type == said_type(letter.raw or b"")]
             tried = await _whole(settings, chosen)
             total.lost += len(chosen) - len(tried)

@@ -18,10 +18,12 @@ from worker.app.lookout import Lag, Lookout, PanelReads, Trend
 from worker.app.people import People, UnknownUser
 from worker.app.proposals import Proposal, Proposals
 from worker.app.quarantine import settle_quarantine
+from worker.app.redrives import Redrive, Redrives
 from worker.config import Settings
 from worker.control import ControlEvent
 from worker.errors import OperatorError
 from worker.events import Event
+from worker.exchange import AuditLine
 from worker.jobs.simulated import with_jobs
 from worker.pipeline.redrive import Redriven
 from worker.rules.catalog.definitions import Catalog
@@ -50,6 +52,7 @@ class PanelDesk:
         self._plans = plans
         self._proposals = Proposals(store)
         self._asks = JobAsks(store)
+        self._redrives = Redrives(store, settings)
         self._settings = settings
         self._people: People | None = None
         self._versions: dict[int, Catalog] = {}
@@ -92,7 +95,8 @@ class PanelDesk:
         await self._lookout.open()
 
     async def close(self) -> None:
-        """Leave off finding it; comes before the store's own end."""
+        """Leave off finding it, and what people wait for; comes before the store's own end."""
+        await self._redrives.close()
         await self._lookout.close()
 
     async def counts(self) -> Mapping[str, BadgeCount] | None:
@@ -176,12 +180,20 @@ class PanelDesk:
         """How many of them were not applied yet."""
         return (await self._store.count_letters(wanted))[0]
 
-    async def redrive(self, wanted: LetterFilter, *, event_type: str | None, dry: bool) -> Redriven:
-        """Try them again, those that say they are of a type; what came of them. `dry`: nothing is changed.
+    async def try_letters(self, wanted: LetterFilter, *, event_type: str | None, most: int) -> Redriven:
+        """What would come of them now, those that say they are of a type; so many of the oldest are looked at.
 
         Raises OperatorError.
         """
-        return await redrive_letters(self._store, self._settings, wanted, event_type=event_type, dry=dry)
+        return await redrive_letters(self._store, self._settings, wanted, event_type=event_type, dry=True, most=most)
+
+    async def replay_letters(self, wanted: LetterFilter, *, event_type: str | None, line: AuditLine) -> Redrive:
+        """Begin to try all of them again, for good, in the background. Raises OperatorError where another one runs."""
+        return await self._redrives.begin(wanted, event_type=event_type, line=line)
+
+    def letters_replay(self, replay_id: str | None = None) -> Redrive | None:
+        """A replay of dead letters, None where it is forgotten; without an id the one that runs."""
+        return self._redrives.running() if replay_id is None else self._redrives.get(replay_id)
 
     async def erase(self, user_id: str, *, actor: str, note: str) -> Erased:
         """Remove everything held about a user. Raises OperatorError where nothing is."""

@@ -33,9 +33,11 @@ class Tried(NamedTuple):
 class Redriven:
     """What came of dead letters: `passed` are events now (`known` of them were logged already).
 
-    `kept` are none, by the reason they have now; of the `lost` the topic no longer holds the record.
+    `kept` are none, by the reason they have now; of the `lost` the topic no longer holds the record. `seen` is how many
+    were looked at, those of other types too.
     """
 
+    seen: int = 0
     tried: int = 0
     passed: int = 0
     known: int = 0

@@ -23,7 +23,10 @@ class ReasonCount:
 
 @dataclass(frozen=True, slots=True)
 class BuriedLetter:
-    """A dead letter as it lies in the table. `number` orders letters by arrival; `raw` only where it was asked for."""
+    """A dead letter as it lies in the table. `number` orders letters by arrival; `raw` only where it was asked for.
+
+    `said_type` is the type that its record says it is of; lists of the panel alone ask for it.
+    """
 
     number: int
     topic: str
@@ -42,6 +45,7 @@ class BuriedLetter:
     raw: bytes | None = None
     sha256: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] | None = None
+    said_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,11 +233,20 @@ class Desk(Protocol):
     async def count_letters(self, wanted: Any) -> int:
         """How many of them were not applied yet."""
 
-    async def redrive(self, wanted: Any, *, event_type: str | None, dry: bool) -> Any:
-        """Try them again, those that say they are of a type; what came of them. `dry`: nothing is changed.
+    async def try_letters(self, wanted: Any, *, event_type: str | None, most: int) -> Any:
+        """What would come of them now, those that say they are of a type; so many of the oldest are looked at.
 
         Raises OperatorError.
         """
+
+    async def replay_letters(self, wanted: Any, *, event_type: str | None, line: AuditLine) -> Any:
+        """Begin to try all of them again, for good, in the background, which `line` says in the log of changes.
+
+        Raises OperatorError where another one runs.
+        """
+
+    def letters_replay(self, replay_id: str | None = None) -> Any | None:
+        """A replay of dead letters, None where it is forgotten; without an id the one that runs."""
 
     async def erase(self, user_id: str, *, actor: str, note: str) -> Any:
         """Remove everything held about a user. Raises OperatorError where nothing is."""

@@ -1,7 +1,8 @@
-"""Dead letters: what could not be read and why, by reason; one of them with its bytes."""
+"""Dead letters: what could not be read and why, by reason, and as CSV; one of them with its bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import Request
@@ -10,8 +11,10 @@ from starlette.responses import RedirectResponse, Response
 from worker.admin.panel.frame import ROOT, is_fragment
 from worker.admin.panel.page import PAGE, Opened, Page
 from worker.admin.panel.pages.badge import flow_text
+from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.roles import Role, least
-from worker.admin.routes import guarded_router
+from worker.admin.routes import few, guarded_router
+from worker.events import format_instant
 from worker.events.envelope import said_type
 from worker.events.instants import DAY
 
@@ -33,6 +36,8 @@ REMEDIES: Final = {
 }
 SINCE: Final = {"1 h": DAY // 24, "24 h": DAY, "7 days": 7 * DAY, "30 days": 30 * DAY}
 _SHOWN_BYTES: Final = 16 * 1024
+#: Rows of a CSV; what is older is fetched by narrower filters.
+_MOST_ROWS: Final = 20_000
 
 
 @router.get("/dead-letters")
@@ -42,15 +47,7 @@ async def letters(
 ) -> Response:
     """The list, with how many there are for each reason."""
     reads = page.desk.reads
-    span = SINCE.get(since)
-    found = await reads.panel_letters(
-        reason=reason or None,
-        topic=topic or None,
-        since_us=None if span is None else page.desk.now() - span,
-        event_type=type[:200].replace("\0", "") or None,
-        before=before,
-        limit=PAGE + 1,
-    )
+    found = await _found(page, reason, type, topic, since, before=before, limit=PAGE + 1)
     return await page.show(
         "letters.html",
         title="Dead letters",
@@ -65,6 +62,43 @@ async def letters(
         older=found[PAGE - 1].number if len(found) > PAGE else None,
         newer=before is not None,
         filtered=bool(reason or type or topic or since),
+        most=_MOST_ROWS,
+        replaying=page.desk.letters_replay() if page.may(Role.SUPPORT) else None,
+    )
+
+
+@router.get("/dead-letters.csv")
+@few(EXPORTS)
+@least(Role.READER)
+async def letters_csv(page: Opened, reason: str = "", type: str = "", topic: str = "", since: str = "") -> Response:
+    """The filtered list as CSV, in UTC, without the bytes."""
+    found = await _found(page, reason, type, topic, since, limit=_MOST_ROWS)
+    names = (
+        "number", "buried_at", "reason", "path", "detail", "type", "user_id", "topic", "partition", "offset",
+        "incarnation", "length", "recorded_at", "state",
+    )  # fmt: skip
+    lines = (
+        (
+            one.number, format_instant(one.buried_us), one.reason, one.path, one.detail, one.said_type or "",
+            one.user_id or "", one.topic, one.partition, one.offset, one.incarnation, one.length,
+            "" if one.recorded_us is None else format_instant(one.recorded_us), one.state,
+        )
+        for one in found
+    )  # fmt: skip
+    return await csv_answer("dead-letters.csv", names, lines)
+
+
+async def _found(
+    page: Page, reason: str, type: str, topic: str, since: str, *, before: int | None = None, limit: int
+) -> Sequence[Any]:
+    span = SINCE.get(since)
+    return await page.desk.reads.panel_letters(
+        reason=reason or None,
+        topic=topic or None,
+        since_us=None if span is None else page.desk.now() - span,
+        event_type=type[:200].replace("\0", "") or None,
+        before=before,
+        limit=limit,
     )
 
 
