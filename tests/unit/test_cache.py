@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pipeline.cache import Cache
+from worker.pipeline.cache import Cache, Home, opened
 from worker.pipeline.compact import Shapes, packed, packed_flat, unfolded, unpacked, unpacked_flat
 from worker.rules.state import UserState
 
@@ -29,6 +30,16 @@ usual_states = st.builds(
     dirty=st.sampled_from([frozenset(), frozenset({""})]),
     unsaved=st.integers(0, 9),
 )
+
+
+def put(cache: Cache, states: Iterable[UserState], home: Home) -> None:
+    """Keep states, as after a batch."""
+    cache.put({state.user_id: cache.closed(state, home) for state in states})
+
+
+def take(cache: Cache, users: Iterable[str], home: Home) -> dict[str, UserState]:
+    """The states that are kept of some users."""
+    return {user_id: opened(user_id, kept) for user_id, kept in cache.take(users, home).items()}
 
 
 def user(name: str, *, dirty: frozenset[str] = frozenset({""}), **more: Any) -> UserState:
@@ -83,32 +94,34 @@ def test_shapes_have_their_room() -> None:
     """However different users are, only so many shapes are made: the others are kept as they are, within the limit."""
     cache = Cache(ROOM)
     different = [user(f"u{number}", scopes={"": {f"fold{number}": number}}, held={}) for number in range(300)]
-    cache.put(different, TOKEN)
+    put(cache, different, TOKEN)
     known = len(cache._shapes._known)
     assert 0 < known < 20
     assert cache.taken_bytes <= ROOM
-    assert cache.take([state.user_id for state in different[-9:]], TOKEN).keys() == {f"u{n}" for n in range(291, 300)}
-    cache.put([user("next", scopes={"": {"fold": 1}}, held={}, built_version=3)], TOKEN)
+    assert take(cache, [state.user_id for state in different[-9:]], TOKEN).keys() == {f"u{n}" for n in range(291, 300)}
+    put(cache, [user("next", scopes={"": {"fold": 1}}, held={}, built_version=3)], TOKEN)
     assert len(cache._shapes._known) == 1
 
 
 def test_users_of_a_shape_are_weighed_each() -> None:
     """Long texts and lists count where they are, whatever the first user of the same shape had."""
     cache = Cache(1 << 20)
-    cache.put([user("small", scopes={"": {"text": "", "list": [1] * 20}}, held={})], TOKEN)
+    put(cache, [user("small", scopes={"": {"text": "", "list": [1] * 20}}, held={})], TOKEN)
     small = cache.taken_bytes
-    cache.put(
-        [user("large", scopes={"": {"text": "x" * 5_000, "list": list(range(10**9, 10**9 + 900))}}, held={})], TOKEN
+    put(
+        cache,
+        [user("large", scopes={"": {"text": "x" * 5_000, "list": list(range(10**9, 10**9 + 900))}}, held={})],
+        TOKEN,
     )
     assert cache.taken_bytes - small > 5_000 + 900 * 28
     assert len(cache._shapes._known) == 1
-    (taken,) = cache.take(["small"], TOKEN).values()
+    (taken,) = take(cache, ["small"], TOKEN).values()
     taken.scopes[""]["text"] = "x" * 5_000
-    cache.put([taken], TOKEN)
-    (taken,) = cache.take(["small"], TOKEN).values()
+    put(cache, [taken], TOKEN)
+    (taken,) = take(cache, ["small"], TOKEN).values()
     large = cache.taken_bytes
     taken.dirty = frozenset()
-    cache.put([taken], TOKEN)
+    put(cache, [taken], TOKEN)
     assert cache.taken_bytes - large > 5_000, "a user is weighed again where the state was written"
 
 
@@ -127,8 +140,8 @@ def test_what_is_of_no_usual_kind_is_kept_too(unusual: UserState) -> None:
     """A state whose size its shape does not say is kept as it is, and packed as a whole."""
     assert Shapes(ROOM).flat(unusual, TOKEN) is None
     cache = Cache(ROOM)
-    cache.put([unusual], TOKEN)
-    assert cache.take([unusual.user_id], TOKEN)[unusual.user_id] is unusual
+    put(cache, [unusual], TOKEN)
+    assert take(cache, [unusual.user_id], TOKEN)[unusual.user_id] is unusual
     assert cache.taken_bytes == 0
     assert unpacked(packed(unusual)) == unusual
 
@@ -137,10 +150,10 @@ def test_a_state_belongs_to_its_claim() -> None:
     """Under another token there is nothing; what was taken out is gone until it is put back."""
     for make in (user, plain):
         cache = Cache(1 << 20)
-        cache.put([make("a"), make("b")], TOKEN)
-        assert cache.take(["a"], uuid4()) == {}
-        assert cache.take(["b", "c"], TOKEN).keys() == {"b"}
-        assert cache.take(["a", "b"], TOKEN) == {}
+        put(cache, [make("a"), make("b")], TOKEN)
+        assert take(cache, ["a"], uuid4()) == {}
+        assert take(cache, ["b", "c"], TOKEN).keys() == {"b"}
+        assert take(cache, ["a", "b"], TOKEN) == {}
         assert cache.counted() == (1, 4)
         assert cache.taken_bytes == 0
 
@@ -148,10 +161,10 @@ def test_a_state_belongs_to_its_claim() -> None:
 def test_states_of_several_claims() -> None:
     """Put together with a claim for each, every state comes back under its own claim alone."""
     cache, homes = Cache(1 << 20), {"a": TOKEN, "b": uuid4()}
-    cache.put([plain("a"), plain("b")], homes)
-    assert cache.take(["a", "b"], TOKEN).keys() == {"a"}
-    cache.put([plain("a"), plain("b")], homes)
-    assert cache.take(["a", "b"], homes) == {"a": plain("a"), "b": plain("b")}
+    put(cache, [plain("a"), plain("b")], homes)
+    assert take(cache, ["a", "b"], TOKEN).keys() == {"a"}
+    put(cache, [plain("a"), plain("b")], homes)
+    assert take(cache, ["a", "b"], homes) == {"a": plain("a"), "b": plain("b")}
 
 
 @pytest.mark.parametrize("make", [user, plain])
@@ -160,12 +173,12 @@ def test_the_room_is_kept(make: Any) -> None:
     cache = Cache(ROOM)
     names = [f"u{number}" for number in range(1_000)]
     for name in names:
-        cache.put([make(name)], TOKEN)
+        put(cache, [make(name)], TOKEN)
         assert cache.taken_bytes <= ROOM
     assert 60 < len(cache) < len(names)
-    found = cache.take(names[-20:], TOKEN)
+    found = take(cache, names[-20:], TOKEN)
     assert found == {name: make(name) for name in names[-20:]}
-    cache.take(names, TOKEN)
+    take(cache, names, TOKEN)
     assert (len(cache), cache.taken_bytes) == (0, 0)
 
 
@@ -173,36 +186,36 @@ def test_the_room_is_kept(make: Any) -> None:
 def test_the_longest_unused_is_packed_before_it_is_forgotten(make: Any) -> None:
     """More users find room than fit as they are; who comes again and again is among the last to go."""
     cache, again = Cache(ROOM), make("again")
-    cache.put([again], TOKEN)
+    put(cache, [again], TOKEN)
     alone = cache.taken_bytes
     for number in range(500):
-        cache.put([make(f"once{number}")], TOKEN)
-        again = cache.take(["again"], TOKEN)["again"]
-        cache.put([again], TOKEN)
+        put(cache, [make(f"once{number}")], TOKEN)
+        again = take(cache, ["again"], TOKEN)["again"]
+        put(cache, [again], TOKEN)
     assert len(cache) > ROOM // alone
-    assert cache.take(["again", "once499"], TOKEN) == {"again": make("again"), "once499": make("once499")}
-    assert cache.take(["once0"], TOKEN) == {}
+    assert take(cache, ["again", "once499"], TOKEN) == {"again": make("again"), "once499": make("once499")}
+    assert take(cache, ["once0"], TOKEN) == {}
 
 
 def test_who_is_put_again_takes_room_once() -> None:
     """A state put while an older one of the user is kept, packed or not, takes its place."""
     cache = Cache(ROOM)
-    cache.put([plain("u")], TOKEN)
+    put(cache, [plain("u")], TOKEN)
     alone = cache.taken_bytes
-    cache.put([plain("u")], TOKEN)
+    put(cache, [plain("u")], TOKEN)
     assert (len(cache), cache.taken_bytes) == (1, alone)
-    cache.put([plain(f"u{number}") for number in range(200)], TOKEN)
-    cache.put([plain("u")], TOKEN)
-    taken = cache.take(["u"], TOKEN)
+    put(cache, [plain(f"u{number}") for number in range(200)], TOKEN)
+    put(cache, [plain("u")], TOKEN)
+    taken = take(cache, ["u"], TOKEN)
     assert taken == {"u": plain("u")}
-    assert cache.take(["u"], TOKEN) == {}
+    assert take(cache, ["u"], TOKEN) == {}
 
 
 def test_an_ended_claim_leaves_nothing() -> None:
     """What was put under a token is forgotten with it, packed or not; the others' stays."""
     cache, other = Cache(ROOM), uuid4()
-    cache.put([make(f"u{number}") for number in range(100) for make in (user, plain)], TOKEN)
-    cache.put([plain("kept")], other)
+    put(cache, [make(f"u{number}") for number in range(100) for make in (user, plain)], TOKEN)
+    put(cache, [plain("kept")], other)
     cache.drop(TOKEN)
     assert len(cache) == 1
     cache.drop(other)

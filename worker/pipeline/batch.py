@@ -155,15 +155,17 @@ class Applier:
                     plan,
                     limits=self.limits,
                     facts=facts,
+                    cache=self.cache,
+                    home=home,
                     control=control,
                     breaker=breaker,
                 )
-                await advance.run(new, self.cache, home)
+                await advance.run(new)
             if settle is not None:
                 await settle(transaction, decoded.letters, facts)
             buried = await self._bury(transaction, decoded.letters) if decoded.letters and settle is None else ()
         if advance is not None:
-            self.cache.put(advance.states.values(), home)
+            self.cache.put(advance.kept())
         facts.transaction_seconds = self.clock() - started - facts.decode_seconds
         for letter in buried:
             facts.dead_letters[letter.reason] += 1

@@ -33,6 +33,8 @@ _AT_ONCE: Final = 500
 
 #: A user of no usual kind as it is, with the token of its claim and what it weighs.
 _Whole: TypeAlias = tuple[None, UUID, int, UserState]
+#: A user taken out, or to be put: `opened` makes the state of it, `Cache.closed` makes it of a state.
+Kept: TypeAlias = Flat | _Whole
 #: A packed user: the shape of what is flat, the token of its claim, the bytes.
 _Packed: TypeAlias = tuple[Shape | None, UUID, bytes]
 #: Where all room is taken, one of so many users from elsewhere still stays as it is: who comes often gets there soon,
@@ -60,7 +62,7 @@ class Cache:
         self._shapes = Shapes(limit_bytes // _FOR_SHAPES)
         self._room = limit_bytes - limit_bytes // _FOR_SHAPES
         self._least_ready = self._room // 4
-        self._ready: dict[str, Flat | _Whole] = {}
+        self._ready: dict[str, Kept] = {}
         self._packed: dict[str, _Packed] = {}
         self._ready_bytes = 0
         self._packed_bytes = 0
@@ -79,21 +81,21 @@ class Cache:
         """The memory taken by users, about; the room for shapes is besides."""
         return self._ready_bytes + self._packed_bytes
 
-    def take(self, users: Iterable[str], home: Home) -> dict[str, UserState]:
-        """Take out the states of these users that were put under this token, or under that of their own claim."""
+    def take(self, users: Iterable[str], home: Home) -> dict[str, Kept]:
+        """Take out what is kept of these users under this token, or under that of their own claim; see `opened`."""
         one = home if isinstance(home, UUID) else None
-        taken: dict[str, UserState] = {}
+        taken: dict[str, Kept] = {}
         asked = 0
         for user_id in users:
             asked += 1
-            state = self._take(user_id, one or home[user_id])  # type: ignore[index]
-            if state is not None:
-                taken[user_id] = state
+            kept = self._take(user_id, one or home[user_id])  # type: ignore[index]
+            if kept is not None:
+                taken[user_id] = kept
         self._hits += len(taken)
         self._misses += asked - len(taken)
         return taken
 
-    def _take(self, user_id: str, token: UUID) -> UserState | None:
+    def _take(self, user_id: str, token: UUID) -> Kept | None:
         entry = self._ready.pop(user_id, None)
         if entry is None:
             return self._take_packed(user_id, token) if self._packed else None
@@ -103,9 +105,9 @@ class Cache:
             return None
         self._out[user_id] = (weight, 0) if shape is None else weighed(entry)
         self._out_bytes += weight
-        return entry[3] if shape is None else unfolded(user_id, entry)
+        return entry
 
-    def _take_packed(self, user_id: str, token: UUID) -> UserState | None:
+    def _take_packed(self, user_id: str, token: UUID) -> Kept | None:
         found = self._packed.pop(user_id, None)
         if found is None:
             return None
@@ -113,24 +115,26 @@ class Cache:
         self._packed_bytes -= size_of_packed(blob)
         if owner != token:
             return None
-        return unpacked(blob) if shape is None else unfolded(user_id, unpacked_flat(shape, owner, blob))
+        return (None, owner, 0, unpacked(blob)) if shape is None else unpacked_flat(shape, owner, blob)
 
-    def put(self, states: Iterable[UserState], home: Home) -> None:
-        """Keep the states after the commit of a batch of this claim, or these; what was unused longest makes room."""
-        ready, flat_of = self._ready, self._shapes.flat
-        one = home if isinstance(home, UUID) else None
-        for state in states:
-            if not state.dirty and len(state.scopes) > 1:
-                _page_out(state)
-            user_id = state.user_id
+    def closed(self, state: UserState, home: Home) -> Kept:
+        """What is kept of a state under a token, or under that of the user's claim; the state is not used any more."""
+        if not state.dirty and len(state.scopes) > 1:
+            _page_out(state)
+        token = home if isinstance(home, UUID) else home[state.user_id]
+        before = self._out.get(state.user_id)
+        known = before if state.dirty and before is not None and before[1] else None
+        return self._shapes.flat(state, token, known) or (None, token, size_of(state), state)
+
+    def put(self, users: Mapping[str, Kept]) -> None:
+        """Keep the users of a batch that was committed; what was unused longest makes room."""
+        ready = self._ready
+        for user_id, entry in users.items():
             if user_id in ready or user_id in self._packed:
                 self._forget(user_id)
-            token = one or home[user_id]  # type: ignore[index]
             before = self._out.pop(user_id, None)
             if before is not None:
                 self._out_bytes -= before[0]
-            known = before if state.dirty and before is not None and before[1] else None
-            entry = flat_of(state, token, known) or (None, token, size_of(state), state)
             if before is not None or self._admits():
                 ready[user_id] = entry
                 self._ready_bytes += entry[2]
@@ -150,7 +154,7 @@ class Cache:
         self._refused = (self._refused + 1) % _ADMITTED
         return not self._refused
 
-    def _pack(self, user_id: str, entry: Flat | _Whole) -> None:
+    def _pack(self, user_id: str, entry: Kept) -> None:
         shape, owner, _ = entry[:3]
         blob = packed(entry[3]) if shape is None else packed_flat(entry)
         self._packed[user_id] = (shape, owner, blob)
@@ -192,6 +196,11 @@ class Cache:
         found = self._packed.pop(user_id, None)
         if found is not None:
             self._packed_bytes -= size_of_packed(found[2])
+
+
+def opened(user_id: str, kept: Kept) -> UserState:
+    """The state of a user taken out. It costs less just before it is used: what was made long ago is out of reach."""
+    return kept[3] if kept[0] is None else unfolded(user_id, kept)
 
 
 def _first(entries: Mapping[str, object]) -> list[str]:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from worker.events import Event
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.cache import Cache, Home
+from worker.pipeline.cache import Cache, Home, Kept, opened
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Transaction
 from worker.pipeline.sealed import sight_of
@@ -45,9 +45,10 @@ _order_of = attrgetter("order")
 
 
 class Advance:
-    """Takes the new events of one batch to their users; `states` are to be kept once the batch is committed.
+    """Takes the new events of one batch to their users; once it is committed, they are to be `kept` in the cache.
 
-    `control`: they are from the control topic. `breaker` says which awards are held back (None: no badge has one).
+    `home` is the token of the claim, or each user's. `control`: they are from the control topic. `breaker` says which
+    awards are held back (None: no badge has one).
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Advance:
         *,
         limits: Limits,
         facts: BatchFacts,
+        cache: Cache,
+        home: Home,
         control: bool = False,
         breaker: Breaker | None = None,
     ) -> None:
@@ -65,6 +68,10 @@ class Advance:
         self.limits = limits
         self.facts = facts
         self.states: dict[str, UserState] = {}
+        self._cache = cache
+        self._home: Home = home
+        self._at_home: dict[str, Kept] = {}
+        self._closed: dict[str, Kept] = {}
         self._control = control
         self._breaker = breaker
         self._plain = not (control or breaker is not None or plan.falling)
@@ -74,8 +81,8 @@ class Advance:
         self._due: set[str] = set()
         self._reread = 0
 
-    async def run(self, new: Sequence[Event], cache: Cache, home: Home) -> None:
-        """Apply events (sorted by user; all in the log by now); `home` is the token of the claim, or each user's.
+    async def run(self, new: Sequence[Event]) -> None:
+        """Apply events (sorted by user; all in the log by now).
 
         1 lock the users in sorted order; what is in memory and still at home is taken from there, the rest is read
         2 apply, event by event; users with a late event, or behind the catalog, are folded again from the log
@@ -83,7 +90,7 @@ class Advance:
         4 write the states that are due
         """
         by_user = _by_user(new)
-        await self._gather(by_user, cache.take(by_user, home), None if isinstance(home, UUID) else home)
+        await self._gather(by_user)
         if self._asked_anywhere or self._control:
             await self._read_contexts(by_user)
         self.facts.users = len(by_user)
@@ -93,7 +100,7 @@ class Advance:
             if turn >= TURN_EVENTS:
                 turn = 0
                 await asyncio.sleep(0)
-            state = self.states[user_id]
+            state = self._state(user_id)
             built, newest = state.built_version, state.newest
             if built is not None and built != basis:
                 await self._catch_up(state, events)
@@ -114,12 +121,26 @@ class Advance:
 
     # ---- what is known of the users ---------------------------------------------------------------------------------
 
-    async def _gather(
-        self, by_user: Mapping[str, Sequence[Event]], known: dict[str, UserState], homes: Mapping[str, UUID] | None
-    ) -> None:
-        """The states of all users as they were before the batch: from memory, or from the row and the log after it."""
+    def kept(self) -> dict[str, Kept]:
+        """All users as they are after the batch, to be put into the cache."""
+        return {
+            **self._closed,
+            **{user_id: self._cache.closed(state, self._home) for user_id, state in self.states.items()},
+        }
+
+    def _state(self, user_id: str) -> UserState:
+        """The state of a user of the batch; whoever is at home is opened when asked for."""
+        state = self.states.get(user_id)
+        if state is None:
+            state = self.states[user_id] = opened(user_id, self._at_home[user_id])
+        return state
+
+    async def _gather(self, by_user: Mapping[str, Sequence[Event]]) -> None:
+        """All users as they were before the batch: from memory, or from the row and the log after it."""
+        self._at_home = known = self._cache.take(by_user, self._home)
+        homes = None if isinstance(self._home, UUID) else self._home
         read = await self.transaction.lock(by_user, version=self.plan.basis, known=known.keys(), homes=homes)
-        self.states = states = {**known, **read}
+        self.states = states = read
         cold = [state for state in read.values() if state.built_version is not None]
         self._due.update(state.user_id for state in cold)
         # Users behind the catalog are folded again from the whole log, or left to the build.
@@ -143,7 +164,7 @@ class Advance:
         """(user, scope) of what the events may touch and the states do not have."""
         scopes = self._scopes_of if self._control else self.plan.scopes
         for user_id, events in by_user.items():
-            loaded = self.states[user_id].scopes
+            loaded = self._state(user_id).scopes
             for event in (*events, *tails.get(user_id, ())) if user_id in tails else events:
                 for scope in scopes(event):
                     if scope not in loaded:
@@ -154,8 +175,9 @@ class Advance:
         plan = self.plan
         for user_id, events in by_user.items():
             lost = plan.marked.intersection(_reached(plan, {key for one in events for key in self._may_lose(one)}))
-            if lost and self.states[user_id].built_version is not None:
-                state, known = self.states[user_id], await self.transaction.holdings_of(user_id)
+            state = self._state(user_id)
+            if lost and state.built_version is not None:
+                known = await self.transaction.holdings_of(user_id)
                 state.held.update((key, at) for key, (at, _) in known.held.items() if key[0] in lost)
 
     def _may_lose(self, event: Event) -> Iterator[str]:
@@ -172,7 +194,7 @@ class Advance:
     # ---- events to awards -------------------------------------------------------------------------------------------
 
     def _apply(self, state: UserState, events: Sequence[Event]) -> None:
-        plan = self.plan
+        plan, given = self.plan, len(self._granted)
         state.built_version = plan.basis
         state.unsaved += len(events)
         if state.unsaved >= CHECKPOINT:
@@ -181,11 +203,19 @@ class Advance:
             for event in events:
                 for award in evaluate.apply(plan, state, event):
                     self._take(award, "cron" if award.trigger_type.startswith("cron.") else "live")
+            if len(self._granted) == given and state.user_id not in self._due:
+                self._close(state)
             return
         hold = None if self._breaker is None else self._breaker.holds
         for event in events:
             for change in live(plan, state, event, hold=hold):
                 self._take(change, origin_of(change, None, fresh=frozenset(), behind=False))
+
+    def _close(self, state: UserState) -> None:
+        """Let go of a state of which nothing is to be written: while it is at hand that costs less than after all."""
+        self.facts.evaluations += state.evaluations
+        self._closed[state.user_id] = self._cache.closed(state, self._home)
+        del self.states[state.user_id]
 
     def _take(self, change: Change, origin: str) -> None:
         self._granted.append((change, "backfill" if self.limits.past and origin in ("live", "late") else origin))
