@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Any, Final
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from fastapi import Depends, Request
 from starlette.responses import RedirectResponse, Response
 
-from worker.admin.panel.frame import ROOT, Banner, render
+from worker.admin.panel.frame import ROOT, Banner, Wrong, render
 from worker.admin.panel.needs import Desk
 from worker.admin.panel.notes import notes_of
 from worker.admin.panel.phrasing import many
@@ -48,14 +48,23 @@ class Page:
         """Whether who asks has a role."""
         return self.actor.may(role)
 
-    async def show(self, template: str, *, title: str, section: str, status: int = 200, **values: Any) -> Response:
-        """The page, with its frame."""
+    async def show(
+        self,
+        template: str,
+        *,
+        title: str,
+        section: str,
+        status: int | None = None,
+        faults: Sequence[Wrong] | None = None,
+        **values: Any,
+    ) -> Response:
+        """The page, with its frame; `faults` are what is in the way of its form, which makes it 422 by itself."""
         alarms = await _alarms(self.request, self.desk, self.badges)
         return render(
             self.request,
             template,
             actor=self.actor,
-            status=status,
+            status=status or (422 if faults else 200),
             title=title,
             section=section,
             banner=alarms.banner,
@@ -63,6 +72,7 @@ class Page:
             catalog_version=None if self.catalog is None else self.catalog.version,
             badges=self.badges,
             managed=self.desk.managed_by_file,
+            faults=faults or (),
             **values,
         )
 

@@ -72,7 +72,6 @@ async def dry_run(
         "dry_run.html",
         title="Dry run",
         section="Diagnostics",
-        status=422 if wrong else 200,
         faults=wrong,
         given=given,
         answers=answers,
@@ -144,7 +143,6 @@ async def _simulator(page: Page, given: dict[str, str], wrong: list[Wrong], play
         "simulator.html",
         title="Simulator",
         section="Diagnostics",
-        status=422 if wrong else 200,
         faults=wrong,
         given=given,
         played=played,
@@ -154,10 +152,5 @@ async def _simulator(page: Page, given: dict[str, str], wrong: list[Wrong], play
 
 
 def _at(request: Request, page: Page, text: str, wrong: list[Wrong]) -> int:
-    if not text.strip():
-        return page.desk.now()
-    try:
-        return moment(text, request)
-    except ValueError as error:
-        wrong.append(Wrong(f"{error}.", "f-at", "Write 2026-03-01T12:00:00Z."))
-        return page.desk.now()
+    at_us = moment(text, request, "f-at", wrong)
+    return page.desk.now() if at_us is None else at_us

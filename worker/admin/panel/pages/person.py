@@ -81,8 +81,7 @@ async def _form(page: Page, user_id: str, note: str = "", wrong: list[Wrong] | N
         "erase.html",
         title=f"Erase {user_id}",
         section="Users",
-        status=422 if wrong else 200,
-        faults=wrong or (),
+        faults=wrong,
         user_id=user_id,
         note=note,
     )

@@ -151,7 +151,6 @@ async def _table(page: Page, lang: str, *, missing: bool, after: int, wrong: lis
         "translations.html",
         title="Translations",
         section="Catalog",
-        status=422 if wrong else 200,
         faults=[Wrong(one) for one in wrong or ()],
         languages=sorted({*known, *shown}),
         shown=shown,

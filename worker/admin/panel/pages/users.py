@@ -116,12 +116,7 @@ async def why(
 ) -> Response:
     """Why a user has a badge or not, as of an instant."""
     wrong: list[Wrong] = []
-    at_us = None
-    if at.strip():
-        try:
-            at_us = moment(at, request)
-        except ValueError as error:
-            wrong.append(Wrong(f"{error}.", "why-at", "Write 2026-03-01T12:00:00Z."))
+    at_us = moment(at, request, "why-at", wrong)
     found: Any = None
     late = False
     asked = (user_id, key, at_us, context, nearest)
@@ -201,8 +196,19 @@ async def _nobody(page: Page, user_id: str) -> Response:
     )
 
 
-def moment(text: str, request: Request) -> int:
-    """An instant as typed: RFC 3339, or without an offset in the reader's zone. Raises ValueError with a sentence."""
+def moment(text: str, request: Request, field: str, wrong: list[Wrong]) -> int | None:
+    """An instant as typed into a field, None where nothing is; what is none is one thing more that is `wrong`."""
+    if not text.strip():
+        return None
+    try:
+        return _instant(text, request)
+    except ValueError as error:
+        wrong.append(Wrong(f"{error}.", field, "Write 2026-03-01T12:00:00Z."))
+        return None
+
+
+def _instant(text: str, request: Request) -> int:
+    """RFC 3339, or without an offset in the reader's zone. Raises ValueError with a sentence."""
     given = text.strip()[:60]
     try:
         return parse_instant(given)
