@@ -158,8 +158,9 @@ SET active_holders = excluded.active_holders, active_users = excluded.active_use
     active_days = excluded.active_days, counted_at = excluded.counted_at;
 
 -- name: badge_shares
--- How many active users hold each badge, of how many, as last counted.
-SELECT badge_key, active_holders, active_users, active_days, counted_at FROM badge_shares;
+-- How many active users hold each of these badges, or of all, and how many are active; as last counted.
+SELECT badge_key, active_holders, active_users, active_days, counted_at FROM badge_shares
+WHERE $1::text[] IS NULL OR badge_key = ANY ($1::text[]);
 
 -- name: shares_counted
 -- When shares were last counted, and of how many active users.

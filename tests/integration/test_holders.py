@@ -244,6 +244,7 @@ async def test_shares_are_of_active_users_alone(store: PostgresStore) -> None:
     found = await store.badge_shares()
     assert found == {"a": Share(1, 3, 30, upto), "b": Share(2, 3, 30, upto), "c": Share(0, 3, 30, upto)}
     assert found["a"].part == 1 / 3
+    assert await store.badge_shares(["b", "unheard_of"]) == {"b": found["b"]}
     assert await store.shares_counted() == (upto, 3)
     assert await store.count_shares(active_days=366) == 4
     assert (await store.badge_shares())["a"] == Share(2, 4, 366, upto)

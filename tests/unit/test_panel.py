@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, panel
-from tests.unit.serving import TOKENS, FakeStore, client
+from tests.unit.serving import NOON, TOKENS, FakeStore, client
 from worker.admin.panel.entrance import inside
 from worker.admin.panel.pages import ROUTERS
 from worker.admin.roles import Role
 from worker.admin.routes import Guarded
+from worker.store.holders import Share
+from worker.store.panel import BadgeCount
 
 PAGES = {
     "/": Role.READER,
@@ -321,6 +324,20 @@ def test_shares_are_told_with_what_they_are_of() -> None:
     told = user.get("/panel/awards/holders").text
     assert "of the 94 users with an event in the last 30 days" in told
     assert "8 of the 94 users" in user.get("/panel/awards/holders/nice_question").text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_shares_of_a_ladder_stand_in_one_note(order: int) -> None:
+    """The shares of those levels that are counted stand together; one that is not counted leaves nothing half-open."""
+
+    class Counting(FakeDesk):
+        async def counts(self) -> Mapping[str, Any] | None:
+            shares = (None, Share(8, 94, 30, NOON))[::order]
+            return {f"commentator_{n}": BadgeCount(1, (0,), None, one) for n, one in zip((10, 50), shares, strict=True)}
+
+    told = client(panel(Counting()), Role.READER).get("/panel/catalog").text
+    (cell,) = re.findall(r'data-label="holders"[^>]*>([^\n]*8\.5 %.*?)</td>', told)
+    assert cell == '1 · 1<br><span class="muted small">8.5 % of active</span>'
 
 
 def test_open_on_this_machine() -> None:

@@ -22,8 +22,6 @@ from worker.store.postgres import PostgresStore
 
 #: So often a change is made again on top of what others applied meanwhile.
 _TRIES: Final = 5
-#: How many users there are is counted again after so many seconds.
-_USERS_SECONDS: Final = 60.0
 _EMPTY: Final[Mapping[str, Any]] = {"version": 1}
 
 
@@ -49,8 +47,9 @@ class CatalogDesk:
 
     async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
         """How many hold each of these badges, and which part of the active users does, both as last counted."""
-        shares = {key: one.part for key, one in (await self._store.badge_shares()).items()}
-        return await self._store.holder_counts(keys), {key: part for key, part in shares.items() if part is not None}
+        shares = await self._store.badge_shares(keys)
+        parts = {key: one.part for key, one in shares.items() if one.part is not None}
+        return await self._store.holder_counts(keys), parts
 
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None

@@ -119,14 +119,15 @@ async def _send(
         await until_schema(store, seconds=0)
         await _check(store, user_id, badge_key, context, gives=gives)
         stands = await store.standing(user_id, badge_key, context)
-        if gives and stands is not None and stands[0] == "given":
+        state = None if stands is None else stands[0]
+        if gives and state == "given":
             click.echo(f"{user_id} holds {shown} already; nothing was sent.")
             return
-        if not gives and stands is None:
+        if not gives and state is None:
             raise OperatorError(
                 f"{user_id} does not hold {shown}; nothing was sent.", help=f"badges users show {user_id}"
             )
-        if not gives and stands is not None and stands[0] == "revoked":
+        if not gives and state == "revoked":
             click.echo(f"{shown} was taken from {user_id} already; nothing was sent.")
             return
         async with noted(store, line):

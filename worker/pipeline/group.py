@@ -107,7 +107,7 @@ class Member:
         while not self._stop.is_set():
             if self._fatal is not None:
                 raise self._fatal
-            self._brake()
+            self._stand_still()
             try:
                 fetched = await stream.poll(self._ready(), max_records=self.pace.max_events, timeout_ms=200)
             except TransientError as error:
@@ -189,9 +189,9 @@ class Member:
         tripped = self.brake.observe(monotonic(), records=facts.records, dead=facts.dead_letters)
         if tripped is not None:
             log.error("brake_tripped", reason=tripped.message, help=tripped.help)
-            self._brake()
+            self._stand_still()
 
-    def _brake(self) -> None:
+    def _stand_still(self) -> None:
         """Where the brake has tripped, let every partition stand still: also those that were claimed since."""
         if self.brake.tripped is not None:
             for owner in self.owners.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -106,9 +106,10 @@ class HolderTables(ArrivalTables):
         (row,) = await self.rows("shares_counted")
         return None if row["at"] is None else (row["at"], row["users"])
 
-    async def badge_shares(self) -> dict[str, Share]:
-        """How rare each badge is, as last counted; badges of a version since then are left out."""
-        return {key: Share(*row) for key, *row in await self.rows("badge_shares")}
+    async def badge_shares(self, keys: Collection[str] | None = None) -> dict[str, Share]:
+        """How rare each of these badges is (None: all), as last counted; those of a version since then are left out."""
+        asked = None if keys is None else list(keys)
+        return {key: Share(*row) for key, *row in await self.rows("badge_shares", asked)}
 
     async def award_days(self, first: date, end: date) -> list[AwardDay]:
         """Awards of each badge on the days from one to before another, those without any left out."""

@@ -50,14 +50,14 @@ class Entry:
 class Row:
     """An entry as it is shown: what it takes, holders of each badge (None: not counted yet), awards of 28 days.
 
-    `shares` are of the active users, one for each badge (None: not counted).
+    `shares` are of the active users, one for each badge that is counted.
     """
 
     entry: Entry
     takes: str
     holders: tuple[int, ...] | None
     trend: Sequence[int]
-    shares: tuple[Any | None, ...] = ()
+    shares: tuple[Any, ...] = ()
 
 
 def entries(catalog: Catalog) -> list[Entry]:
@@ -113,7 +113,7 @@ def rows(
             _taken(takes.of, entry),
             None if counts is None else tuple(_users(counts, badge) for badge in entry.badges),
             _sum([counts[badge.key].days for badge in entry.badges if badge.key in counts] if counts else []),
-            tuple(counts[badge.key].share for badge in entry.badges if badge.key in counts) if counts else (),
+            _shares(counts or {}, entry.badges),
         )
         for entry in shown
     ]
@@ -135,6 +135,11 @@ def _taken(takes: Callable[[Badge], str], entry: Entry) -> str:
 
 def _users(counts: Mapping[str, Any], badge: Badge) -> int:
     return counts[badge.key].users if badge.key in counts else 0
+
+
+def _shares(counts: Mapping[str, Any], badges: Iterable[Badge]) -> tuple[Any, ...]:
+    found = (counts[badge.key].share for badge in badges if badge.key in counts)
+    return tuple(share for share in found if share is not None)
 
 
 def _sum(lines: Sequence[Sequence[int]]) -> list[int]:
