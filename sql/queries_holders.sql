@@ -125,10 +125,6 @@ WHERE badge_key = $1
   AND day >= coalesce((SELECT max(day) FROM badge_holders WHERE badge_key = $1 AND day < $2), $2)
 ORDER BY day;
 
--- name: holders_counts
--- Holders of each badge of the catalog.
-SELECT key AS badge_key, users_with_badge AS holders FROM badges ORDER BY key;
-
 -- name: awards_since
 -- Awards of each badge that were logged since an instant, but for those that a backfill gave.
 SELECT badge_key, count(*) AS awards FROM badge_awards_log

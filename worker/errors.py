@@ -67,7 +67,3 @@ class Fenced(BadgesError):
 
 class PoisonBatch(BadgesError):
     """Data in this batch was refused for what it is; the batch is cut down until the one culprit is found."""
-
-
-class Stopped(BadgesError):
-    """The worker was asked to stop."""

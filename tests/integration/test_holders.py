@@ -103,7 +103,7 @@ async def test_counts_are_those_of_everything(store: PostgresStore) -> None:
         assert [one.day for one in trend] == [last - timedelta(days=4 - number) for number in range(5)]
         for number, one in enumerate(trend):
             assert one.holders == log.holders(badge, start + (number + 1) * DAY), (badge, one)
-        assert one.holders == (await store.holders_counts())[badge]
+        assert one.holders == (await store.holder_counts())[badge]
         awards = sum(row[2] == badge and row[4] == "awarded" for row in log.rows)
         assert sum(one.awards for one in trend) == awards
         assert sum(one.gained - one.lost for one in trend) == one.holders
@@ -143,7 +143,7 @@ async def test_old_days_go(store: PostgresStore, monkeypatch: pytest.MonkeyPatch
         ("b", day_of(cut - 5 * DAY), 1),
     ]
     assert [one.holders for one in await store.holders_trend("a", day_of(TODAY), days=4)] == [3, 4, 4, 4]
-    assert await store.holders_counts() == {"a": 4, "b": 1, "c": 0}
+    assert await store.holder_counts() == {"a": 4, "b": 1, "c": 0}
 
 
 async def test_cut_at_any_statement_everything_is_counted_once(
@@ -178,7 +178,7 @@ async def test_cut_at_any_statement_everything_is_counted_once(
     assert statements >= 10
     for fault in range(1, statements + 1):
         assert await left(fault=fault) == whole, faults.names[-1]
-    assert (await store.holders_counts(), log.holders("a", TODAY + HOUR)) == ({"a": 1, "b": 1, "c": 0}, 1)
+    assert (await store.holder_counts(), log.holders("a", TODAY + HOUR)) == ({"a": 1, "b": 1, "c": 0}, 1)
 
 
 async def test_what_is_usual(store: PostgresStore) -> None:
@@ -210,7 +210,7 @@ async def test_an_erased_user_holds_nothing(store: PostgresStore) -> None:
         await log.add(TODAY - DAY, user, "b")
     await log.add(TODAY - DAY, "u1", "b", kind="revoked")
     await run(store)
-    assert await store.holders_counts() == {"a": 2, "b": 1, "c": 0}
+    assert await store.holder_counts() == {"a": 2, "b": 1, "c": 0}
     async with store.work() as session:
         await session.execute("lose_holdings", "u1")
         await session.rows("allow_removal")
@@ -219,7 +219,7 @@ async def test_an_erased_user_holds_nothing(store: PostgresStore) -> None:
     async with store.work() as session:
         await session.connection.execute("UPDATE log_readers SET upto = $1 WHERE name = 'holders'", TODAY - HOUR)
     await run(store)
-    assert await store.holders_counts() == {"a": 1, "b": 1, "c": 1}
+    assert await store.holder_counts() == {"a": 1, "b": 1, "c": 1}
 
 
 async def test_shares_are_of_active_users_alone(store: PostgresStore) -> None:

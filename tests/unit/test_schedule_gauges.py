@@ -66,7 +66,7 @@ class FakeStore:
         }
         self.counted = last_us + 9 * DAY_US
 
-    async def holders_counts(self) -> dict[str, int]:
+    async def holder_counts(self) -> dict[str, int]:
         return {"first": 41}
 
     async def badge_shares(self) -> dict[str, Share]:

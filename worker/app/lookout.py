@@ -70,7 +70,7 @@ class PanelReads(PostgresStore, PanelTables):
         first = now_us // DAY - days + 1
         usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
         awards = await self._kept_days(now_us, first)
-        found = counted_by_badge(await self.holders_counts(), awards, usual, first, days)
+        found = counted_by_badge(await self.holder_counts(), awards, usual, first, days)
         shares = await self.badge_shares()
         return {key: replace(one, share=shares.get(key)) for key, one in found.items()}
 

@@ -30,7 +30,7 @@ class Gauges:
         await self._read_jobs(store, jobs, at_us)
         metrics = self._metrics
         metrics.catalog_version.set(plan.version)
-        for badge, holders in (await store.holders_counts()).items():
+        for badge, holders in (await store.holder_counts()).items():
             if (label := metrics.badge(badge)) != OTHER:
                 metrics.holders.labels(label).set(holders)
         for badge, share in (await store.badge_shares()).items():

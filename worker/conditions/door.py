@@ -29,8 +29,6 @@ REQUEST_CALLS: Final = 1_000
 REQUEST_BYTES: Final = 1024 * 1024
 #: After the child died it is asked carefully, so many calls: it then says after each where it is.
 CAREFUL_CALLS: Final = 100
-#: A call during which the child died is made so often before that is the condition's fault.
-TRIES: Final = 2
 
 #: What a fault begins with that is one of time: in the child, and where it had to be ended.
 TOO_SLOW: Final = "it took longer than"

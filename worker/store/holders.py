@@ -149,10 +149,6 @@ class HolderTables(ArrivalTables):
             found.append(one)
         return found
 
-    async def holders_counts(self) -> dict[str, int]:
-        """Holders of each badge, as last counted."""
-        return {row["badge_key"]: row["holders"] for row in await self.rows("holders_counts")}
-
     async def awards_since(self, since_us: int) -> dict[str, int]:
         """Awards of each badge logged since an instant, but for those that a backfill gave."""
         return {row["badge_key"]: row["awards"] for row in await self.rows("awards_since", since_us)}

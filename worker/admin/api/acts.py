@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, Any, Final
+from typing import Annotated
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from fastapi import Header, Response
@@ -31,38 +31,34 @@ IdempotencyKey = Annotated[
     Header(min_length=1, max_length=200, description="An act sent again under its key is done once"),
 ]
 
-_USER: Final[Any] = Field(min_length=1, max_length=200)
-_BADGE: Final[Any] = Field(min_length=1, max_length=200, description="The badge's id, key or name")
-_NOTE: Final[Any] = Field(min_length=1, max_length=NOTE_CHARACTERS, description="Why; stands in the user's history")
+
+class _ByHand(BaseModel):
+    """What a grant and a revocation are of, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: str = Field(min_length=1, max_length=200)
+    badge_key: str = Field(min_length=1, max_length=200, description="The badge's id, key or name")
+    context: str = Field("", max_length=200)
+    note: str = Field(min_length=1, max_length=NOTE_CHARACTERS, description="Why; stands in the user's history")
 
 
-class Grant(BaseModel):
+class Grant(_ByHand):
     """A badge to be given by hand."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"user_id": "u1", "badge_key": "simple_badge", "note": "was there in 2019"}},
+        json_schema_extra={"example": {"user_id": "u1", "badge_key": "simple_badge", "note": "was there in 2019"}}
     )
 
-    user_id: str = _USER
-    badge_key: str = _BADGE
-    context: str = Field("", max_length=200)
-    note: str = _NOTE
     awarded_at: str | None = Field(None, max_length=64, description="Since when it counts as earned; not ahead")
 
 
-class Revocation(BaseModel):
+class Revocation(_ByHand):
     """A badge to be taken back by hand: it is not given again but by hand."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"user_id": "u1", "badge_key": "simple_badge", "note": "imported twice"}},
+        json_schema_extra={"example": {"user_id": "u1", "badge_key": "simple_badge", "note": "imported twice"}}
     )
-
-    user_id: str = _USER
-    badge_key: str = _BADGE
-    context: str = Field("", max_length=200)
-    note: str = _NOTE
 
 
 class Recompute(BaseModel):

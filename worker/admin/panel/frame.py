@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -214,8 +214,3 @@ def _program_version() -> str:
 def in_script(data: Any) -> Markup:
     """JSON that can stand in an element of the page: nothing in it ends the element."""
     return Markup(json_text.dumps(data).replace("<", "\\u003c"))  # noqa: S704 (no "<" is left)
-
-
-def wrongs(messages: Sequence[str]) -> list[Wrong]:
-    """Sentences as things in the way."""
-    return [Wrong(message) for message in messages]
