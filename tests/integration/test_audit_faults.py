@@ -23,6 +23,7 @@ from worker.app.plans import HeadPlans
 from worker.app.profiles import GatheredProfiles
 from worker.app.quarantine import Verb, settle_quarantine
 from worker.app.user_jobs import Asked
+from worker.app.user_jobs import ask as ask_job
 from worker.config import load_settings
 from worker.errors import TransientError
 from worker.exchange import AuditLine
@@ -187,6 +188,18 @@ async def rig(module_dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
         plan = await head_plan(store)
         assert plan is not None
         yield Rig(store, plan, tmp_path, CatalogDesk(store, HeadPlans(store), load_settings()))
+
+
+async def test_one_job_is_noted_alike(rig: Rig) -> None:
+    """A recompute that is asked for over the API is noted as that of the panel is, with why; again it is one."""
+    number = await PeopleAnswers(rig.store).recompute(["first"], None, by="anna", note="for ben")
+    assert await PeopleAnswers(rig.store).recompute(["first"], None, by="anna", note="for ben") == number
+    asked = await ask_job(rig.store, "recompute", badges=["first"])
+    other = await JobAsks(rig.store).start(JobAsk(id="j", asked=asked), actor="anna")
+    panel, api = await rig.store.changes(actor="anna", limit=2)
+    assert (panel.subject, api.subject) == (f"job {other}", f"job {number}")
+    assert (panel.action, panel.after) == (api.action, api.after) == ("recompute.started", '{"badges": ["first"]}')
+    assert (panel.note, api.note) == ("", "for ben")
 
 
 # Every act is for CI: a cut takes a new connection.

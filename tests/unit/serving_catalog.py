@@ -243,7 +243,7 @@ class FakePeople:
     async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
         if trigger == "no.such":
             raise OperatorError("There is no event type no.such.")
-        self.changes.append((by, "recompute.requested", "job 41", None, None, note))
+        self.changes.append((by, "recompute.started", "job 41", None, None, note))
         return 41
 
     async def why(self, view: View, user_id: str, badge_key: str, **asked: Any) -> Mapping[str, Any] | None:

@@ -115,6 +115,7 @@ ELSEWHERE = {
         "/panel/catalog/versions/{version}/rollback",
     ): "makes a proposal; accepted, it is written down",
     ("POST", "/panel/logout"): "only of a session; see below",
+    ("POST", "/panel/dead-letters/replays/{replay_id}/stop"): "only of one that runs, see tests of the panel's acts",
     ("POST", "/panel/users/{user_id:path}/erase"): "in the store's transaction, see tests of the erasure",
     ("POST", "/panel/settings/tokens"): "in the store's transaction, see tests of the store",
     ("POST", "/panel/settings/tokens/{number}/revoke"): "in the store's transaction, see tests of the store",

@@ -407,7 +407,7 @@ def test_everybody_is_looked_at_by_a_job() -> None:
     for body in ({"badges": ["First"]}, {"trigger": "simple_event"}):
         answer = support.post("/api/v1/admin/recompute", json=body)
         assert (answer.status_code, answer.json()["job_id"]) == (202, 41)
-    assert [change[1:3] for change in store.changes] == [("recompute.requested", "job 41")] * 2
+    assert [change[1:3] for change in store.changes] == [("recompute.started", "job 41")] * 2
     assert outlet.sent == []
     assert refusal(support.post("/api/v1/admin/recompute", json={})) == (422, [""])
     both = {"user_id": "u1", "trigger": "simple_event"}

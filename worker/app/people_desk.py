@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from worker.admin.catalog_view import View
 from worker.app.people import People, UnknownBadge, UnknownUser
-from worker.app.user_jobs import ask
-from worker.exchange import AuditLine
+from worker.app.user_jobs import ask, found_or_made
 from worker.store.postgres import PostgresStore
 
 #: Badges whose progress everybody may see.
@@ -33,17 +32,7 @@ class PeopleAnswers:
     async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
         """Have everybody looked at again for badges, or for those of a trigger; the job. Raises OperatorError."""
         asked = await ask(self._store, "recompute", badges=badges, trigger=trigger)
-        found = await self._store.unfinished_user_job(asked.kind, asked.parameters)
-        if found is not None:
-            return found[0]
-        after = {"badges": list(badges), "trigger": trigger}
-        return await self._store.create_user_job(
-            asked.kind,
-            asked.parameters,
-            users=asked.users,
-            requested_by=by,
-            line=lambda number: AuditLine(by, "recompute.requested", f"job {number}", after=after, note=note),
-        )
+        return await found_or_made(self._store, asked, requested_by=by, note=note)
 
     async def why(
         self,

@@ -106,6 +106,6 @@ class Redrives:
         except _Stopped:
             return
         except BadgesError as error:
-            help = error.help or ""
-            made.error = f"{error.message} {help[:1].upper()}{help[1:]}{'.' if help else ''}".strip()
+            advice = error.help or ""
+            made.error = f"{error.message} {advice[:1].upper()}{advice[1:]}{'.' if advice else ''}".strip()
             log.warning("letters_replay_ended", seen=made.found.seen, total=made.total, reason=error.message)

@@ -189,7 +189,7 @@ class Foreground:
         number = 0
         driver = self._driver.slices.driver
         try:
-            number = await _found_or_made(self.store, self.asked, driver, requested_by)
+            number = await found_or_made(self.store, self.asked, requested_by=requested_by, driver=driver)
             while (job := await _job(self.store, number)).state in ("waiting", "running"):
                 self._last = job
                 self._told(job, 0.0)
@@ -222,7 +222,13 @@ class Foreground:
             self._told(self._last, lag)
 
 
-async def _found_or_made(store: PostgresStore, asked: Asked, driver: str, requested_by: str) -> int:
+async def found_or_made(
+    store: PostgresStore, asked: Asked, *, requested_by: str, driver: str | None = None, note: str = ""
+) -> int:
+    """The number of the unfinished job that is asked for, else of a new one, which leaves a line with `note`.
+
+    Without a driver it waits for a worker.
+    """
     found = await store.unfinished_user_job(asked.kind, asked.parameters)
     if found is not None:
         return found[0]
@@ -232,13 +238,13 @@ async def _found_or_made(store: PostgresStore, asked: Asked, driver: str, reques
         users=asked.users,
         requested_by=requested_by,
         driver=driver,
-        line=partial(started, asked, requested_by),
+        line=partial(started, asked, requested_by, note=note),
     )
 
 
-def started(asked: Asked, actor: str, number: int) -> AuditLine:
+def started(asked: Asked, actor: str, number: int, *, note: str = "") -> AuditLine:
     """What the log of changes says of a job that begins."""
-    return AuditLine(actor, f"{asked.kind}.started", f"job {number}", after=dict(asked.parameters))
+    return AuditLine(actor, f"{asked.kind}.started", f"job {number}", after=dict(asked.parameters), note=note)
 
 
 async def _job(store: PostgresStore, number: int) -> UserJob:
