@@ -18,13 +18,12 @@ from worker.admin.sessions import (
     CSRF_HEADER,
     EndedSessions,
     csrf_matches,
-    is_loopback,
     on_loopback,
     passed_on,
     signed_in,
 )
 from worker.admin.tokens import TokenBook
-from worker.config import Settings
+from worker.config import Settings, is_loopback
 
 #: These change nothing; all others must show that a form or a program of ours sent them.
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -19,7 +19,7 @@ from worker.admin.problems import Problem, not_found, unavailable
 from worker.admin.roles import Actor, Role, anybody
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked, note_login
-from worker.config import Settings
+from worker.config import Settings, is_loopback
 from worker.errors import OperatorError
 
 #: How long the issuer may take to answer, seconds.
@@ -45,7 +45,7 @@ class Oidc:
     def __init__(self, settings: Settings, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         issuer, secret = (settings.oidc_issuer or "").rstrip("/"), settings.oidc_client_secret
         parts = urlsplit(issuer)
-        if parts.scheme != "https" and not (parts.scheme == "http" and sessions.is_loopback(parts.hostname or "")):
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise OperatorError("BADGES_OIDC_ISSUER is no https address.", help="write https://login.example.com")
         if not settings.oidc_client_id:
             raise OperatorError("BADGES_OIDC_CLIENT_ID is not set: BADGES_OIDC_ISSUER needs it.")

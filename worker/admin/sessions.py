@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 import secrets
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.admin.followed import FOLLOW_SECONDS, Followed
 from worker.admin.roles import Actor, Role
+from worker.config import is_loopback
 from worker.exchange import AuditLine
 
 #: A session ends so long after its last request, and so long after its beginning; seconds.
@@ -114,17 +114,6 @@ def _host_of(connection: HTTPConnection) -> str:
     """
     found = _HOST.fullmatch(connection.headers.get("host", ""))
     return "" if found is None else found[1]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine: `localhost`, `127.0.0.1`, `::1`."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def begin(request: Request, actor: Actor, *, at: int) -> None:

@@ -18,7 +18,7 @@ from worker.admin.applied import Applied
 from worker.admin.outlet import Outlet
 from worker.admin.panel.frame import warm
 from worker.admin.services import Services
-from worker.admin.sessions import LONGEST_SECONDS, is_loopback
+from worker.admin.sessions import LONGEST_SECONDS
 from worker.app.awards import Awards
 from worker.app.catalog_desk import CatalogDesk
 from worker.app.connections import BoundedConnection
@@ -29,7 +29,7 @@ from worker.app.profiles import GatheredProfiles
 from worker.app.rehearsal import Rehearsals
 from worker.app.services import check_surroundings, open_store, until_schema
 from worker.app.vitals import Pulse, vitals
-from worker.config import Settings
+from worker.config import Settings, is_loopback
 from worker.errors import OperatorError, TransientError
 from worker.metrics import HttpMetrics
 from worker.store.pool import SCHEMA

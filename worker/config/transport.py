@@ -61,9 +61,12 @@ def _host_of(server: str) -> str:
 
 
 def _is_local(host: str) -> bool:
-    if not host or host.startswith(("/", "@")):
-        return True
-    name = host.rstrip(".").lower()
+    return not host or host.startswith(("/", "@")) or is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: `localhost`, `127.0.0.1`, `::1`."""
+    name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

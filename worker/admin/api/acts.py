@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Annotated
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from fastapi import Header, Response
+from fastapi import Depends, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.admin.answers import json_answer
@@ -81,74 +84,95 @@ class Sent(BaseModel):
     job_id: int | None = Field(None, description="The job that looks at all users")
 
 
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """What one request asks of the worker: an event on the control topic, and its line in the log of changes."""
+
+    services: Services
+    settings: Settings
+    actor: Actor
+    key: str | None
+
+    async def badge(self, body: _ByHand) -> Known:
+        """The badge that a grant or a revocation is of. Raises Problem 422 for a user's id, 404 for the badge."""
+        check_user(body.user_id)
+        return found_badge(await self.services.catalog.view(), body.badge_key)
+
+    async def sent(self, kind: str, body: BaseModel, line: AuditLine, made: Callable[..., ControlEvent]) -> str:
+        """Send the event that `made` makes of an id and an instant; its id, once all replicas have it.
+
+        Under a key both are those of the first one of the actor's acts of this kind, which leaves its line together
+        with the key. Raises Problem 409 where the key was used for another act, TransientError, which is 503.
+        """
+        number, at_us = await self._begun(kind, body, line)
+        event = made(id=number, at_us=at_us)
+        async with noted(self.services.store, line, keyed=self.key is not None):
+            await self.services.outlet.send([(self.settings.control_topic, Message(key=event.key, value=event.value))])
+        return number
+
+    async def _begun(self, kind: str, body: BaseModel, line: AuditLine) -> tuple[str, int]:
+        now_us = self.services.now()
+        if self.key is None:
+            return str(uuid4()), now_us
+        number = str(uuid5(NAMESPACE_URL, f"badgestream {kind} {self.actor.key} {self.key}"))
+        asked = sha256(body.model_dump_json().encode()).digest()
+        first, at_us = await self.services.store.first_request(sha256(number.encode()).digest(), asked, now_us, line)
+        if first != asked:
+            raise Problem(409, "This Idempotency-Key was used for another act.")
+        return number, at_us
+
+
+async def _act(services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None) -> _Act:
+    return _Act(services, settings, actor, idempotency_key)
+
+
+Acting = Annotated[_Act, Depends(_act)]
+
+
 @router.post("/grants", status_code=202, summary="Give a badge by hand", responses={202: {"model": Sent}})
 @least(Role.SUPPORT)
-async def grant(
-    body: Grant, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def grant(body: Grant, act: Acting) -> Response:
     """Give a badge to a user. Who has it already keeps what they have."""
-    known = await _checked(services, body.user_id, body.badge_key)
-    awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, services.now())
-    line = award_line(actor.name, "grant.added", body.user_id, known.key, body.context, body.note)
-    number, at_us = await _begun(services, "grant", actor, idempotency_key, body, line)
-    event = grant_added(
-        body.user_id,
-        known.key,
-        note=body.note,
-        actor=actor.name,
-        id=number,
-        at_us=at_us,
-        context=body.context,
-        awarded_us=awarded_us,
+    known, by = await act.badge(body), act.actor.name
+    awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, act.services.now())
+    line = award_line(by, "grant.added", body.user_id, known.key, body.context, body.note)
+    event = partial(
+        grant_added, body.user_id, known.key, note=body.note, actor=by, context=body.context, awarded_us=awarded_us
     )
-    await _send(services, settings, event, line, idempotency_key)
+    number = await act.sent("grant", body, line, event)
     return _sent(number, f"{known.key} is being given to {body.user_id}")
 
 
 @router.post("/revocations", status_code=202, summary="Take a badge back by hand", responses={202: {"model": Sent}})
 @least(Role.SUPPORT)
-async def revoke(
-    body: Revocation, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def revoke(body: Revocation, act: Acting) -> Response:
     """Take a badge from a user."""
-    known = await _checked(services, body.user_id, body.badge_key)
-    line = award_line(actor.name, "grant.revoked", body.user_id, known.key, body.context, body.note)
-    number, at_us = await _begun(services, "revocation", actor, idempotency_key, body, line)
-    event = grant_revoked(
-        body.user_id,
-        known.key,
-        note=body.note,
-        actor=actor.name,
-        id=number,
-        at_us=at_us,
-        context=body.context,
-    )
-    await _send(services, settings, event, line, idempotency_key)
+    known, by = await act.badge(body), act.actor.name
+    line = award_line(by, "grant.revoked", body.user_id, known.key, body.context, body.note)
+    event = partial(grant_revoked, body.user_id, known.key, note=body.note, actor=by, context=body.context)
+    number = await act.sent("revocation", body, line, event)
     return _sent(number, f"{known.key} is being taken from {body.user_id}")
 
 
 @router.post("/recompute", status_code=202, summary="Look at users again", responses={202: {"model": Sent}})
 @least(Role.SUPPORT, Role.AUTHOR)
-async def recompute(
-    body: Recompute, services: Asked, settings: Set, actor: By, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def recompute(body: Recompute, act: Acting) -> Response:
     """Fold users again from the log; what was earned and is missing is given, what was given stays.
 
     Everybody is looked at by a job that a worker does, slice by slice; the same one asked for again is one job.
     """
-    view = await services.catalog.view()
+    view, by = await act.services.catalog.view(), act.actor.name
     keys = [found_badge(view, ref).key for ref in body.badges]
     if body.user_id is None:
-        return await _everybody(services, actor, keys, body)
+        return await _everybody(act.services, act.actor, keys, body)
     if body.trigger is not None:
         message = "A trigger goes with everybody: leave it or user_id out."
         raise Problem(422, message, details=[{"path": "/trigger", "message": message}])
     check_user(body.user_id)
     after = {"badges": sorted(keys)}
-    line = AuditLine(actor.name, "recompute.requested", f"user {body.user_id}", after=after, note=body.note)
-    number, at_us = await _begun(services, "recompute", actor, idempotency_key, body, line)
-    event = recompute_requested(body.user_id, actor=actor.name, id=number, at_us=at_us, note=body.note, badges=keys)
-    await _send(services, settings, event, line, idempotency_key)
+    line = AuditLine(by, "recompute.requested", f"user {body.user_id}", after=after, note=body.note)
+    event = partial(recompute_requested, body.user_id, actor=by, note=body.note, badges=keys)
+    number = await act.sent("recompute", body, line, event)
     return _sent(number, f"{body.user_id} is being looked at again")
 
 
@@ -162,36 +186,6 @@ async def _everybody(services: Services, actor: Actor, keys: list[str], body: Re
         raise Problem(409, " ".join(filter(None, [error.message, error.help]))) from None
     said = {"success": True, "event_id": None, "message": f"Job {number} looks at everybody again", "job_id": number}
     return json_answer(said, 202)
-
-
-async def _checked(services: Services, user_id: str, ref: str) -> Known:
-    check_user(user_id)
-    return found_badge(await services.catalog.view(), ref)
-
-
-async def _send(services: Services, settings: Settings, event: ControlEvent, line: AuditLine, key: str | None) -> None:
-    """Put an event on the control topic; back when all replicas have it. Raises TransientError, which is 503."""
-    async with noted(services.store, line, keyed=key is not None):
-        await services.outlet.send([(settings.control_topic, Message(key=event.key, value=event.value))])
-
-
-async def _begun(
-    services: Services, kind: str, actor: Actor, key: str | None, body: BaseModel, line: AuditLine
-) -> tuple[str, int]:
-    """Id and instant of the act's event: those of the first one for one actor's acts of one kind under one key.
-
-    The first one under a key leaves its line in the log of changes with it. Raises Problem 409 where the key was used
-    for another act.
-    """
-    if key is None:
-        return str(uuid4()), services.now()
-    number = str(uuid5(NAMESPACE_URL, f"badgestream {kind} {actor.key} {key}"))
-    asked = sha256(body.model_dump_json().encode()).digest()
-    name = sha256(number.encode()).digest()
-    first, at_us = await services.store.first_request(name, asked, services.now(), line)
-    if first != asked:
-        raise Problem(409, "This Idempotency-Key was used for another act.")
-    return number, at_us
 
 
 def _sent(number: str, message: str) -> Response:
