@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from functools import cache
 from typing import Any
 
@@ -406,6 +408,32 @@ def test_wait_in_vain(rig: Rig) -> None:
     answer = rig.post(COMMENT, params={"wait": "award", "timeout_ms": 30})
     assert (answer.status_code, answer.json()["evaluated"], answer.json()["awards"]) == (200, False, [])
     assert len(rig.outlet.sent) == 1
+
+
+def test_the_wait_ends_in_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the broker took is part of timeout_ms; a database that does not answer adds a tenth of a second to it."""
+    clock, left = [100.0], []
+
+    async def slowly(messages: Any) -> None:
+        clock[0] += 0.4
+
+    async def wait(event: Any, *, seconds: float) -> bool:
+        left.append(round(seconds, 3))
+        clock[0] += seconds
+        return True
+
+    async def never(user_id: str, event_id: str) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("worker.admin.api.events.monotonic", lambda: clock[0])
+    monkeypatch.setattr(rig.outlet, "send", slowly)
+    monkeypatch.setattr(rig.app.state.services.applied, "wait", wait)
+    monkeypatch.setattr(rig.store, "awards_by", never)
+    for timeout_ms, rest in ((1_000, 0.6), (300, 0.0)):
+        began = time.monotonic()
+        said = rig.post(COMMENT, params={"wait": "award", "timeout_ms": timeout_ms}).json()
+        assert (said["evaluated"], left[-1]) == (False, rest)
+        assert time.monotonic() - began < 0.8
 
 
 @pytest.mark.parametrize("query", ["wait=badge", "wait=award&timeout_ms=0", "wait=award&timeout_ms=60000"])

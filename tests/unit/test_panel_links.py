@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from typing import Any, Final
-from urllib.parse import urldefrag
+from urllib.parse import unquote, urldefrag
+
+import pytest
 
 from tests.panel_routes import filled, panel_routes
-from tests.unit.desk import FakeDesk
+from tests.unit.desk import FakeDesk, FakeReads, panel
 from tests.unit.serving import client
 from tests.unit.test_panel_roles import OPEN, WORLD, served
+from worker.admin.panel.addresses import user_address
 from worker.admin.roles import Role
 
 #: A proposal names badges that are not there yet.
@@ -97,3 +101,80 @@ def test_lists_link_to_what_they_name() -> None:
         for address, cell in named
         if not cell[2] and cell[1] not in NOTHING | NEW and not cell[1].isdigit()
     ] == []
+
+
+#: Ids that are told apart from addresses by nothing but care.
+IDS: Final = (
+    "u1", "a/history", "a/grant", "a/why/asks", "/", "//a//", "a/", "..", ".", "../badges/asks", "%2e%2e", "~", "a~b",
+    "a?b=c", "a#b", "a b", " ", "a+b", "a&user=b", "a%2Fb", "100%", "a\\b", "a;b", "a\nb", "a:b@c", "Jürgen 🎈", "…",
+    "why", "history.csv", '"><script>', "{{ 7 }}",
+)  # fmt: skip
+
+
+class Seen(FakeDesk):
+    """A desk that notes whom it was asked about."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(reads=SeenReads(user_id))
+
+    async def overview(self, user_id: str) -> Any:
+        self.reads.seen.add(user_id)
+        return await super().overview(user_id)
+
+    async def why(self, user_id: str, key: str, **given: Any) -> Any:
+        self.reads.seen.add(user_id)
+        return await super().why(user_id, key, **given)
+
+    async def export(self, user_id: str, **given: Any) -> Any:
+        self.reads.seen.add(user_id)
+        yield "{}"
+
+
+class SeenReads(FakeReads):
+    """Tables that note the same."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text=text)
+        self.seen: set[str] = set()
+
+    async def panel_user_log(self, user_id: str, **given: Any) -> Any:
+        self.seen.add(user_id)
+        return await super().panel_user_log(user_id, **given)
+
+
+def as_browsers_send(address: str) -> str:
+    """An address with the steps of its path taken that a browser takes before it asks."""
+    path, mark, query = address.partition("?")
+    steps: list[str] = []
+    for step in path.replace("\\", "/").split("/"):
+        if unquote(step) == "..":
+            steps = steps[:-1]
+        elif unquote(step) != ".":
+            steps.append(step)
+    return "/".join(steps) + mark + query
+
+
+@pytest.mark.parametrize("user_id", IDS)
+def test_every_id_has_its_pages(user_id: str) -> None:
+    """Whatever a user is called, all links and forms that name the user lead to pages of that user and nobody else."""
+    desk = Seen(user_id)
+    admin: Any = client(panel(desk), Role.ADMIN)
+    looked_at: set[str] = set()
+    left = {"/panel/users", "/panel/awards", "/panel/dead-letters"}
+    while left:
+        address = left.pop()
+        looked_at.add(address)
+        got = admin.get(as_browsers_send(address))
+        assert got.status_code == 200, (address, got.status_code)
+        if got.headers["content-type"].startswith("text/html"):
+            found = {one for one in Page(got.text).links if one.startswith("/panel/users/")}
+            left |= {one for one in found if "u2" not in one} - looked_at
+    kinds = {address.partition("?")[0].rpartition("/")[2] for address in looked_at}
+    assert {"history", "history.csv", "export.json", "grant", "erase", "nice_question", "revoke"} <= kinds
+    assert desk.reads.seen == {user_id}
+    here = user_address(user_id)
+    went = admin.post(f"/panel{user_address(user_id, 'grant')}", data={"badge": "asks", "note": "x"})
+    assert went.headers["location"].startswith(f"/panel{here}")
+    assert [json.loads(one.value)["user_id"] for one in desk.sent] == [user_id]
+    why = admin.get(f"/panel{user_address(user_id, 'why', 'asks')}").text
+    assert ('name="user"' in why) == ("?user=" in here)

@@ -41,7 +41,7 @@ KEPT: Final = Crowd("streams with a key", most=4, each=2)
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 _WAIT_MS: Final = 2_000
 #: How long what an applied event earned may take to be read, where nothing is left of the wait, seconds.
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
 _LONGEST_WAIT_MS: Final = 30_000
 _DONE: Final = "Event processed successfully"
 
@@ -121,7 +121,7 @@ async def send(request: Request) -> Response:
     """
     # parameters are read by hand: as arguments they would take longer than the event itself
     services, settings = services_of(request), settings_of(request)
-    timeout_ms = _wait_ms(request)
+    arrived, timeout_ms = monotonic(), _wait_ms(request)
     key = checked_key(request.headers.get("idempotency-key"))
     topic = _topic(settings)
     if media_type(request) in STREAMS:
@@ -138,23 +138,38 @@ async def send(request: Request) -> Response:
     await services.outlet.send([(topic, taken.message())])
     said: dict[str, Any] = {"success": True, "event_id": event.id, "message": _DONE}
     if timeout_ms is not None:
-        given = await _given(event, services, timeout_ms / 1000)
+        given = await _given(event, services, arrived + timeout_ms / 1000)
         said["evaluated"] = given is not None
         said["awards"] = [_shown(award, services.plans.current) for award in given or ()]
     return json_answer(said)
 
 
-async def _given(event: Event, services: Services, seconds: float) -> Sequence[GivenAward] | None:
-    """What a stored event earned; None where that is not known in time, be it that the database is away."""
-    until = monotonic() + seconds
-    if not await services.applied.wait((event.user_id, event.source, event.id), seconds=seconds):
+async def _given(event: Event, services: Services, until: float) -> Sequence[GivenAward] | None:
+    """What a stored event earned; None where that is not known in time, be it that the database is away.
+
+    `until` is an instant of the monotonic clock. A statement that is broken off late is not waited for.
+    """
+    left = max(0.0, until - monotonic())
+    if not await services.applied.wait((event.user_id, event.source, event.id), seconds=left):
         return None
+    looking = asyncio.ensure_future(services.store.awards_by(event.user_id, event.id))
+    looking.add_done_callback(_looked_at)
+    await asyncio.wait({looking}, timeout=max(_LOOK_SECONDS, until - monotonic()))
     try:
-        async with asyncio.timeout(max(_LOOK_SECONDS, until - monotonic())):
-            return await services.store.awards_by(event.user_id, event.id)
-    except (TimeoutError, BadgesError) as error:
-        log.info("awards_not_told", reason=getattr(error, "message", "the database does not answer"))
-        return None
+        if looking.done():
+            return looking.result()
+        looking.cancel()
+        reason = "the database does not answer"
+    except BadgesError as error:
+        reason = error.message
+    log.info("awards_not_told", reason=reason)
+    return None
+
+
+def _looked_at(done: asyncio.Future[Any]) -> None:
+    """Look at what a statement raised, which nobody may wait for any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _wait_ms(request: Request) -> int | None:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from worker.admin.panel import drawing, phrasing
+from worker.admin.panel import addresses, drawing, phrasing
 from worker.admin.panel.notes import notes_of
 from worker.admin.roles import Actor, Role
 from worker.admin.sessions import CSRF_FIELD, csrf_token
@@ -171,6 +171,8 @@ def environment() -> Environment:
         spark=drawing.spark,
         tile=drawing.tile,
         tile_of=tile_of,
+        user_at=_user_at,
+        user_field=addresses.user_field,
         percent=phrasing.percent,
     )
     return made
@@ -180,6 +182,11 @@ def warm() -> None:
     """Compile every template, which the first page of a process would wait for."""
     for name in environment().list_templates():
         environment().get_template(name)
+
+
+def _user_at(user_id: str, *steps: str, part: bool = False, **asked: Any) -> str:
+    """The address of a user's page, of one below it, or of the part that follows it."""
+    return f"{ROOT}{'/_' if part else ''}{addresses.user_address(user_id, *steps, **asked)}"
 
 
 def tile_of(badge: Any, size: int, share: float | None = None) -> Markup:

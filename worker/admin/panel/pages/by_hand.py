@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from fastapi import Form, Request
 from starlette.responses import Response
 
+from worker.admin.panel.addresses import Named, user_address
 from worker.admin.panel.frame import ROOT, Wrong
-from worker.admin.panel.page import Opened, Page, slug
+from worker.admin.panel.page import Opened, Page
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
@@ -22,7 +23,7 @@ router = guarded_router(prefix=ROOT, include_in_schema=False)
 @router.get("/users/{user_id:path}/grant")
 @router.get("/users/{user_id:path}/revoke")
 @least(Role.SUPPORT)
-async def form(request: Request, page: Opened, user_id: str, badge: str = "", context: str = "") -> Response:
+async def form(request: Request, page: Opened, user_id: Named, badge: str = "", context: str = "") -> Response:
     """The form of a grant or a revocation."""
     return await _form(page, _act(request), user_id, badge, context)
 
@@ -34,7 +35,7 @@ async def send(
     request: Request,
     page: Opened,
     services: Asked,
-    user_id: str,
+    user_id: Named,
     badge: Annotated[str, Form()] = "",
     context: Annotated[str, Form()] = "",
     note: Annotated[str, Form()] = "",
@@ -78,7 +79,7 @@ async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str,
     async with noted(services.store, award_line(page.actor.name, action, user_id, badge, context, note)):
         await page.desk.send([event])
     done = "The grant" if act == "grant" else "The revocation"
-    return page.go(f"/users/{slug(user_id)}", f"{done} was sent; a worker applies it within a second.")
+    return page.go(user_address(user_id), f"{done} was sent; a worker applies it within a second.")
 
 
 async def _form(

@@ -9,6 +9,7 @@ from fastapi import Form
 from starlette.responses import Response, StreamingResponse
 
 from worker.admin.admission import check_room
+from worker.admin.panel.addresses import Named
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.page import Opened, Page
 from worker.admin.panel.phrasing import plural
@@ -24,7 +25,7 @@ _MOST_NOTE: Final = 1_000
 
 @router.get("/users/{user_id:path}/export.json")
 @least(Role.SUPPORT)
-async def export(page: Opened, user_id: str) -> Response:
+async def export(page: Opened, user_id: Named) -> Response:
     """All that is held about a user, as one JSON object; the log of changes says who took it."""
     check_room(EXPORTS, page.actor)
     pieces = aiter(page.desk.export(user_id, actor=page.actor.name))
@@ -49,7 +50,7 @@ async def export(page: Opened, user_id: str) -> Response:
 
 @router.get("/users/{user_id:path}/erase")
 @least(Role.ADMIN)
-async def erase_form(page: Opened, user_id: str) -> Response:
+async def erase_form(page: Opened, user_id: Named) -> Response:
     """What an erasure removes and leaves, and its form."""
     return await _form(page, user_id)
 
@@ -57,7 +58,7 @@ async def erase_form(page: Opened, user_id: str) -> Response:
 @router.post("/users/{user_id:path}/erase")
 @least(Role.ADMIN, accepts=FORM)
 async def erase(
-    page: Opened, user_id: str, confirm: Annotated[str, Form()] = "", note: Annotated[str, Form()] = ""
+    page: Opened, user_id: Named, confirm: Annotated[str, Form()] = "", note: Annotated[str, Form()] = ""
 ) -> Response:
     """Remove everything held about the user; the log of changes keeps a hash, who did it and why."""
     wrong = []

@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
+from worker.admin.panel.addresses import Named, user_address
 from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_of
 from worker.admin.panel.page import PAGE, Opened, Page, slug
 from worker.admin.panel.tables import EXPORTS, csv_answer
@@ -50,15 +51,15 @@ async def users(page: Opened, q: str = "", after: str = "") -> Response:
 @least(Role.SUPPORT)
 async def why_of(page: Opened, user: str = "", badge: str = "") -> Response:
     """From a form to the page it names."""
-    return page.go(f"/users/{slug(user.strip()[:200])}/why/{slug(badge[:100])}")
+    return page.go(user_address(user.strip()[:200], "why", badge[:100]))
 
 
 @router.get("/_/users/{user_id:path}")
 @least(Role.READER)
-async def user_part(request: Request, page: Opened, user_id: str) -> Response:
+async def user_part(request: Request, page: Opened, user_id: Named) -> Response:
     """All of a user, once it is worked out."""
     if not is_fragment(request):
-        return RedirectResponse(f"{ROOT}/users/{slug(user_id)}", 303)
+        return RedirectResponse(f"{ROOT}{user_address(user_id)}", 303)
     found = await _overview(request, page, user_id, seconds=None)
     if found is None:
         raise Problem(404, f"No event and no award for {user_id[:200]}.")
@@ -67,7 +68,7 @@ async def user_part(request: Request, page: Opened, user_id: str) -> Response:
 
 @router.get("/users/{user_id:path}/history")
 @least(Role.READER)
-async def history(page: Opened, user_id: str, before: int | None = None) -> Response:
+async def history(page: Opened, user_id: Named, before: int | None = None) -> Response:
     """What was given and taken back, line by line."""
     found = await page.desk.reads.panel_user_log(user_id[:200], before=before, limit=PAGE + 1)
     return await page.show(
@@ -84,7 +85,7 @@ async def history(page: Opened, user_id: str, before: int | None = None) -> Resp
 @router.get("/users/{user_id:path}/history.csv")
 @few(EXPORTS)
 @least(Role.READER)
-async def history_csv(page: Opened, user_id: str) -> Response:
+async def history_csv(page: Opened, user_id: Named) -> Response:
     """The history as CSV, in UTC."""
     found = await page.desk.reads.panel_user_log(user_id[:200], limit=_MOST_ROWS)
     names = (
@@ -107,7 +108,7 @@ async def history_csv(page: Opened, user_id: str) -> Response:
 async def why(
     request: Request,
     page: Opened,
-    user_id: str,
+    user_id: Named,
     key: str,
     at: str = "",
     context: str = "",
@@ -152,7 +153,7 @@ async def why(
 # after every other address below it: a user's id may have slashes
 @router.get("/users/{user_id:path}")
 @least(Role.READER)
-async def user(request: Request, page: Opened, user_id: str, whole: str = "") -> Response:
+async def user(request: Request, page: Opened, user_id: Named, whole: str = "") -> Response:
     """All of a user; of one with a long log first the awards, the rest as a part that follows (or `whole`)."""
     # what is begun now would only slow the page down that does not wait for it
     late = not whole and await page.desk.reads.panel_long(user_id[:200], _AT_ONCE)
