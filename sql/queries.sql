@@ -532,15 +532,16 @@ SELECT badge_key, count(*) AS awards FROM user_badges WHERE badge_key = ANY($1::
 WITH wanted AS (
     SELECT *
     FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
-                $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[], $14::bytea[])
+                $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[], $13::timestamptz[], $14::bytea[],
+                $15::text[])
         WITH ORDINALITY
         AS d (topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at,
-              headers, place)
+              headers, said_type, place)
 ), fresh AS (
     INSERT INTO dead_letters (topic, partition, "offset", incarnation, reason, detail, path, user_id, key, raw, sha256,
-                              length, recorded_at, headers)
+                              length, recorded_at, headers, said_type)
     SELECT topic, partition, at, incarnation, reason, detail, path, user_id, key, raw, sha256, length, recorded_at,
-           headers
+           headers, said_type
     FROM wanted
     ORDER BY topic COLLATE "C", partition, at
     ON CONFLICT DO NOTHING
@@ -556,13 +557,13 @@ SELECT reason, count(*) AS letters, min(buried_at) AS first_at, max(buried_at) A
 FROM dead_letters GROUP BY reason ORDER BY letters DESC, reason;
 
 -- name: list_dead_letters
--- Dead letters, newest first, before a number (for the next page); of one reason, topic, state, or since an instant.
+-- Dead letters, newest first, before a number (for the next page); of one reason, topic, state, type, or since an instant.
 SELECT number, topic, partition, "offset", incarnation, reason, detail, path, user_id, length, recorded_at, buried_at,
        state
 FROM dead_letters
 WHERE ($1::text IS NULL OR reason = $1) AND ($2::bigint IS NULL OR number < $2)
   AND ($4::text IS NULL OR topic = $4) AND ($5::timestamptz IS NULL OR buried_at >= $5)
-  AND ($6::text IS NULL OR state = $6)
+  AND ($6::text IS NULL OR state = $6) AND ($7::text IS NULL OR said_type = $7)
 ORDER BY number DESC
 LIMIT $3;
 

@@ -96,11 +96,8 @@ ORDER BY awards DESC, badge_key;
 
 -- name: panel_letters
 -- Dead letters, newest first, before a number: of a topic, since an instant; at most so many are looked at, in an index.
--- What they say they are of is read from the bytes, in which those above 127 are written as \ooo.
 SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
-       d.recorded_at, d.buried_at, d.state,
-       substring(encode(substring(d.raw FROM 1 FOR 4096), 'escape')
-                 FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
+       d.recorded_at, d.buried_at, d.state, d.said_type
 FROM (
     SELECT number FROM (
         SELECT number, topic, buried_at FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4
@@ -115,9 +112,7 @@ ORDER BY d.number DESC;
 -- name: panel_letters_of
 -- The same of one reason: looked for in its own order, so that a rare one costs nothing.
 SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
-       d.recorded_at, d.buried_at, d.state,
-       substring(encode(substring(d.raw FROM 1 FOR 4096), 'escape')
-                 FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
+       d.recorded_at, d.buried_at, d.state, d.said_type
 FROM (
     SELECT number FROM (
         SELECT number, topic, buried_at FROM dead_letters
@@ -133,27 +128,28 @@ JOIN dead_letters d ON d.number = found.number
 ORDER BY d.number DESC;
 
 -- name: panel_letters_of_type
--- The same of records that say they are of a type: so many of the newest are looked into, whatever else is asked for.
+-- The same of records that say they are of a type, in their own order, too.
 SELECT d.number, d.topic, d.partition, d."offset", d.incarnation, d.reason, d.detail, d.path, d.user_id, d.length,
        d.recorded_at, d.buried_at, d.state, d.said_type
 FROM (
-    SELECT *, substring(encode(substring(raw FROM 1 FOR 4096), 'escape')
-                        FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
-    FROM (SELECT * FROM dead_letters WHERE number < $1 ORDER BY number DESC LIMIT $4) AS newest
-) AS d
-WHERE ($2::text IS NULL OR d.topic = $2) AND ($3::timestamptz IS NULL OR d.buried_at >= $3)
-  AND ($6::text IS NULL OR d.reason = $6) AND d.said_type = $7::text
-ORDER BY d.number DESC
-LIMIT $5;
+    SELECT number FROM (
+        SELECT number, reason, topic, buried_at FROM dead_letters
+        WHERE said_type = $7 AND number < $1
+        ORDER BY said_type DESC, number DESC
+        LIMIT $4
+    ) AS newest
+    WHERE ($2::text IS NULL OR topic = $2) AND ($3::timestamptz IS NULL OR buried_at >= $3)
+      AND ($6::text IS NULL OR reason = $6)
+    ORDER BY number DESC
+    LIMIT $5
+) AS found
+JOIN dead_letters d ON d.number = found.number
+ORDER BY d.number DESC;
 
 -- name: panel_letter_types
--- How many of the newest dead letters say that they are of each type; so many are looked into.
+-- How many of the newest dead letters say that they are of each type; so many are looked at.
 SELECT said_type, count(*) AS letters
-FROM (
-    SELECT substring(encode(substring(raw FROM 1 FOR 4096), 'escape')
-                     FROM '"(?:type|event_type)"\s*:\s*"((?:[^"\\]|\\[0-7]{3}){1,200})"') AS said_type
-    FROM (SELECT raw FROM dead_letters ORDER BY number DESC LIMIT $1) AS newest
-) AS said
+FROM (SELECT said_type FROM dead_letters ORDER BY number DESC LIMIT $1) AS newest
 WHERE said_type IS NOT NULL
 GROUP BY said_type;
 

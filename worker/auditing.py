@@ -6,10 +6,10 @@ again under its key and done after all, one with `.sent` is the last word.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from worker.errors import BadgesError
 from worker.exchange import AuditLine
@@ -54,7 +54,6 @@ def award_line(
     return AuditLine(actor, action, f"user {user_id}", after={"badge_key": badge_key, "context": context}, note=note)
 
 
-def letters_line(actor: str, *, letters: int, reason: str | None, topic: str | None, type: str | None) -> AuditLine:
-    """So many dead letters tried again, which have these in common."""
-    after = {"letters": letters, "reason": reason, "topic": topic, "type": type}
-    return AuditLine(actor, "dead_letters.replayed", "dead letters", after=after)
+def letters_line(actor: str, *, letters: int, chosen: Mapping[str, Any]) -> AuditLine:
+    """So many dead letters tried again, which were chosen by these."""
+    return AuditLine(actor, "dead_letters.replayed", "dead letters", after={"letters": letters, **chosen})

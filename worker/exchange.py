@@ -47,7 +47,7 @@ class Step:
 class DeadLetter:
     """A record that cannot be processed, with its reason; `raw` is at most the first 64 KiB of it.
 
-    `headers` are None where they were too large to be kept.
+    `headers` are None where they were too large to be kept. `said_type` is the type the whole record says it is of.
     """
 
     topic: str
@@ -64,6 +64,7 @@ class DeadLetter:
     length: int
     timestamp_ms: int
     headers: tuple[tuple[str, bytes | None], ...] | None = ()
+    said_type: str | None = None
 
 
 # Not a dataclass: one event in seven may make an award, and building a frozen one costs as much as reading an event.

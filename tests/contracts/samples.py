@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from uuid import NAMESPACE_URL, uuid5
 
 from worker.events import Event
+from worker.events.envelope import said_type
 from worker.exchange import Claim, DeadLetter, Grant, Message, Remembered, Step
 from worker.outbox import OutboxStore
 from worker.pipeline.protocols import Store, Transaction
@@ -85,6 +86,7 @@ def letter(offset: int = 0, /, **changes: Any) -> DeadLetter:
         "sha256": hashlib.sha256(raw).digest(),
         "length": len(raw),
         "timestamp_ms": NOON // 1000,
+        "said_type": said_type(raw),
     }
     return DeadLetter(offset=offset, **(values | changes))
 

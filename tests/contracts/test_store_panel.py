@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.contracts.samples import AnyStore, badge, grant, letter, load
 from worker.events.instants import DAY
 from worker.exchange import Grant
+from worker.store.dead_letters import LetterFilter
 from worker.store.panel import COUNTED, PanelTables
 from worker.store.postgres import PostgresStore
 
@@ -76,6 +77,20 @@ async def test_dead_letters_are_filtered(database: PostgresStore) -> None:
     assert await reads.panel_letters(since_us=newest.buried_us + DAY) == []
     assert await reads.panel_count_letters(0) == 2 < COUNTED
     assert [one.letters for one in await reads.panel_letter_counts()] == [2]
+
+
+async def test_dead_letters_are_filtered_by_type(database: PostgresStore) -> None:
+    """A page of them, how many wait and those that are tried again are the same, together with the other filters."""
+    reads = PanelTables(database.pool)
+    async with database.transaction() as transaction:
+        await transaction.bury([letter(1, said_type="grüße"), letter(2, said_type="other"), letter(3)])
+    of_type = LetterFilter(event_type="grüße")
+    assert [one.offset for one in await reads.panel_letters(event_type="grüße")] == [1]
+    assert [one.offset for one in await reads.panel_letters(event_type="grüße", topic="events", since_us=0)] == [1]
+    assert await reads.panel_letters(event_type="grüße", reason="too_old") == []
+    count, newest = await database.count_letters(of_type)
+    assert count == 1
+    assert [one.offset for one in await database.waiting_letters(of_type, after=0, upto=newest, limit=9)] == [1]
 
 
 async def test_letters_say_of_which_type_they_are(database: PostgresStore) -> None:

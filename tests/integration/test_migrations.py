@@ -65,6 +65,34 @@ async def test_migrating_twice_does_nothing_the_second_time(empty_dsn: str) -> N
     assert ([row.name for row in after.applied], after.pending) == (names, ())
 
 
+async def test_letters_from_before_say_their_type(empty_dsn: str) -> None:
+    """What lies there already is looked into once: the first 64 KiB, as far as they are text."""
+    (at,) = (place for place, one in enumerate(shipped()) if one.name == "0025_letters_by_type.sql")
+    await migrate(empty_dsn, migrations=shipped()[:at])
+    text = "x" * 30_000
+    values = {
+        f'{{"payload": {{"type": "card", "text": "{text}"}}, "type": "order.paid"}}'.encode(): "order.paid",
+        f'{{"text": "{text}", "event_type": "grüße", '.encode(): "grüße",
+        b'{"type": "gr\\u00fc\\u00dfe", ': "grüße",
+        b'{"type": "gr\xff": ': None,
+        b'{"type": "gr\\ud800"}': None,
+        b'{"type": 7}': None,
+        b"\x00\xff": None,
+        b"[" * 60_000: None,
+    }
+    for offset, value in enumerate(values):
+        await fetch(
+            empty_dsn,
+            """INSERT INTO badges.dead_letters (topic, partition, "offset", reason, detail, raw, sha256, length)
+               VALUES ('t', 0, $1, 'not_json', '', $2, '', 0)""",
+            offset,
+            value,
+        )
+    await migrate(empty_dsn)
+    rows = await fetch(empty_dsn, "SELECT said_type FROM badges.dead_letters ORDER BY number")
+    assert [row["said_type"] for row in rows] == list(values.values())
+
+
 async def test_public_tables_have_their_columns(postgres_dsn: str) -> None:
     """The tables people query are there under the names that are public."""
     rows = await fetch(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.rig.postgres import PostgresService, in_thread
-from worker.store.panel import COUNTED, LAST_US, LOOKED_AT, LOOKED_INTO
+from worker.store.panel import COUNTED, LAST_US, LOOKED_AT
 from worker.store.pool import open_connection
 from worker.store.queries import QUERIES
 
@@ -43,7 +43,7 @@ WORST: dict[str, tuple[Any, ...]] = {
     "panel_user_log": ("u7", _LAST, 51),
     "panel_letters": (_LAST, "no", 0, LOOKED_AT, 51),
     "panel_letters_of": (_LAST, None, None, LOOKED_AT, 51, "too_old"),
-    "panel_letters_of_type": (_LAST, None, None, LOOKED_INTO, 51, None, "no"),
+    "panel_letters_of_type": (_LAST, None, None, LOOKED_AT, 51, None, "no"),
     "panel_letter_counts": (LOOKED_AT,),
     "panel_withheld_counts": (COUNTED,),
     "panel_unpublished": (COUNTED,),

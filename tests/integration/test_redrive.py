@@ -33,7 +33,7 @@ MENDED = (
     + '  - {key: sharer, metric: shares, levels: [1], label: Sharer, description: "{level} shares"}\n'
 )
 ANY = LetterFilter()
-LINE = letters_line("anna", letters=3, reason=None, topic=None, type=None)
+LINE = letters_line("anna", letters=3, chosen={})
 
 
 def shared(number: int, **changes: Any) -> bytes:
@@ -119,10 +119,12 @@ async def test_chosen_by_type_topic_time_and_place(rig: Rig) -> None:
     await buried(rig, shared(1), line(event(2, type="comment.lost")), b"{")
     async with open_store(rig.settings, name="test") as store:
 
-        async def tried(wanted: LetterFilter = ANY, **more: Any) -> int:
-            return (await redrive_letters(store, rig.settings, wanted, dry=True, **more)).tried
+        async def tried(wanted: LetterFilter) -> int:
+            found = (await redrive_letters(store, rig.settings, wanted, dry=True)).tried
+            assert (await store.count_letters(wanted))[0] == found
+            return found
 
-        assert await tried(event_type="comment.lost") == 1
+        assert await tried(LetterFilter(event_type="comment.lost")) == 1
         assert await tried(LetterFilter(topic="other")) == 0
         assert await tried(LetterFilter(topic=rig.topic)) == 3
         assert await tried(LetterFilter(since_us=4_000_000_000_000_000)) == 0
@@ -136,8 +138,8 @@ async def test_so_many_are_looked_at(rig: Rig) -> None:
     async with open_store(rig.settings, name="test") as store:
         found = await redrive_letters(store, rig.settings, ANY, dry=True, most=3)
         assert (found.seen, found.tried, found.passed) == (3, 3, 2)
-        typed = await redrive_letters(store, rig.settings, ANY, dry=True, most=2, event_type="comment.shared")
-        assert (typed.seen, typed.tried, typed.passed) == (2, 1, 1)
+        typed = await redrive_letters(store, rig.settings, LetterFilter(event_type="comment.shared"), dry=True, most=2)
+        assert (typed.seen, typed.tried, typed.passed) == (2, 2, 2)
 
 
 async def test_a_replay_goes_on_by_itself_until_it_is_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,15 +149,15 @@ async def test_a_replay_goes_on_by_itself_until_it_is_stopped(rig: Rig, monkeypa
     await mend(rig)
     async with open_store(rig.settings, name="test") as store:
         replays = Redrives(store, rig.settings)
-        run = await replays.begin(ANY, event_type=None, line=LINE)
+        run = await replays.begin(ANY, line=LINE)
         assert (replays.running(), run.total, run.left) == (run, 3, 3)
         with pytest.raises(OperatorError, match="Another replay"):
-            await replays.begin(ANY, event_type=None, line=LINE)
+            await replays.begin(ANY, line=LINE)
         run.stopping = True
         assert run.task is not None
         await run.task
         assert (run.found.passed, run.left, run.error, replays.running()) == (1, 2, "", None)
-        rest = await replays.begin(ANY, event_type=None, line=LINE)
+        rest = await replays.begin(ANY, line=LINE)
         assert rest.task is not None
         await rest.task
         assert (rest.found.passed, rest.left, replays.get(run.id)) == (2, 0, run)
@@ -175,7 +177,7 @@ async def test_a_replay_says_why_it_ended(rig: Rig, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("worker.app.redrives.redrive_letters", away)
     await buried(rig, shared(1))
     async with open_store(rig.settings, name="test") as store:
-        run = await Redrives(store, rig.settings).begin(ANY, event_type=None, line=LINE)
+        run = await Redrives(store, rig.settings).begin(ANY, line=LINE)
         assert run.task is not None
         await run.task
     assert run.error == "1 were tried, then: the database is away. Run it again: the rest waits."
@@ -212,7 +214,7 @@ async def test_lost_connections_leave_nothing_half_done(rig: Rig, monkeypatch: p
 
 async def test_the_command(rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`badges dlq replay` wants to know which, says what became of them, and lists by state."""
-    await buried(rig, shared(1), b"{")
+    await buried(rig, shared(1), b"{", line(event(2, type="comment.lost")))
     surroundings(monkeypatch, rig.settings)
 
     async def run(*arguments: str) -> tuple[int, str]:
@@ -224,7 +226,7 @@ async def test_the_command(rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: py
     await mend(rig)
     assert await run("replay", "--all", "--dry-run") == (
         0,
-        "1 of 2 would pass now; 1 award would be given quietly. Stay: not_json 1.",
+        "1 of 3 would pass now; 1 award would be given quietly. Stay: not_json 1, unknown_event_type 1.",
     )
     with pytest.MonkeyPatch.context() as away:
         lost = AsyncMock(side_effect=OperatorError("0 were tried, then: the connection was lost."))
@@ -237,5 +239,12 @@ async def test_the_command(rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: py
     ]
     assert await run("replay", "0:0") == (0, "1 of 1 passed; 1 award given quietly.")
     assert await run("replay", "--type", "comment.shared") == (0, "No such dead letters wait.")
-    status, out = await run("list", "--state", "new", "--topic", rig.topic, "--format", "json")
+    status, out = await run("list", "--state", "new", "--reason", "not_json", "--topic", rig.topic, "--format", "json")
     assert (status, [one["reason"] for one in json.loads(out)]) == (0, ["not_json"])
+    status, out = await run("list", "--type", "comment.lost", "--format", "json")
+    assert (status, [one["record"] for one in json.loads(out)]) == (0, [f"{rig.topic}:0:2"])
+    assert await run("replay", "--type", "comment.lost") == (0, "0 of 1 passed. Stay: unknown_event_type 1.")
+    noted = await rig.rows(
+        "SELECT after FROM audit_log WHERE action = 'dead_letters.replayed' ORDER BY id DESC LIMIT 1"
+    )
+    assert json.loads(noted[0]["after"]) == {"letters": 1, "type": "comment.lost"}, "what was tried, not what waits"

@@ -348,12 +348,12 @@ class FakeDesk:
     async def count_letters(self, wanted: Any) -> int:
         return 5_000 if wanted.reason == "many" else 3
 
-    async def try_letters(self, wanted: Any, *, event_type: str | None, most: int) -> Any:
+    async def try_letters(self, wanted: Any, *, most: int) -> Any:
         self.applied.append((wanted, "dry", ""))
         seen = min(most, await self.count_letters(wanted))
         return Redriven(seen=seen, tried=seen, passed=seen - 1, kept=Counter({self.text: 1}))
 
-    async def replay_letters(self, wanted: Any, *, event_type: str | None, line: AuditLine) -> Any:
+    async def replay_letters(self, wanted: Any, *, line: AuditLine) -> Any:
         self.changes.append(astuple(line))
         self.applied.append((wanted, "replay", ""))
         total = await self.count_letters(wanted)

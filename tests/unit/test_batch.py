@@ -162,6 +162,34 @@ def test_a_dead_letter_fits_its_topic_whatever_the_record_was() -> None:
     assert size < MAX_REQUEST_SIZE / 2
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('{"type": "review.lost", "user_id": 1}', "review.lost"),
+        ('{"event_type": "grüße.gesandt"}', "grüße.gesandt"),
+        ('{"type": "gr\\u00fc\\u00dfe\\/gesandt"}', "grüße/gesandt"),
+        ('{"payload": {"type": "card"}, "type": "order.paid"}', "order.paid"),
+        ('{"payload": {"text": "%s"}, "type": "order.paid"}' % ("x" * 200_000), "order.paid"),
+        ('{"text": "%s", "type": "grüße", broken' % ("x" * 200_000), "grüße"),
+        ('{"type": "gr\\u00fc\\u00dfe\\"", broken', 'grüße"'),
+        ('{"payload": {"type": "card"}}', None),
+        ('{"type": 7}', None),
+        ('{"type": "%s"}' % ("x" * 201), None),
+        ("[1, 2", None),
+    ],
+)
+def test_a_dead_letter_says_which_type_its_record_says(value: str, said: str | None) -> None:
+    """However long the record is and wherever it says it, in whatever spelling JSON has for it."""
+    record = Record("events", 0, 7, 0, b"u1", value.encode())
+    assert dead_letter(record, Rejected("invalid_field", "."), incarnation=1).said_type == said
+
+
+def test_a_dead_letter_of_a_binary_cloud_event_says_its_type() -> None:
+    """The type stands in a header there."""
+    record = Record("events", 0, 7, 0, b"u1", b"{}", (("ce_specversion", b"1.0"), ("ce_type", "grüße".encode())))
+    assert dead_letter(record, Rejected("invalid_field", "."), incarnation=1).said_type == "grüße"
+
+
 async def test_poison_does_not_keep_its_neighbours(rig: Rig) -> None:
     """What is no event becomes a dead letter with its reason, and the records around it are applied."""
     facts = await rig.put(comment(1), b"{", None, comment(2, type="comment.postde"), comment(3))

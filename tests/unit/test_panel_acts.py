@@ -175,7 +175,13 @@ def test_dead_letters_are_tried_dry_first() -> None:
         ((("badges.events", 3, 88),), None, "dry"),
         ((("badges.events", 3, 88),), None, "replay"),
     ]
-    assert [change[1] for change in store.changes] == ["dead_letters.replayed"]
+    assert [(change[1], change[4]) for change in store.changes] == [
+        ("dead_letters.replayed", {"letters": 3, "records": ["badges.events:3:88"]})
+    ]
+    typed = {"which": "all", "type": "comment.lost", "verb": "replay"}
+    assert support.post("/panel/dead-letters/replay", data=typed).status_code == 303
+    assert desk.applied[-1][0].event_type == "comment.lost"
+    assert store.changes[-1][4] == {"letters": 3, "type": "comment.lost"}
     assert user(desk, Role.AUTHOR).post("/panel/dead-letters/replay", data=letter).status_code == 403
 
 

@@ -16,7 +16,6 @@ from worker.conditions import Door
 from worker.config import Settings, Topics
 from worker.errors import BadgesError, OperatorError, TransientError
 from worker.events import Record
-from worker.events.envelope import said_type
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.cache import Cache
 from worker.pipeline.redrive import Redriven, Tried, redrive
@@ -36,16 +35,14 @@ async def redrive_letters(
     settings: Settings,
     wanted: LetterFilter,
     *,
-    event_type: str | None = None,
     dry: bool = False,
     most: int | None = None,
     told: Callable[[Redriven, int], None] | None = None,
 ) -> Redriven:
     """Try the letters that were not applied yet, oldest first, up to the newest of now; what came of them.
 
-    `event_type`: only records that say they are of this type. `dry`: everything is tried and nothing changed. Of `most`
-    so many are looked at. `told` hears on the way what came of how many until then, and may end it by what it raises.
-    Raises OperatorError; what was tried until then is settled.
+    `dry`: everything is tried and nothing changed. Of `most` so many are looked at. `told` hears on the way what came
+    of how many until then, and may end it by what it raises. Raises OperatorError; what was tried until then is settled.
     """
     plan = await _plan(store, settings)
     count, newest = await store.count_letters(wanted)
@@ -65,9 +62,8 @@ async def redrive_letters(
         ):
             after = page[-1].number
             total.seen += len(page)
-            chosen = [letter for letter in page if event_type is None or event_type == said_type(letter.raw or b"")]
-            tried = await _whole(settings, chosen)
-            total.lost += len(chosen) - len(tried)
+            tried = await _whole(settings, page)
+            total.lost += len(page) - len(tried)
             await _try(store, settings, applier, tried, total, dry=dry)
             if told is not None:
                 told(total, count)

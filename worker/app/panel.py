@@ -172,24 +172,22 @@ class PanelDesk:
         topic: str | None,
         since_us: int | None,
         places: tuple[tuple[str, int, int], ...],
+        event_type: str | None,
     ) -> LetterFilter:
         """Which dead letters are meant: by what they have, or those at places."""
-        return LetterFilter(reason, topic, since_us, places)
+        return LetterFilter(reason, topic, since_us, places, event_type)
 
     async def count_letters(self, wanted: LetterFilter) -> int:
         """How many of them were not applied yet."""
         return (await self._store.count_letters(wanted))[0]
 
-    async def try_letters(self, wanted: LetterFilter, *, event_type: str | None, most: int) -> Redriven:
-        """What would come of them now, those that say they are of a type; so many of the oldest are looked at.
+    async def try_letters(self, wanted: LetterFilter, *, most: int) -> Redriven:
+        """What would come of them now; so many of the oldest are looked at. Raises OperatorError."""
+        return await redrive_letters(self._store, self._settings, wanted, dry=True, most=most)
 
-        Raises OperatorError.
-        """
-        return await redrive_letters(self._store, self._settings, wanted, event_type=event_type, dry=True, most=most)
-
-    async def replay_letters(self, wanted: LetterFilter, *, event_type: str | None, line: AuditLine) -> Redrive:
+    async def replay_letters(self, wanted: LetterFilter, *, line: AuditLine) -> Redrive:
         """Begin to try all of them again, for good, in the background. Raises OperatorError where another one runs."""
-        return await self._redrives.begin(wanted, event_type=event_type, line=line)
+        return await self._redrives.begin(wanted, line=line)
 
     def letters_replay(self, replay_id: str | None = None) -> Redrive | None:
         """A replay of dead letters, None where it is forgotten; without an id the one that runs."""

@@ -62,7 +62,7 @@ class Redrives:
         self._settings = settings
         self._kept: OrderedDict[str, Redrive] = OrderedDict()
 
-    async def begin(self, wanted: LetterFilter, *, event_type: str | None, line: AuditLine) -> Redrive:
+    async def begin(self, wanted: LetterFilter, *, line: AuditLine) -> Redrive:
         """Begin to try the letters that wait, oldest first, which `line` says in the log of changes.
 
         Raises OperatorError where another replay runs.
@@ -74,7 +74,7 @@ class Redrives:
         while len(self._kept) >= _KEPT:
             self._kept.popitem(last=False)
         self._kept[made.id] = made
-        made.task = asyncio.create_task(self._run(made, wanted, event_type, line), name="panel replay of letters")
+        made.task = asyncio.create_task(self._run(made, wanted, line), name="panel replay of letters")
         return made
 
     def get(self, redrive_id: str) -> Redrive | None:
@@ -92,7 +92,7 @@ class Redrives:
                 one.task.cancel()
                 await asyncio.wait({one.task})
 
-    async def _run(self, made: Redrive, wanted: LetterFilter, event_type: str | None, line: AuditLine) -> None:
+    async def _run(self, made: Redrive, wanted: LetterFilter, line: AuditLine) -> None:
         def told(found: Redriven, total: int) -> None:
             made.found, made.total = found, total
             if made.stopping and found.seen < total:
@@ -100,9 +100,7 @@ class Redrives:
 
         try:
             async with noted(self._store, line):
-                made.found = await redrive_letters(
-                    self._store, self._settings, wanted, event_type=event_type, told=told
-                )
+                made.found = await redrive_letters(self._store, self._settings, wanted, told=told)
         except _Stopped:
             return
         except BadgesError as error:

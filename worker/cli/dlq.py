@@ -45,6 +45,7 @@ def dlq() -> None:
 @dlq.command("list")
 @click.option("--reason", help="Only letters with this reason, as `not_json`.")
 @click.option("--reasons", "only_reasons", is_flag=True, help="Only how many there are for each reason.")
+@click.option("--type", "event_type", metavar="TYPE", help="Only records that say they are of this event type.")
 @click.option("--topic", help="Only letters from this topic.")
 @click.option("--since", callback=instant_option, metavar="T", help="Only letters that came since this instant.")
 @click.option("--state", type=click.Choice(["new", "replayed"]), help="Only letters that wait, or that passed later.")
@@ -54,6 +55,7 @@ def dlq() -> None:
 def list_letters(
     reason: str | None,
     only_reasons: bool,
+    event_type: str | None,
     topic: str | None,
     since: int | None,
     state: str | None,
@@ -68,18 +70,17 @@ def list_letters(
       badges dlq list --reason payload_invalid --limit 10
     """
     if only_reasons:
-        counts = _ask(lambda letters: letters.dead_letter_counts())
-        rows = [
-            {"reason": one.reason, "letters": one.letters, "first_at": _at(one.first_us), "last_at": _at(one.last_us)}
-            for one in counts
-        ]
-        emit(rows, [Column("reason", whole=True), "letters", Column("first_at"), Column("last_at")], format)
-        if format == "table":
-            click.echo(_sum(sum(one.letters for one in counts)))
+        _list_reasons(format)
         return
     found = _ask(
         lambda letters: letters.dead_letters(
-            reason=reason, before=before, limit=limit + 1, topic=topic, since_us=since, state=state
+            reason=reason,
+            before=before,
+            limit=limit + 1,
+            topic=topic,
+            since_us=since,
+            state=state,
+            event_type=event_type,
         )
     )
     page = found[:limit]
@@ -88,6 +89,17 @@ def list_letters(
         click.echo(_sum(len(page)) if page or reason is None else _none_with(reason))
     if len(found) > limit:
         notice(f"There are older ones. Next: --before {page[-1].number}")
+
+
+def _list_reasons(format: Format) -> None:
+    counts = _ask(lambda letters: letters.dead_letter_counts())
+    rows = [
+        {"reason": one.reason, "letters": one.letters, "first_at": _at(one.first_us), "last_at": _at(one.last_us)}
+        for one in counts
+    ]
+    emit(rows, [Column("reason", whole=True), "letters", Column("first_at"), Column("last_at")], format)
+    if format == "table":
+        click.echo(_sum(sum(one.letters for one in counts)))
 
 
 @dlq.command()

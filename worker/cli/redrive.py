@@ -48,15 +48,15 @@ def replay(
 
     if not whole and not records and all(one is None for one in (reason, event_type, topic, since)):
         raise click.UsageError("Say which: --reason, --type, --topic, --since, [TOPIC:]PARTITION:OFFSET, or --all.")
-    wanted = LetterFilter(reason, topic, since, tuple(map(place, records)))
-    found = asyncio.run(_replay(wanted, event_type, dry=dry_run))
+    wanted = LetterFilter(reason, topic, since, tuple(map(place, records)), event_type)
+    found = asyncio.run(_replay(wanted, dry=dry_run))
     if format == "json":
         click.echo(as_json(_figures(found)))
     else:
         click.echo(_sentence(found, dry=dry_run))
 
 
-async def _replay(wanted: LetterFilter, event_type: str | None, *, dry: bool) -> Redriven:
+async def _replay(wanted: LetterFilter, *, dry: bool) -> Redriven:
     from worker.app.dead_letters import redrive_letters
     from worker.auditing import letters_line, noted
     from worker.cli.connections import catalog_store, quiet_clients
@@ -69,14 +69,13 @@ async def _replay(wanted: LetterFilter, event_type: str | None, *, dry: bool) ->
             line = None
             if not dry:
                 count, _ = await store.count_letters(wanted)
-                line = letters_line(whoever(), letters=count, reason=wanted.reason, topic=wanted.topic, type=event_type)
+                line = letters_line(whoever(), letters=count, chosen=wanted.as_json())
             async with noted(store, line):
                 try:
                     return await redrive_letters(
                         store,
                         settings,
                         wanted,
-                        event_type=event_type,
                         dry=dry,
                         told=lambda facts, total: progress.say(f"  {facts.tried:,} of {total:,} letters"),
                     )

@@ -29,7 +29,8 @@ _BACKSLASH = ord("\\")
 #: May stand for NUL: only the slow reader looks whether it does. (The quick one refuses halves of surrogate pairs.)
 _SUSPICIOUS = b"\\u0000"
 _NO_BOUND = 1 << 62
-_SAID = re.compile(rb'"(?:type|event_type)"\s*:\s*"([^"\\]{1,200})"')
+_SAID = re.compile(rb'"(?:type|event_type)"\s*:\s*("(?:[^"\\]|\\.){1,1200}")')
+_MAX_SAID = 200
 
 
 def decode(
@@ -82,10 +83,36 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _read_envelope: Callable[[bytes], _Envelope] = msgspec.json.Decoder(_Envelope).decode
 
 
-def said_type(raw: bytes) -> str | None:
-    """The type a record says it is of, also where it is no whole JSON; None where it says none."""
-    found = _SAID.search(raw)
-    return None if found is None else found[1].decode("utf-8", "replace")
+class _Said(msgspec.Struct, gc=False):
+    type: Any = None
+    event_type: Any = None
+
+
+_read_said: Callable[[bytes], _Said] = msgspec.json.Decoder(_Said).decode
+
+
+def said_type(raw: bytes, headers: Sequence[tuple[str, bytes | None]] = ()) -> str | None:
+    """The type a record says it is of, whatever is wrong with it; None where it says none, or a very long one.
+
+    Of what is no whole JSON object it is the first one named anywhere.
+    """
+    try:
+        body = _read_said(raw)
+        said = body.event_type if body.type is None else body.type
+    except FAST_ERRORS:
+        found = _SAID.search(raw)
+        said = None if found is None else _text(found[1])
+    if said is None:
+        said = next((_text(b'"%b"' % (value or b"")) for name, value in headers if name.lower() == "ce_type"), None)
+    return said if isinstance(said, str) and 0 < len(said) <= _MAX_SAID else None
+
+
+def _text(literal: bytes) -> str:
+    """What a string says as JSON; what is none is taken as it stands."""
+    try:
+        return str(msgspec.json.decode(literal, type=str))
+    except FAST_ERRORS:
+        return literal[1:-1].decode("utf-8", "replace")
 
 
 def _quickly(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from worker.events import Event, Record, Rejected, json_text
+from worker.events.envelope import said_type
 from worker.exchange import Claim, DeadLetter, Step
 from worker.pipeline.facts import BatchFacts
 
@@ -116,6 +117,7 @@ def dead_letter(record: Record, rejected: Rejected, *, incarnation: int) -> Dead
         length=len(raw),
         timestamp_ms=record.timestamp_ms,
         headers=_kept(record.headers),
+        said_type=said_type(raw, record.headers),
     )
 
 

@@ -34,7 +34,7 @@ class Redriven:
     """What came of dead letters: `passed` are events now (`known` of them were logged already).
 
     `kept` are none, by the reason they have now; of the `lost` the topic no longer holds the record. `seen` is how many
-    were looked at, those of other types too.
+    were looked at.
     """
 
     seen: int = 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
+from worker.events import format_instant
 from worker.store.blobs import unpack_headers
 from worker.store.session import Database
+
+#: Of the letters that a person chose one by one so many are named in the log of changes.
+_NOTED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,27 @@ class BuriedLetter:
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which dead letters: of a reason, of a topic, buried since an instant (microseconds), at places; None: any."""
+    """Which dead letters: of a reason, of a topic, buried since an instant (microseconds), at places; None: any.
+
+    `event_type`: those whose records say they are of it.
+    """
 
     reason: str | None = None
     topic: str | None = None
     since_us: int | None = None
     places: tuple[tuple[str, int, int], ...] = ()
+    event_type: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What is asked for, as JSON data; of many places the first."""
+        given = {
+            "reason": self.reason,
+            "type": self.event_type,
+            "topic": self.topic,
+            "since": None if self.since_us is None else format_instant(self.since_us),
+            "records": [f"{topic}:{partition}:{offset}" for topic, partition, offset in self.places[:_NOTED]] or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 #: In the order in which the statements name their columns.
@@ -78,25 +97,20 @@ class DeadLetterTable(Database):
         topic: str | None = None,
         since_us: int | None = None,
         state: str | None = None,
+        event_type: str | None = None,
     ) -> list[BuriedLetter]:
         """A page, newest first; `before` is the number of the last one of the page before."""
-        rows = await self.rows("list_dead_letters", reason, before, limit, topic, since_us, state)
+        rows = await self.rows("list_dead_letters", reason, before, limit, topic, since_us, state, event_type)
         return [_letter(row) for row in rows]
 
     async def waiting_letters(self, wanted: LetterFilter, *, after: int, upto: int, limit: int) -> list[BuriedLetter]:
         """Letters that were not applied yet, whole, the oldest first, from one number to another."""
-        places = [*zip(*wanted.places, strict=True)] if wanted.places else [None, None, None]
-        rows = await self.rows(
-            "waiting_letters", after, upto, limit, wanted.reason, wanted.topic, wanted.since_us, *map(_listed, places)
-        )
+        rows = await self.rows("waiting_letters", after, upto, limit, *_wanted(wanted))
         return [_letter(row) for row in rows]
 
     async def count_letters(self, wanted: LetterFilter) -> tuple[int, int]:
         """How many letters were not applied yet, and the number of the newest."""
-        places = [*zip(*wanted.places, strict=True)] if wanted.places else [None, None, None]
-        (row,) = await self.rows(
-            "count_waiting_letters", wanted.reason, wanted.topic, wanted.since_us, *map(_listed, places)
-        )
+        (row,) = await self.rows("count_waiting_letters", *_wanted(wanted))
         return row["letters"], row["newest"] or 0
 
     async def dead_letter(self, topic: str, partition: int, offset: int) -> BuriedLetter | None:
@@ -112,5 +126,7 @@ def _letter(row: asyncpg.Record) -> BuriedLetter:
     return BuriedLetter(**found)
 
 
-def _listed(values: tuple[object, ...] | None) -> list[object] | None:
-    return None if values is None else list(values)
+def _wanted(wanted: LetterFilter) -> tuple[Any, ...]:
+    """A filter as the last parameters of the statements on letters that wait."""
+    places: list[Any] = [list(part) for part in zip(*wanted.places, strict=True)] or [None] * 3
+    return wanted.reason, wanted.topic, wanted.since_us, *places, wanted.event_type

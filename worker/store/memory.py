@@ -278,11 +278,12 @@ class MemoryStore(MemoryJobs):
         topic: str | None = None,
         since_us: int | None = None,
         state: str | None = None,
+        event_type: str | None = None,
     ) -> list[BuriedLetter]:
         """A page, newest first; `before` is the number of the last one of the page before."""
         page = [
             replace(letter, key=None, raw=None, sha256=None, headers=None)
-            for letter in self._letters()
+            for letter in self._letters(event_type)
             if reason in (None, letter.reason) and (before is None or letter.number < before)
             if topic in (None, letter.topic) and state in (None, letter.state)
             if since_us is None or letter.buried_us >= since_us
@@ -295,8 +296,9 @@ class MemoryStore(MemoryJobs):
         found = [letter for letter in self._letters() if (letter.topic, letter.partition, letter.offset) == place]
         return max(found, key=lambda letter: letter.incarnation, default=None)
 
-    def _letters(self) -> list[BuriedLetter]:
-        rows = sorted(self.tables.dead_letters.values(), key=lambda row: -row[0])
+    def _letters(self, event_type: str | None = None) -> list[BuriedLetter]:
+        there = (row for row in self.tables.dead_letters.values() if event_type in (None, row[1].said_type))
+        rows = sorted(there, key=lambda row: -row[0])
         return [_buried(*row, state="replayed" if row[0] in self.tables.replayed else "new") for row in rows]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,16 +14,12 @@ from worker.store.session import Database
 
 #: So many rows are looked at where a filter has no index: a page takes a bounded time, however long the table.
 LOOKED_AT: Final = 20_000
-#: The same where each row is read whole, of 64 KiB at most.
-LOOKED_INTO: Final = 2_000
 #: Counts stop here.
 COUNTED: Final = 10_001
 #: After every instant that an event can have (the year 9999), and every number.
 LAST_US: Final = 253_402_300_799_999_999
 _LAST_NUMBER: Final = 2**63 - 1
 _LAST_TEXT: Final = "\U0010ffff"
-#: A byte above 127 as the statements write it.
-_HIGH_BYTE: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,23 +227,22 @@ class PanelTables(Database):
     ) -> list[BuriedLetter]:
         """Dead letters, newest first; `before` is the number of the last one of the page before.
 
-        With a type, those among the newest 2,000 whose record says that it is of it.
+        `event_type`: those whose record says that it is of it.
         """
         start = _LAST_NUMBER if before is None else before
         given = (start, topic, since_us, LOOKED_AT, limit)
         if event_type is not None:
-            given = (start, topic, since_us, LOOKED_INTO, limit)
-            found = await self.rows("panel_letters_of_type", *given, reason, _as_escaped(event_type))
+            found = await self.rows("panel_letters_of_type", *given, reason, event_type)
         elif reason is None:
             found = await self.rows("panel_letters", *given)
         else:
             found = await self.rows("panel_letters_of", *given, reason)
-        return [replace(BuriedLetter(*row[:-1]), said_type=_as_said(row["said_type"])) for row in found]
+        return [replace(BuriedLetter(*row[:-1]), said_type=row["said_type"]) for row in found]
 
     async def panel_letter_types(self) -> dict[str, int]:
-        """How many of the newest 2,000 dead letters say that they are of each type."""
-        found = await self.rows("panel_letter_types", LOOKED_INTO)
-        return {_as_said(row["said_type"]) or "": row["letters"] for row in found}
+        """How many of the newest 20,000 dead letters say that they are of each type."""
+        found = await self.rows("panel_letter_types", LOOKED_AT)
+        return {row["said_type"]: row["letters"] for row in found}
 
     async def panel_letter_counts(self) -> list[ReasonCount]:
         """How many of the newest 20,000 dead letters there are for each reason, the most first."""
@@ -263,18 +257,6 @@ class PanelTables(Database):
     async def panel_topics(self) -> list[str]:
         """The topics that have been read."""
         return [row["topic"] for row in await self.rows("panel_letter_topics")]
-
-
-def _as_said(text: str | None) -> str | None:
-    """A type as its record says it, from how a statement writes it."""
-    if text is None:
-        return None
-    return _HIGH_BYTE.sub(lambda found: bytes([int(found[1], 8)]), text.encode()).decode("utf-8", "replace")
-
-
-def _as_escaped(text: str) -> str:
-    """A type as a statement writes what its record says."""
-    return "".join(chr(byte) if byte < 128 else f"\\{byte:03o}" for byte in text.encode())
 
 
 def counted_by_badge(

@@ -325,6 +325,7 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
                 letter.length,
                 instant_of(letter.timestamp_ms),
                 None if letter.headers is None else pack_headers(letter.headers),
+                None if letter.said_type is None else storable(letter.said_type),
             )
             for letter in letters
         ]

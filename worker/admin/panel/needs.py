@@ -227,19 +227,17 @@ class Desk(Protocol):
         topic: str | None,
         since_us: int | None,
         places: tuple[tuple[str, int, int], ...],
+        event_type: str | None,
     ) -> Any:
         """Which dead letters are meant: by what they have, or those at places."""
 
     async def count_letters(self, wanted: Any) -> int:
         """How many of them were not applied yet."""
 
-    async def try_letters(self, wanted: Any, *, event_type: str | None, most: int) -> Any:
-        """What would come of them now, those that say they are of a type; so many of the oldest are looked at.
+    async def try_letters(self, wanted: Any, *, most: int) -> Any:
+        """What would come of them now; so many of the oldest are looked at. Raises OperatorError."""
 
-        Raises OperatorError.
-        """
-
-    async def replay_letters(self, wanted: Any, *, event_type: str | None, line: AuditLine) -> Any:
+    async def replay_letters(self, wanted: Any, *, line: AuditLine) -> Any:
         """Begin to try all of them again, for good, in the background, which `line` says in the log of changes.
 
         Raises OperatorError where another one runs.

@@ -135,14 +135,14 @@ async def letter(page: Opened, topic: str, partition: int, offset: int) -> Respo
         record_headers=[
             (name, (value or b"").decode("utf-8", "backslashreplace")) for name, value in found.headers or ()
         ],
-        schema=_schema(page, found.raw or b""),
+        schema=_schema(page, found.raw or b"", found.headers or ()),
         **_shown(found.raw or b""),
     )
 
 
-def _schema(page: Page, raw: bytes) -> tuple[str, str] | None:
+def _schema(page: Page, raw: bytes, headers: Sequence[tuple[str, bytes | None]]) -> tuple[str, str] | None:
     """The event type that a record says it is of, by its name, and its schema; None where the catalog has none."""
-    said = said_type(raw)
+    said = said_type(raw, headers)
     for name, entry in (page.catalog.document.get("events") or {}).items() if page.catalog is not None else ():
         if said is not None and (said == name or said in ((entry or {}).get("aliases") or ())):
             return name, flow_text((entry or {}).get("schema") or {})

@@ -41,20 +41,19 @@ async def replay(request: Request, page: Opened) -> Response:
     given = {name: str(form.get(name) or "")[:249] for name in (*_MEANT, "verb")}
     places = [one for text in form.getlist("letter")[:PAGE] if (one := _place(str(text))) is not None]
     chosen = given["which"] == "chosen"
-    reason, topic, said = (None if chosen else given[name] or None for name in ("reason", "topic", "type"))
     wanted = _wanted(page, given, places)
     count = await page.desk.count_letters(wanted) if places or not chosen else 0
     if not count:
         wrong = Wrong("No letter that waits is chosen.", help="Choose some in the list, or all that match.")
         return await _tried(page, given, places, wrong=[wrong])
     if given["verb"] != "replay":
-        found = await page.desk.try_letters(wanted, event_type=said, most=MOST)
+        found = await page.desk.try_letters(wanted, most=MOST)
         return await _tried(page, given, places, found=found, count=count)
     if page.desk.letters_replay() is not None:
         raise Problem(409, "Another replay of dead letters runs. Wait for its end, or stop it; then try again.")
-    line = letters_line(page.actor.name, letters=count, reason=reason, topic=topic, type=said)
+    line = letters_line(page.actor.name, letters=count, chosen=wanted.as_json())
     try:
-        made = await page.desk.replay_letters(wanted, event_type=said, line=line)
+        made = await page.desk.replay_letters(wanted, line=line)
     except OperatorError as error:
         raise Problem(409, f"{error.message} Nothing was changed.") from None
     if made.task is not None:
@@ -110,13 +109,14 @@ async def stop(page: Opened, services: Asked, replay_id: str) -> Response:
 def _wanted(page: Page, given: Mapping[str, str], places: Sequence[Place]) -> Any:
     """Which letters a form means."""
     if given["which"] == "chosen":
-        return page.desk.letters_wanted(reason=None, topic=None, since_us=None, places=tuple(places))
+        return page.desk.letters_wanted(reason=None, topic=None, since_us=None, places=tuple(places), event_type=None)
     span = SINCE.get(given["since"])
     return page.desk.letters_wanted(
         reason=given["reason"] or None,
         topic=given["topic"] or None,
         since_us=None if span is None else page.desk.now() - span,
         places=(),
+        event_type=given["type"] or None,
     )
 
 
