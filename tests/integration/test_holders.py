@@ -13,6 +13,7 @@ import pytest
 from tests.rig.faults import Faults
 from worker.errors import TransientError
 from worker.exchange import Baseline
+from worker.jobs import holders
 from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Run
 from worker.jobs.holders import Holders
 from worker.store.arrivals import day_of
@@ -248,3 +249,29 @@ async def test_shares_are_of_active_users_alone(store: PostgresStore) -> None:
     assert await store.shares_counted() == (upto, 3)
     assert await store.count_shares(active_days=366) == 4
     assert (await store.badge_shares())["a"] == Share(2, 4, 366, upto)
+
+
+@pytest.mark.parametrize("behind", [0, 2], ids=["no day", "two days"])
+async def test_shares_of_many_are_counted_once_for_each_day_of_arrivals(
+    store: PostgresStore, behind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far arrivals are counted behind awards, who holds what is not counted with every run."""
+    monkeypatch.setattr(holders, "_FEW_USERS", 0)
+    midnight = TODAY - behind * DAY
+    counted: list[int | None] = []
+    count = PostgresStore.count_shares
+
+    async def noted(self: PostgresStore, *, active_days: int) -> int | None:
+        counted.append(await self.arrivals_counted())
+        return await count(self, active_days=active_days)
+
+    monkeypatch.setattr(PostgresStore, "count_shares", noted)
+    await store.pool.execute("INSERT INTO user_activity (user_id, newest_at) VALUES ('u1', $1)", midnight)
+    for quarter in (-2, -1, 0, 1, 2):
+        await store.pool.execute(
+            "INSERT INTO log_readers (name, rule, upto, after) VALUES ('arrivals', '', $1, NULL)"
+            " ON CONFLICT (name) DO UPDATE SET upto = excluded.upto",
+            midnight + quarter * 15 * MINUTE,
+        )
+        await run(store)
+    assert counted == [midnight - 30 * MINUTE, midnight]

@@ -31,8 +31,11 @@ class HolderCounts(Protocol):
     async def award_days(self, first: date, end: date) -> Sequence[AwardDay]:
         """Awards of each badge on the days from one to before another, those without any left out."""
 
+    async def arrivals_counted(self) -> int | None:
+        """Up to when arrivals are counted; None while that begins."""
+
     async def shares_counted(self) -> tuple[int, int] | None:
-        """When shares were last counted, and of how many active users; None where they never were."""
+        """Up to when arrivals were counted as shares were, and of how many active users; None where they never were."""
 
     async def count_shares(self, *, active_days: int) -> int | None:
         """Count how many of the users active within so many days hold each badge; None where nothing is known yet."""
@@ -78,7 +81,7 @@ class Holders:
         today = _EPOCH + timedelta(days=upto_us // DAY)
         if run.forced or await self._store.baselines_day() != today:
             await self._write_baselines(today)
-        if run.forced or await self._shares_are_old(today):
+        if run.forced or await self._shares_are_old():
             await self._store.count_shares(active_days=self._active_days)
         return Figures(users=users, awards=awards, counts=changed)
 
@@ -91,10 +94,15 @@ class Holders:
             if not counted.more:
                 return users, awards, counted.upto_us
 
-    async def _shares_are_old(self, today: date) -> bool:
-        """Whether they are of another day, or of so few users that counting them again costs little."""
-        found = await self._store.shares_counted()
-        return found is None or found[1] <= _FEW_USERS or _EPOCH + timedelta(days=found[0] // DAY) != today
+    async def _shares_are_old(self) -> bool:
+        """Whether who is active is known of another day by now, or of so few users that counting again costs little.
+
+        Who is active is what arrivals say, by a clock of their own: they may be counted up to another day than awards.
+        """
+        found, upto_us = await self._store.shares_counted(), await self._store.arrivals_counted()
+        if found is None or found[1] <= _FEW_USERS:
+            return True
+        return upto_us is not None and upto_us // DAY != found[0] // DAY
 
     async def _write_baselines(self, today: date) -> None:
         days: dict[str, dict[date, int]] = {}

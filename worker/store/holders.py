@@ -102,7 +102,7 @@ class HolderTables(ArrivalTables):
         return users
 
     async def shares_counted(self) -> tuple[int, int] | None:
-        """When shares were last counted, and of how many active users; None where they never were."""
+        """Up to when arrivals were counted as shares were, and of how many active users; None where they never were."""
         (row,) = await self.rows("shares_counted")
         return None if row["at"] is None else (row["at"], row["users"])
 
