@@ -148,7 +148,9 @@ def test_a_long_release_goes_on_without_its_page(monkeypatch: pytest.MonkeyPatch
     with support:
         data = {"badge": "asks", "which": "all", "verb": "release", "note": "x", "sure": "1"}
         went = support.post("/panel/awards/quarantine", data=data)
-        assert "being released" in support.get(went.headers["location"]).text
+        told = support.get(went.headers["location"]).text
+        assert "being released" in told
+        assert "release again: the rest is still held, and each award is released once" in told
         for _ in range(50):
             if desk.applied:
                 break

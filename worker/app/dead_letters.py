@@ -42,7 +42,8 @@ async def redrive_letters(
     """Try the letters that were not applied yet, oldest first, up to the newest of now; what came of them.
 
     `dry`: everything is tried and nothing changed. Of `most` so many are looked at. `told` hears on the way what came
-    of how many until then, and may end it by what it raises. Raises OperatorError; what was tried until then is settled.
+    of how many until then, and may end it by what it raises. Raises OperatorError; what was tried until then is
+    settled.
     """
     plan = await _plan(store, settings)
     count, newest = await store.count_letters(wanted)

@@ -85,6 +85,8 @@ def list_held(badge_key: str | None, users: tuple[str, ...], limit: int, after: 
 def release(**asked: Any) -> None:
     """Give awards that were held back: each once, with the instant at which it was earned.
 
+    Broken off, it leaves the rest held: run it again.
+
     \b
     Example:
       badges quarantine release --badge nice_answer --all --note "The campaign was real"
@@ -102,6 +104,8 @@ def release(**asked: Any) -> None:
 @_yes
 def drop(**asked: Any) -> None:
     """Drop awards that were held back: they are not given again but by hand.
+
+    Broken off, it leaves the rest held: run it again.
 
     \b
     Example:

@@ -57,7 +57,10 @@ async def settle(request: Request, page: Opened) -> Response:
         done = await working_of(request).answer(asked, work, seconds=_PATIENCE)
         said = f"{plural(done, 'award')} {word}."
     except TimeoutError:
-        said = f"They are being {word}: the count below goes down until it is done."
+        said = (
+            f"They are being {word}: the count below goes down until it is done. Should it stop before, {verb} again: "
+            f"the rest is still held, and each award is {word} once."
+        )
     return page.go(f"/awards/quarantine?badge={slug(badge)}", said)
 
 
