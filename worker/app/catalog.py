@@ -75,28 +75,44 @@ async def put_in_force(
             raise HeadMoved(base)
         if head is not None and head.hash == digest:
             return head.version
-        builds, changes, changed = await asyncio.to_thread(_judged, head, catalog)
-        definitions = await asyncio.to_thread(_definitions, catalog)
-        applied = partial(_applied, applied_by, changes, note)
         try:
-            return await store.apply_catalog(
-                document,
-                digest,
-                badges=catalog.badges,
-                event_types=list(catalog.dictionary.types),
-                applied_by=applied_by,
-                base=base,
-                builds=builds,
-                changes=changes,
-                note=note,
-                condition_types=[entry["name"] for entry in catalog.document.get("condition_types") or ()],
-                touched=changed,
-                reserved=reserved,
-                definitions=definitions,
-                line=line or applied,
+            return await _succeed(
+                store, head, catalog, document, digest, applied_by=applied_by, note=note, reserved=reserved, line=line
             )
         except HeadMoved:
             continue
+
+
+async def _succeed(
+    store: PostgresStore,
+    head: StoredCatalog | None,
+    catalog: Catalog,
+    document: str,
+    digest: str,
+    *,
+    applied_by: str,
+    note: str,
+    reserved: Mapping[str, int] | None,
+    line: Callable[[int], AuditLine] | None,
+) -> int:
+    """Judge a catalog by the head, and make it the next version. Raises HeadMoved where another one rules by now."""
+    builds, changes, changed = await asyncio.to_thread(_judged, head, catalog)
+    return await store.apply_catalog(
+        document,
+        digest,
+        badges=catalog.badges,
+        event_types=list(catalog.dictionary.types),
+        applied_by=applied_by,
+        base=0 if head is None else head.version,
+        builds=builds,
+        changes=changes,
+        note=note,
+        condition_types=[entry["name"] for entry in catalog.document.get("condition_types") or ()],
+        touched=changed,
+        reserved=reserved,
+        definitions=await asyncio.to_thread(_definitions, catalog),
+        line=line or partial(_applied, applied_by, changes, note),
+    )
 
 
 def _applied(actor: str, changes: str, note: str, version: int) -> AuditLine:

@@ -56,18 +56,23 @@ async def settle_quarantine(
         awards = [one.award for one in page]
         after = (awards[-1].badge_key, awards[-1].user_id, awards[-1].context)
         async with store.transaction() as transaction:
-            if await transaction.catalog_version() != plan.version:
-                raise OperatorError("The catalog changed meanwhile.", help="run it again: what is done stays done")
-            if verb == "release":
-                count = await _release(transaction, plan, awards, topic=topic, reason=reason)
-            else:
-                count = await _drop(transaction, plan, awards, reason=reason)
+            count = await _settle(transaction, plan, verb, awards, topic=topic, reason=reason)
             if count:
                 told = {"awards": count, "users": "all" if chosen is None else chosen}
                 await transaction.audit(
                     AuditLine(actor, f"quarantine.{done}", f"badge {badge_key}", after=told, note=note)
                 )
         yield count
+
+
+async def _settle(
+    transaction: PostgresTransaction, plan: Plan, verb: Verb, awards: Sequence[Withheld], *, topic: str, reason: str
+) -> int:
+    if await transaction.catalog_version() != plan.version:
+        raise OperatorError("The catalog changed meanwhile.", help="run it again: what is done stays done")
+    if verb == "release":
+        return await _release(transaction, plan, awards, topic=topic, reason=reason)
+    return await _drop(transaction, plan, awards, reason=reason)
 
 
 async def _release(
