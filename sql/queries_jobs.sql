@@ -1,16 +1,33 @@
 -- Scheduled jobs: their runs.
 
 -- name: last_runs
--- Of each job the newest tick, the newest that is done, and those that were begun and are not done.
+-- Of each job the newest tick, the newest that is done, those that were begun and are not done, and those that failed:
+-- how often, and how many microseconds ago. Of jobs of which only the newest counts nothing before what is done.
 SELECT j.job,
        (SELECT tick FROM job_runs WHERE job = j.job ORDER BY tick DESC LIMIT 1) AS newest,
-       (SELECT tick FROM job_runs WHERE job = j.job AND outcome = 'done' ORDER BY tick DESC LIMIT 1) AS done,
+       d.tick AS done,
        ARRAY(
            SELECT tick FROM job_runs
-           WHERE job = j.job AND outcome IN ('running', 'waiting', 'failed')
+           WHERE job = j.job AND outcome IN ('running', 'waiting') AND tick > least_due
            ORDER BY tick
-       ) AS unfinished
-FROM unnest($1::text[]) AS j (job);
+       ) AS unfinished,
+       f.failed,
+       f.failures,
+       f.ago
+FROM unnest($1::text[], $2::boolean[]) AS j (job, only_newest)
+LEFT JOIN LATERAL (
+    SELECT tick FROM job_runs WHERE job = j.job AND outcome = 'done' ORDER BY tick DESC LIMIT 1
+) AS d ON true
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.only_newest THEN coalesce(d.tick, '-infinity') ELSE '-infinity' END AS least_due
+) AS bound
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(tick ORDER BY tick), '{}') AS failed,
+           coalesce(array_agg(failures ORDER BY tick), '{}') AS failures,
+           coalesce(array_agg((extract(epoch FROM clock_timestamp() - finished_at) * 1000000)::bigint ORDER BY tick),
+                    '{}') AS ago
+    FROM job_runs WHERE job = j.job AND outcome = 'failed' AND tick > least_due
+) AS f;
 
 -- name: begin_run
 -- Write that a tick runs, under the job's lease; a tick that is done runs only where that is asked for.
@@ -31,7 +48,8 @@ UPDATE job_runs SET progress = $4 WHERE job = $1 AND tick = $2 AND token = $3 AN
 -- Write what came of a run.
 UPDATE job_runs
 SET outcome = $4, figures = $5::text::jsonb, note = $6, finished_at = clock_timestamp(),
-    progress = CASE WHEN $4 = 'done' THEN '' ELSE progress END
+    progress = CASE WHEN $4 = 'done' THEN '' ELSE progress END,
+    failures = CASE $4 WHEN 'failed' THEN failures + 1 WHEN 'done' THEN 0 ELSE failures END
 WHERE job = $1 AND tick = $2 AND token = $3 AND outcome = 'running';
 
 -- name: skip_run
@@ -75,10 +93,11 @@ CROSS JOIN LATERAL (
 ) AS r;
 
 -- name: prune_job_runs
--- Remove rows of ticks before an instant that need nothing more, at most so many; each job keeps its newest.
+-- Remove rows of ticks before an instant that need nothing more, at most so many; each job keeps its newest. Of jobs of
+-- which only the newest counts, ticks before one that is done need nothing more, whatever came of them.
 DELETE FROM job_runs WHERE (job, tick) IN (
     SELECT job, tick FROM job_runs r
-    WHERE tick < $1 AND outcome IN ('done', 'skipped')
+    WHERE tick < $1 AND (outcome IN ('done', 'skipped') OR job = ANY ($3::text[]))
       AND EXISTS (SELECT 1 FROM job_runs n WHERE n.job = r.job AND n.tick > r.tick AND n.outcome = 'done')
     LIMIT $2
 );

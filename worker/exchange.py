@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -199,16 +199,25 @@ class Remembered:
     conflicts: Sequence[int]
 
 
+class FailedTick(NamedTuple):
+    """A tick of a scheduled job whose last run failed: how often in all, and how long ago that was (microseconds)."""
+
+    tick_us: int
+    failures: int
+    ago_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What is written of a scheduled job's runs: its newest tick, the newest one done, and those to be run again.
 
-    Ticks are microseconds; those to be run again (begun and not done) rise.
+    Ticks are microseconds; those to be run again rise: `unfinished` were cut off, or a service was away.
     """
 
     newest_us: int | None = None
     done_us: int | None = None
     unfinished: Sequence[int] = ()
+    failed: Sequence[FailedTick] = ()
 
 
 @dataclass(frozen=True, slots=True)

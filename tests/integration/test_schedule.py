@@ -133,6 +133,62 @@ async def test_three_replicas_run_each_tick_once(store: PostgresStore) -> None:
     assert [row.figures["users"] for row in rows] == [1] * 61
 
 
+class Failing(Counting):
+    """The same, but for one tick, with which something is wrong."""
+
+    def __init__(self, wrong_us: int, *, only_newest: bool = False) -> None:
+        super().__init__(Counter(), lambda: False)
+        self.name = f"failing {only_newest}"
+        self.only_newest = only_newest
+        self._wrong_us = wrong_us
+
+    async def run(self, run: Run) -> Figures:
+        if run.tick_us == self._wrong_us:
+            raise OperatorError("Something is wrong with this tick.")
+        return await super().run(run)
+
+
+async def test_replicas_share_how_long_a_failed_tick_rests(store: PostgresStore) -> None:
+    """Whichever of two replicas failed, and whichever holds the lease, the tick rests, longer after each failure."""
+    tick_us = now_us() // MINUTE * MINUTE
+    told: list[Told] = []
+    job, one, other = Failing(tick_us), Runner(store, "one", told.append), Runner(store, "other", told.append)
+
+    async def due_after(seconds: int) -> list[bool]:
+        await store.pool.execute(
+            "UPDATE job_runs SET finished_at = clock_timestamp() - make_interval(secs => $1)", seconds
+        )
+        return [bool(await runner.due([job], tick_us)) for runner in (one, other)]
+
+    await one.take(job, tick_us)
+    assert await due_after(28) == [False, False]
+    assert await due_after(30) == [True, True]
+    token = await store.acquire_lease(lease_name(job.name), "one", 60)
+    assert token is not None
+    assert await other.take(job, tick_us) is None
+    await store.resign_lease(lease_name(job.name), token)
+    await other.take(job, tick_us)
+    assert await due_after(58) == [False, False]
+    assert await due_after(60) == [True, True]
+    assert [told_of.outcome for told_of in told] == ["failed"] * 2
+
+
+@pytest.mark.parametrize("only_newest", [False, True], ids=["each counts", "the newest counts"])
+async def test_what_is_overtaken_has_an_end(store: PostgresStore, only_newest: bool) -> None:
+    """Of a job of which only the newest counts, a failed tick before one that is done is neither read nor kept."""
+    tick_us = now_us() // MINUTE * MINUTE - MINUTE
+    job = Failing(tick_us, only_newest=only_newest)
+    runner = Runner(store, "one", lambda _: None)
+    for minute in (0, 1):
+        await runner.take(job, tick_us + minute * MINUTE)
+    names = [job.name] if only_newest else []
+    found = (await store.last_runs([job.name], only_newest=names))[job.name]
+    assert (found.newest_us, found.done_us, found.unfinished) == (tick_us + MINUTE, tick_us + MINUTE, ())
+    assert [one.tick_us for one in found.failed] == ([] if only_newest else [tick_us])
+    assert await store.prune_job_runs(tick_us + HOUR, only_newest=names) == (1 if only_newest else 0)
+    assert len(await store.job_runs(job=job.name)) == (1 if only_newest else 2)
+
+
 async def test_a_lease_that_ran_out_frees_the_tick(store: PostgresStore) -> None:
     """A replica that sleeps past its lease loses job and row: the next one runs the tick, the first writes nothing."""
     entered, leave = asyncio.Event(), asyncio.Event()

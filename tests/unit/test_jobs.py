@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from worker.app.schedule import rest_seconds
+from worker.app.schedule import job_line
 from worker.app.sending import Sender
 from worker.errors import OperatorError, TransientError
 from worker.events import Event, decode_line, parse_instant
 from worker.events.dictionary import Dictionary
-from worker.exchange import Message, Ran
-from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Due, Every, Figures, Run, due, due_since
+from worker.exchange import FailedTick, Message, Ran
+from worker.jobs.base import DAY, HOUR, MINUTE, SECOND, Due, Every, Figures, Run, due, due_since, rest_seconds
 from worker.jobs.cron_events import anniversary, scheduled
-from worker.jobs.runner import Runner, Told, lease_name
+from worker.jobs.runner import MOST_FAILURES, Runner, Told, lease_name
 from worker.jobs.schedules import Schedules
 from worker.jobs.timing import Cron, Together
 
@@ -57,15 +57,17 @@ class Row:
     attempts: int = 1
     progress: str = ""
     note: str = ""
+    failures: int = 0
 
 
 class Tables:
-    """The tables of jobs in memory, for one job; a lease ends when it is said to."""
+    """The tables of jobs in memory, for one job; a lease ends when it is said to. What failed did so `ago_us`."""
 
     def __init__(self) -> None:
         self.runs: dict[int, Row] = {}
         self.leases: dict[str, tuple[str, UUID]] = {}
         self.renewing = True
+        self.ago_us = DAY
 
     async def acquire_lease(self, name: str, owner: str, ttl_seconds: float) -> UUID | None:
         if name in self.leases and self.leases[name][0] != owner:
@@ -80,10 +82,17 @@ class Tables:
         if self.leases.get(name, ("", None))[1] == token:
             del self.leases[name]
 
-    async def last_runs(self, jobs: Sequence[str]) -> Mapping[str, Ran]:
-        again = [tick for tick, row in sorted(self.runs.items()) if row.outcome in ("running", "waiting", "failed")]
+    async def last_runs(self, jobs: Sequence[str], *, only_newest: Collection[str] = ()) -> Mapping[str, Ran]:
+        again = [tick for tick, row in sorted(self.runs.items()) if row.outcome in ("running", "waiting")]
         done = [tick for tick, row in self.runs.items() if row.outcome == "done"]
-        return {job: Ran(max(self.runs, default=None), max(done, default=None), tuple(again)) for job in jobs}
+        failed = [
+            FailedTick(tick, row.failures, self.ago_us)
+            for tick, row in sorted(self.runs.items())
+            if row.outcome == "failed"
+        ]
+        return {
+            job: Ran(max(self.runs, default=None), max(done, default=None), tuple(again), tuple(failed)) for job in jobs
+        }
 
     async def begin_run(self, job: str, tick_us: int, token: UUID, owner: str, *, again: bool) -> str | None:
         if self.leases.get(lease_name(job), ("", None))[1] != token:
@@ -108,7 +117,7 @@ class Tables:
         row = self.runs[tick_us]
         if row.token != token or row.outcome != "running":
             return False
-        row.outcome, row.note = outcome, note
+        row.outcome, row.note, row.failures = outcome, note, row.failures + (outcome == "failed")
         return True
 
     async def skip_run(self, job: str, tick_us: int, token: UUID, note: str) -> None:
@@ -290,9 +299,6 @@ async def test_a_lease_that_cannot_be_kept_ends_the_run() -> None:
     assert tables.runs[NOON].outcome == "running"
 
 
-FAILURES = [(TransientError("away"), "waiting"), (OperatorError("wrong"), "failed"), (ValueError("ours"), "failed")]
-
-
 async def taken(tables: Tables, job: Ticking, at_us: int) -> list[str]:
     """What came of the runs that were due."""
     with capture_logs():  # a trace takes its time to be drawn
@@ -312,17 +318,66 @@ def failing_at_noon(error: Exception) -> Callable[[Run], Awaitable[Figures]]:
     return fails
 
 
-@pytest.mark.parametrize(("error", "outcome"), FAILURES)
-async def test_a_tick_that_fails_is_never_given_up(error: Exception, outcome: str) -> None:
-    """However often it fails, and whatever the reason, it stays due; those after it wait, and follow in order."""
+async def test_while_a_service_is_away_ticks_wait_in_order() -> None:
+    """However often it is tried in vain, a tick stays due; those after it, which need the service too, follow it."""
     tables = Tables()
-    job = Ticking(failing_at_noon(error))
+    job = Ticking(failing_at_noon(TransientError("Kafka is away")))
     for number in range(9):
-        assert await taken(tables, job, NOON + number * 15 * MINUTE) == [outcome]
+        assert await taken(tables, job, NOON + number * 15 * MINUTE) == ["waiting"]
     assert [run.tick_us for run in job.runs] == [NOON] * 9
     job.action = None
     assert await taken(tables, job, NOON + 30 * MINUTE) == ["done"] * 3
     assert minutes([run.tick_us for run in job.runs[9:]]) == [0, 15, 30]
+
+
+@pytest.mark.parametrize("error", [OperatorError("wrong"), KeyError("wrong")])
+async def test_a_tick_that_fails_is_never_given_up_and_holds_no_other(error: Exception) -> None:
+    """It stays due, is told of with each run and seen as overdue; later ticks are run as they come, however long."""
+    tables, told = Tables(), list[Told]()
+    job = Ticking(failing_at_noon(error))
+    for number in range(12):
+        await runner(tables, told).take(job, NOON + number * 15 * MINUTE)
+    assert minutes([run.tick_us for run in job.runs if run.tick_us != NOON]) == [number * 15 for number in range(1, 12)]
+    assert [run.previous_us for run in job.runs if run.tick_us > NOON] == [
+        None, *(NOON + number * 15 * MINUTE for number in range(1, 11))
+    ]  # fmt: skip
+    assert [one.outcome for one in told if one.tick_us == NOON] == ["failed"] * 12
+    assert {job_line(one).get("failed_ticks") for one in told if one.tick_us > NOON} == {1}
+    ran = (await tables.last_runs(["ticking"]))["ticking"]
+    assert due_since(job, ran, NOON + 3 * HOUR) == NOON
+    job.action = None
+    assert await taken(tables, job, NOON + 11 * 15 * MINUTE) == ["done"]
+    assert due_since(job, (await tables.last_runs(["ticking"]))["ticking"], NOON + 11 * 15 * MINUTE) is None
+
+
+async def test_where_all_fails_few_are_tried_at_a_time() -> None:
+    """After some failures the rest is left for later; each tick was tried in the end, and once mended each is done."""
+    tables = Tables()
+
+    async def fails(run: Run) -> Figures:
+        raise OperatorError("wrong")
+
+    job = Ticking()
+    await taken(tables, job, NOON)
+    job.action = fails
+    assert [await taken(tables, job, NOON + 75 * MINUTE) for _ in range(2)] == [["failed"] * MOST_FAILURES] * 2
+    assert minutes([run.tick_us for run in job.runs]) == [0, 15, 30, 45, 60, 75, 15]
+    job.action = None
+    assert await taken(tables, job, NOON + 75 * MINUTE) == ["done"] * 5
+
+
+def test_a_tick_that_failed_rests() -> None:
+    """It is not due again for a while, longer after each failure; other ticks are, and it is for who asks by name."""
+    ran = {"ticking": Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (), (FailedTick(NOON, 2, 59 * SECOND),))}
+    later = {"ticking": replace(ran["ticking"], failed=(FailedTick(NOON, 2, 60 * SECOND),))}
+    assert due([Ticking()], ran, NOON + 15 * MINUTE) == {}
+    assert due([Ticking()], ran, NOON + 15 * MINUTE, rested=True) == {"ticking": Due((NOON,))}
+    assert due([Ticking()], later, NOON + 15 * MINUTE) == {"ticking": Due((NOON,))}
+    assert minutes(due([Ticking()], ran, NOON + 30 * MINUTE)["ticking"].ticks) == [30]
+    assert minutes(due([Ticking()], later, NOON + 30 * MINUTE)["ticking"].ticks) == [30, 0]
+    newest = {"ticking": Ran(NOON + 15 * MINUTE, None, (NOON,), (FailedTick(NOON + 15 * MINUTE, 1, 0),))}
+    assert due([Ticking(only_newest=True)], newest, NOON + 15 * MINUTE) == {}
+    assert minutes(due([Ticking(only_newest=True)], newest, NOON + 30 * MINUTE)["ticking"].ticks) == [30]
 
 
 async def test_where_only_the_newest_counts_a_failure_does_not_stand_in_its_way() -> None:
@@ -345,6 +400,8 @@ async def test_where_only_the_newest_counts_a_failure_does_not_stand_in_its_way(
         (Ran(NOON + 30 * MINUTE, NOON, (NOON + 15 * MINUTE, NOON + 30 * MINUTE)), True, 15),
         (Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (NOON,)), True, 30),
         (Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (NOON,)), False, 0),
+        (Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (), (FailedTick(NOON, 1, 0),)), False, 0),
+        (Ran(NOON + 15 * MINUTE, NOON + 15 * MINUTE, (), (FailedTick(NOON, 1, 0),)), True, 30),
     ],
 )
 def test_how_long_a_job_is_due(ran: Ran, only_newest: bool, since: int | None) -> None:

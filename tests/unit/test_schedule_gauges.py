@@ -87,7 +87,7 @@ class FakeStore:
     async def trigger_days(self, _types: list[str]) -> dict[str, TypeDays]:
         return self.types
 
-    async def last_runs(self, jobs: list[str]) -> dict[str, Ran]:
+    async def last_runs(self, jobs: list[str], **_: Any) -> dict[str, Ran]:
         assert jobs == ["schedules"]
         return {"schedules": self.ran}
 

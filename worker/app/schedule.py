@@ -23,7 +23,7 @@ from worker.app.vitals import Pulse, vitals
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
 from worker.events import format_instant
-from worker.jobs.base import Job
+from worker.jobs.base import REST_SECONDS, Job
 from worker.jobs.runner import Runner, Told
 from worker.jobs.table import NAMES, Parts, jobs_of
 from worker.metrics import Metrics
@@ -36,10 +36,6 @@ log = structlog.get_logger(__name__)
 
 #: How often a replica looks for what is due, seconds.
 LOOK_SECONDS = 5.0
-#: After a run that did not end well its job rests so long, twice as long after each further failure, up to a bound
-#: within which an alert on failures sees the next one; seconds.
-REST_SECONDS = 30.0
-MOST_REST_SECONDS = 900.0
 #: How often gauges are read from the database, seconds.
 GAUGE_SECONDS = 60.0
 #: Running jobs may end within this once the scheduler must stop, seconds; what is cut off is taken again.
@@ -72,7 +68,6 @@ class Scheduler:
         self._looked = monotonic()
         self._pulse = Pulse()
         self._gauged = -GAUGE_SECONDS
-        self._failures: dict[str, int] = {}
         self._rest: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -119,7 +114,8 @@ class Scheduler:
                     await gauges.read(store, plan, jobs, now_us())
                 if now_us() > pruned + KEPT_US // 90:
                     pruned = now_us()
-                    await store.prune_job_runs(pruned - KEPT_US)
+                    only_newest = [job.name for job in jobs if job.only_newest]
+                    await store.prune_job_runs(pruned - KEPT_US, only_newest=only_newest)
                 self._looked, self._unready = monotonic(), None
             except OperatorError as error:
                 self._unready = error.message
@@ -165,11 +161,8 @@ class Scheduler:
         except TransientError as error:
             log.info("job_waits", job=job.name, reason=error.message)
             told = None
-        outcome = told[-1].outcome if told else ""
-        self._failures[job.name] = self._failures.get(job.name, 0) + 1 if outcome == "failed" else 0
-        if outcome != "done":
-            rest = LOOK_SECONDS if told is None else rest_seconds(self._failures[job.name])
-            self._rest[job.name] = monotonic() + rest
+        if not told or told[-1].outcome != "done":
+            self._rest[job.name] = monotonic() + (LOOK_SECONDS if told is None else REST_SECONDS)
         if told:
             self._gauged = -GAUGE_SECONDS
 
@@ -203,13 +196,8 @@ class Head:
         return self._plan
 
 
-def rest_seconds(failures: int) -> float:
-    """How long a job rests after so many failures one after the other (0: a service was away), seconds."""
-    return min(MOST_REST_SECONDS, REST_SECONDS * 2.0 ** min(10, max(0, failures - 1)))
-
-
 def job_line(told: Told) -> dict[str, object]:
-    """One run's summary: what was done, for whom, how long it took."""
+    """One run's summary: what was done, for whom, how long it took; how many other ticks failed and stay due."""
     note = told.note or told.figures.note
     return {
         "job": told.job,
@@ -221,6 +209,7 @@ def job_line(told: Told) -> dict[str, object]:
         "counts": told.figures.counts,
         "seconds": round(told.seconds, 3),
         **({"note": note} if note else {}),
+        **({"failed_ticks": told.failed} if told.failed else {}),
     }
 
 

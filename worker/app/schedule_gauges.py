@@ -10,6 +10,7 @@ from worker.app.silence import EVERY
 from worker.app.user_jobs import repaired
 from worker.exchange import Ran
 from worker.jobs.base import Job, due_since
+from worker.jobs.runner import written
 from worker.jobs.spikes import change_ratio
 from worker.metrics import OTHER, Metrics
 from worker.rules.plan import Plan
@@ -51,7 +52,7 @@ class Gauges:
     async def _read_jobs(self, store: PostgresStore, jobs: Sequence[Job], at_us: int) -> None:
         """How long each job has been due, and what its newest run did that ended well, whoever made it."""
         metrics, names = self._metrics, [job.name for job in jobs]
-        ran = await store.last_runs(names)
+        ran = await written(store, jobs)
         for job in jobs:
             since = due_since(job, ran.get(job.name, Ran()), at_us)
             metrics.job_overdue_seconds.labels(job.name).set(0 if since is None else (at_us - since) / 1_000_000)

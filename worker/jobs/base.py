@@ -14,6 +14,11 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+#: A tick that failed rests so long, twice as long after each further failure, up to a bound within which an alert on
+#: failures sees the next one; seconds.
+REST_SECONDS = 30.0
+MOST_REST_SECONDS = 900.0
+
 
 class LeaseLost(BadgesError):
     """Another replica has the job by now: this run has ended, and what it had not done is done there."""
@@ -61,8 +66,10 @@ class Job(Protocol):
     """One job. Whatever it does may be done again and must change nothing then: a run can be killed anywhere.
 
     Of the ticks missed, those younger than `catch_up_us` are run in order, or only the newest where `only_newest`. A
-    tick that was begun stays due until it is done, or, where `only_newest`, a later one is. A job that never ran begins
-    with the newest tick, if that is younger than `first_us`.
+    tick that was begun stays due until it is done, or, where `only_newest`, a later one is: none is given up. One that
+    a service kept from being done holds those after it, for they need that service, too. One that failed rests for
+    `rest_seconds`, longer after each failure, and holds none: what is wrong with it may be its own. A job that never
+    ran begins with the newest tick, if that is younger than `first_us`.
     """
 
     name: str
@@ -76,6 +83,11 @@ class Job(Protocol):
 
     async def run(self, run: Run) -> Figures:
         """Do the work of one tick. Whatever it raises, it is tried again until it is done."""
+
+
+def rest_seconds(failures: int) -> float:
+    """How long a tick rests after so many failures, seconds."""
+    return min(MOST_REST_SECONDS, REST_SECONDS * 2.0 ** min(10, max(0, failures - 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +104,38 @@ class Every:
 
 
 class Due(NamedTuple):
-    """Ticks to be run, rising; and of those that are too old the first one, which is written down as skipped."""
+    """Ticks to be run, in this order; and of those that are too old the first one, which is written down as skipped."""
 
     ticks: tuple[int, ...] = ()
     skipped_us: int | None = None
 
 
-def due(jobs: Iterable[Job], last_runs: Mapping[str, Ran], at_us: int) -> dict[str, Due]:
-    """What is due of each job at an instant, in order: what was begun and not done, then what was not begun.
+def due(jobs: Iterable[Job], last_runs: Mapping[str, Ran], at_us: int, *, rested: bool = False) -> dict[str, Due]:
+    """What is due of each job at an instant: what was begun and is not done, what was not begun, what failed.
 
-    Nothing is due twice: a clock that was set back makes nothing due until it is where it was.
+    Nothing is due twice: a clock that was set back makes nothing due until it is where it was. `rested`: ticks that
+    failed are due although they rest.
     """
-    found = {job.name: _due(job, last_runs.get(job.name, Ran()), at_us) for job in jobs}
+    found = {job.name: _due(job, last_runs.get(job.name, Ran()), at_us, rested) for job in jobs}
     return {name: one for name, one in found.items() if one.ticks or one.skipped_us is not None}
 
 
-def _due(job: Job, ran: Ran, at_us: int) -> Due:
-    again = [tick for tick in _begun(job, ran) if tick <= at_us]
+def _due(job: Job, ran: Ran, at_us: int, rested: bool) -> Due:
+    begun = [tick for tick in _begun(job, ran) if tick <= at_us]
+    failed = {one.tick_us for one in ran.failed}
+    resting = {one.tick_us for one in ran.failed if not rested and one.ago_us < rest_seconds(one.failures) * SECOND}
     if ran.newest_us is None:
-        return Due(tuple(newest([*again, *job.timing.between(at_us - job.first_us, at_us)])))
+        return Due(tuple(newest([*begun, *job.timing.between(at_us - job.first_us, at_us)])))
     oldest = max(ran.newest_us, at_us - job.catch_up_us)
     new = list(job.timing.between(oldest, at_us))
     first = next(job.timing.between(ran.newest_us, at_us), None)
     if job.only_newest:
-        again, new = newest(again), newest(new)
-    return Due((*again, *new), first if first is not None and (not new or first < new[0]) else None)
+        begun, new = newest(begun), newest(new)
+    again = [tick for tick in begun if tick not in resting]
+    ticks = [*(tick for tick in again if tick not in failed), *new, *(tick for tick in again if tick in failed)]
+    if job.only_newest:
+        ticks.sort()
+    return Due(tuple(ticks), first if first is not None and (not new or first < new[0]) else None)
 
 
 def due_since(job: Job, ran: Ran, at_us: int) -> int | None:
@@ -128,9 +147,10 @@ def due_since(job: Job, ran: Ran, at_us: int) -> int | None:
 
 
 def _begun(job: Job, ran: Ran) -> Iterator[int]:
-    """The ticks that were begun and are to be done; of whose job only the newest counts, none before one done."""
+    """The ticks that were begun and are to be done, rising; where only the newest counts, none before one done."""
     done_us = ran.done_us if job.only_newest else None
-    return (tick for tick in ran.unfinished if done_us is None or tick > done_us)
+    ticks = sorted([*ran.unfinished, *(one.tick_us for one in ran.failed)])
+    return (tick for tick in ticks if done_us is None or tick > done_us)
 
 
 def newest(ticks: Sequence[int]) -> list[int]:

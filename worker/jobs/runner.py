@@ -9,9 +9,9 @@ changes nothing that was done already. A replica that slept past its lease write
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS: Final = 30.0
 
 
+#: After so many failures of a job at one go it is hardly a tick that is wrong: the others are tried later.
+MOST_FAILURES: Final = 3
+
+
 class JobStore(Protocol):
     """What running jobs asks of the database."""
 
@@ -40,8 +44,8 @@ class JobStore(Protocol):
     async def resign_lease(self, name: str, token: UUID) -> None:
         """Give the lease back, if it is still ours."""
 
-    async def last_runs(self, jobs: Sequence[str]) -> Mapping[str, Ran]:
-        """What is written of these jobs."""
+    async def last_runs(self, jobs: Sequence[str], *, only_newest: Collection[str] = ()) -> Mapping[str, Ran]:
+        """What is written of these jobs; of those `only_newest` nothing that a later tick has overtaken."""
 
     async def begin_run(self, job: str, tick_us: int, token: UUID, owner: str, *, again: bool) -> str | None:
         """Write that a tick runs, if the job's lease is ours; what an earlier run noted, None where it may not run.
@@ -63,7 +67,10 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One run that ended. `outcome`: done, waiting (a service was away: it is tried again) or failed."""
+    """One run that ended. `outcome`: done, waiting (a service was away: it is tried again) or failed.
+
+    `failed` are other ticks of the job that failed and stay due, where each counts.
+    """
 
     job: str
     tick_us: int
@@ -71,11 +78,17 @@ class Told:
     figures: Figures
     seconds: float
     note: str = ""
+    failed: int = 0
 
 
 def lease_name(job: str) -> str:
     """The name of a job's lease."""
     return f"job:{job}"
+
+
+async def written(store: JobStore, jobs: Sequence[Job]) -> Mapping[str, Ran]:
+    """What is written of some jobs' runs, as far as it says what is due."""
+    return await store.last_runs([job.name for job in jobs], only_newest=[job.name for job in jobs if job.only_newest])
 
 
 class Runner:
@@ -98,14 +111,14 @@ class Runner:
 
     async def due(self, jobs: Sequence[Job], at_us: int) -> dict[str, Due]:
         """What is due of these jobs, as far as is written now."""
-        return due(jobs, await self._store.last_runs([job.name for job in jobs]), at_us)
+        return due(jobs, await written(self._store, jobs), at_us)
 
     async def take(self, job: Job, at_us: int, *, forced: bool = False) -> list[Told] | None:
-        """Run every tick of a job that is due, in order, up to the first that does not end well.
+        """Run the ticks of a job that are due, up to the first that a service keeps from being done.
 
-        That one stays due, however often it fails; a job of which only the newest counts goes on to that.
-        `forced`: where none is due the newest tick is run once more. None where another runner has the job in hand.
-        Raises TransientError where the database does not answer.
+        What fails stays due, and holds no other tick; after a few failures the rest is left for later.
+        `forced`: ticks that failed do not rest, and where none is due the newest is run once more. None where another
+        runner has the job in hand. Raises TransientError where the database does not answer.
         """
         token = await self._store.acquire_lease(lease_name(job.name), self._owner, self._lease_seconds)
         if token is None:
@@ -117,8 +130,8 @@ class Runner:
                 await self._store.resign_lease(lease_name(job.name), token)
 
     async def _held(self, job: Job, token: UUID, at_us: int, *, forced: bool) -> list[Told]:
-        ran = (await self._store.last_runs([job.name])).get(job.name, Ran())
-        found = due([job], {job.name: ran}, at_us).get(job.name, Due())
+        ran = (await written(self._store, [job])).get(job.name, Ran())
+        found = due([job], {job.name: ran}, at_us, rested=forced).get(job.name, Due())
         if found.skipped_us is not None:
             log.warning("job_ticks_skipped", job=job.name, first=found.skipped_us)
             await self._store.skip_run(job.name, found.skipped_us, token, "missed; left out, with those after it")
@@ -126,16 +139,21 @@ class Runner:
         if forced and not ticks:
             ticks = tuple(newest(list(job.timing.between(at_us - max(job.first_us, job.catch_up_us), at_us))))
         told: list[Told] = []
+        failed = set() if job.only_newest else {one.tick_us for one in ran.failed}
+        done = [] if ran.done_us is None else [ran.done_us]
         for tick_us in ticks:
-            previous = max((one.tick_us for one in told), default=ran.done_us)
-            if previous is not None and previous >= tick_us:
-                previous = None
+            previous = max((earlier for earlier in done if earlier < tick_us), default=None)
             one = await self._one(job, tick_us, previous, token, forced=forced)
             if one is None:
                 break
-            told.append(one)
-            self._tell(one)
-            if one.outcome == "waiting" or (one.outcome == "failed" and not job.only_newest):
+            failed.discard(tick_us)
+            told.append(replace(one, failed=len(failed)))
+            self._tell(told[-1])
+            if one.outcome == "done":
+                done.append(tick_us)
+            elif one.outcome == "failed" and not job.only_newest:
+                failed.add(tick_us)
+            if one.outcome == "waiting" or [each.outcome for each in told].count("failed") == MOST_FAILURES:
                 break
         return told
 

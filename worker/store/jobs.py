@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from worker.events import json_text
-from worker.exchange import Ran
+from worker.exchange import FailedTick, Ran
 from worker.store.blobs import storable
 from worker.store.session import Database
 
@@ -33,11 +33,13 @@ class JobRun:
 class JobTables(Database):
     """See `jobs.runner.JobStore` for what the methods on runs promise."""
 
-    async def last_runs(self, jobs: Sequence[str]) -> dict[str, Ran]:
-        """What is written of these jobs."""
+    async def last_runs(self, jobs: Sequence[str], *, only_newest: Collection[str] = ()) -> dict[str, Ran]:
+        """What is written of these jobs; of those `only_newest` nothing that a later tick has overtaken."""
         return {
-            job: Ran(newest, done, tuple(unfinished))
-            for job, newest, done, unfinished in await self.rows("last_runs", list(jobs))
+            job: Ran(newest, done, tuple(unfinished), tuple(map(FailedTick, failed, failures, ago)))
+            for job, newest, done, unfinished, failed, failures, ago in await self.rows(
+                "last_runs", list(jobs), [job in only_newest for job in jobs]
+            )
         }
 
     async def begin_run(self, job: str, tick_us: int, token: UUID, owner: str, *, again: bool) -> str | None:
@@ -74,9 +76,12 @@ class JobTables(Database):
         """Of each of these jobs the run of the newest tick that is done; a job without one is left out."""
         return [_run(row) for row in await self.rows("last_successes", list(jobs))]
 
-    async def prune_job_runs(self, before_us: int, *, limit: int = 10_000) -> int:
-        """Remove what is written of ticks before an instant, but for the newest of each job; returns how many."""
-        return await self.execute("prune_job_runs", before_us, limit)
+    async def prune_job_runs(self, before_us: int, *, only_newest: Collection[str] = (), limit: int = 10_000) -> int:
+        """Remove what is written of ticks before an instant that are not due any more; returns how many.
+
+        Each job keeps its newest, and of those `only_newest` what a later tick has overtaken goes, too.
+        """
+        return await self.execute("prune_job_runs", before_us, limit, list(only_newest))
 
     async def next_users(self, after: str, limit: int) -> list[str]:
         """The next users after one, by id."""
