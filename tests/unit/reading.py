@@ -15,6 +15,7 @@ from worker.rules.ir import NEVER_COUNTED, All, Fold, Match, Node, Not, Some, Te
 from worker.rules.normalize import triggers
 from worker.rules.operators import VERDICTS, memory, params_of
 from worker.rules.operators.calendar import Calendar
+from worker.rules.operators.expressions import MAX_STEPS_OF_CATALOG, Steps
 from worker.rules.operators.facts import check_fact, figure
 from worker.rules.operators.kind import Kind
 from worker.rules.operators.values import compile_clause
@@ -50,6 +51,7 @@ class Known:
     """Names for one badge: any event type but `no.such`, any field but `scroe`, and what is listed here."""
 
     faults: list[Fault] = field(default_factory=list)
+    expressions: Steps = field(default_factory=lambda: Steps("this catalog", MAX_STEPS_OF_CATALOG))
     per: str | None = None
     aliases: Mapping[str, str] = field(default_factory=lambda: {"CommentPosted": "comment.posted"})
 

@@ -147,6 +147,11 @@ def test_the_documents_own_spellings() -> None:
         (rule(condition(value=True, operator="gt")), [("bad_operand", "/conditions/0/expected_value")]),
         (rule(condition("gt", "")), [("bad_operand", "/conditions/0/expected_value")]),
         (rule(condition("contains", 5)), [("bad_operand", "/conditions/0/expected_value")]),
+        (rule(condition("regex", "a" * 1_001)), [("bad_operand", "/conditions/0/expected_value")]),
+        (
+            rule(*(condition("regex", f"\\pL{{1,50}}{n}") for n in range(11))),
+            [("bad_regex", f"/conditions/{n}/expected_value") for n in (9, 10)],
+        ),
         (rule(condition("regex", "(")), [("bad_regex", "/conditions/0/expected_value")]),
         (rule(condition("between", "5")), [("bad_operand", "/conditions/0/expected_value")]),
         (rule(condition("between", "9,5")), [("bad_operand", "/conditions/0/expected_value")]),

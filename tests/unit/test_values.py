@@ -12,13 +12,13 @@ from worker.events import parse_instant
 from worker.rules.ir import Check, Clause, Frozen, Moment
 from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.distinct import canonical_text
+from worker.rules.operators.expressions import compile_regex
 from worker.rules.operators.facts import check_fact, compile_check, figure
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
     MISSING,
     compare,
     compile_clause,
-    compile_regex,
     freeze,
     lookup,
 )

@@ -15,8 +15,9 @@ from typing import Any
 
 from worker.errors import Fault
 from worker.events.json_text import escape
+from worker.rules.operators.expressions import MAX_REGEX, MAX_STEPS_OF_FLOW, Steps, TooManySteps, check_regex
 from worker.rules.operators.place import described, offer, sentence, shown
-from worker.rules.operators.values import compare, compile_regex, is_number, is_numeral, split_bounds
+from worker.rules.operators.values import compare, is_number, is_numeral, split_bounds
 
 _EXAMPLE = '{"event": "quiz.done", "conditions": [{"field": "score", "operator": "gt", "expected_value": "90"}]}'
 _RULE_KEYS = ("event", "conditions", "operator")
@@ -59,6 +60,7 @@ class _Reader:
     def __init__(self, event_types: Mapping[int, str]) -> None:
         self.faults: list[Fault] = []
         self._event_types = event_types
+        self._expressions = Steps("this rule", MAX_STEPS_OF_FLOW)
 
     def fault(self, code: str, path: str, message: str, help: str) -> None:
         self.faults.append(Fault(code, path, message, help))
@@ -142,6 +144,8 @@ class _Reader:
         value = condition[keys["expected_value"]]
         try:
             operator, operand = read(value)
+            if operator == "$regex":
+                _check(operand, self._expressions)
         except _Wrong as wrong:
             self.fault(wrong.code, f"{path}/{escape(keys['expected_value'])}", wrong.message, wrong.help)
             return None
@@ -246,14 +250,16 @@ def _text(word: str) -> Callable[[Any], tuple[str, Any]]:
     return read
 
 
-def _regex(value: Any) -> tuple[str, Any]:
-    word, text = _text("$regex")(value)
+def _check(expression: str, steps: Steps) -> None:
+    if len(expression) > MAX_REGEX:
+        raise _Wrong(f"This expression is longer than {MAX_REGEX:,} characters.", "Write a shorter one.")
     try:
-        compile_regex(text)
+        check_regex(expression, steps)
+    except TooManySteps as error:
+        raise _Wrong(f"{error}.", f"Write {error.help}.", "bad_regex") from None
     except ValueError as error:
         remedy = r'Write an RE2 expression such as "^ab+\\d".'
-        raise _Wrong(f"{shown(text)} is no valid expression: {error}.", remedy, "bad_regex") from None
-    return word, text
+        raise _Wrong(f"{shown(expression)} is no valid expression: {error}.", remedy, "bad_regex") from None
 
 
 def _between(value: Any) -> tuple[str, Any]:
@@ -277,6 +283,6 @@ OPERATORS: Mapping[str, Callable[[Any], tuple[str, Any]]] = {
     "contains": _text("$contains"),
     "startsWith": _text("$startsWith"),
     "endsWith": _text("$endsWith"),
-    "regex": _regex,
+    "regex": _text("$regex"),
     "between": _between,
 }

@@ -10,6 +10,7 @@ from worker.events import Dictionary, EventType
 from worker.rules.catalog.conditions_section import ConditionTypes
 from worker.rules.catalog.definitions import Metric
 from worker.rules.catalog.nearest import Nearest
+from worker.rules.operators.expressions import MAX_STEPS_OF_CATALOG, Steps
 from worker.rules.operators.place import shown
 
 
@@ -29,6 +30,7 @@ class CatalogNames:
         conditions: ConditionTypes | None = None,
     ) -> None:
         self.faults = faults
+        self.expressions = Steps("this catalog", MAX_STEPS_OF_CATALOG)
         self.per: str | None = None
         self.used: set[str] = set()
         self.metrics: dict[str, Metric] = {}

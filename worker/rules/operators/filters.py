@@ -7,22 +7,19 @@ from typing import Any
 
 from worker.rules.ir import Bound, Check, Clause, Match, Moment, canonical
 from worker.rules.operators.checks import read_instant_checks
+from worker.rules.operators.expressions import MAX_REGEX, TooManySteps, check_regex
 from worker.rules.operators.moments import read_instant
 from worker.rules.operators.place import EVERYTHING, Place, cut, described, listed, shown
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
     NUMBER_OPERATORS,
     compare,
-    compile_regex,
     freeze,
     is_number,
     split_bounds,
 )
 
 MAX_LISTED = 10_000
-MAX_REGEX = 1_000
-#: Steps that the expressions of one flow may be compiled to; some half a second's work.
-MAX_STEPS_OF_REGEXES = 500_000
 
 _TEXT_OPERATORS = ("$startsWith", "$endsWith")
 _ORDER_OPERATORS = ("$gt", "$gte", "$lt", "$lte")
@@ -127,14 +124,11 @@ def _expression(operand: Any, place: Place) -> Any:
         return _refuse(place, f"$regex takes a text, not {described(operand)}.", r'"$regex": "\\d{2}"')
     if len(operand) > MAX_REGEX:
         return _refuse(place, f"This expression is longer than {MAX_REGEX:,} characters.", "a shorter one")
-    if place.reading.regex_steps > MAX_STEPS_OF_REGEXES:
-        example = "fewer expressions, or shorter counts such as {1,3}"
-        return _refuse(place, "The expressions of this flow are together too large.", example, "bad_regex")
     try:
-        place.reading.regex_steps += compile_regex(operand).programsize
+        check_regex(operand, place.reading.expressions, place.names.expressions)
+    except TooManySteps as error:
+        return _refuse(place, f"{error}.", error.help, "bad_regex")
     except ValueError as error:
-        if "too large" in str(error):  # which it takes as long to find out as to compile the largest
-            place.reading.regex_steps += MAX_STEPS_OF_REGEXES // 5
         return _refuse(
             place,
             f"{shown(operand)} is no valid expression: {error}.",

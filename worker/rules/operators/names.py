@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from worker.errors import Fault
 from worker.rules.ir import Fold
+from worker.rules.operators.expressions import Steps
 
 
 class Metric(Protocol):
@@ -33,6 +34,8 @@ class Names(Protocol):
     """The names in reach of one badge. A method that returns None has added a fault to `faults`."""
 
     faults: list[Fault]
+    #: What the expressions of the whole catalog are compiled to.
+    expressions: Steps
 
     @property
     def per(self) -> str | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from worker.errors import Fault
 from worker.rules.ir import Fold, Match, Node
+from worker.rules.operators.expressions import MAX_STEPS_OF_FLOW, Steps
 from worker.rules.operators.names import Names
 
 MAX_DEPTH = 32
@@ -31,14 +32,14 @@ EVERYTHING = Match()
 class Reading:
     """What one flow's reading shares: the names it may use, how to read a flow within it, and how much it has read.
 
-    `regex_steps` is what its expressions are compiled to. `folds` are those made so far: over one filter the parts of
-    a leaf share theirs, by kind, parameters and match.
+    `expressions` counts what its expressions are compiled to. `folds` are those made so far: over one filter the parts
+    of a leaf share theirs, by kind, parameters and match.
     """
 
     names: Names
     flow: Callable[[Any, Place], Node | None]
     nodes: int = 0
-    regex_steps: int = 0
+    expressions: Steps = field(default_factory=lambda: Steps("this flow", MAX_STEPS_OF_FLOW))
     folds: dict[tuple[str, tuple[tuple[str, Any], ...], int], Fold] = field(default_factory=dict)
 
 

@@ -12,10 +12,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import re2
-
 from worker.events.instants import parse_instant
 from worker.rules.ir import Clause, Frozen
+from worker.rules.operators.expressions import compile_regex
 from worker.rules.operators.problems import MISSING_FIELD, note, note_value
 
 MISSING: Any = object()
@@ -280,17 +279,6 @@ def _of_text(holds: Callable[[str], bool]) -> Test:
         return False
 
     return test
-
-
-def compile_regex(text: str) -> Any:
-    """A linear-time expression; raises ValueError with the engine's reason."""
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(text, options)
-    except (re2.error, UnicodeEncodeError) as error:
-        reason = error.args[0] if error.args else error
-        raise ValueError(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)) from error
 
 
 def _between(operand: tuple[Any, Any] | str) -> Test:
