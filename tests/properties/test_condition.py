@@ -12,7 +12,7 @@ from worker.events import Event
 from worker.events.json_text import dumps
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.plan import compile_plan
-from worker.rules.rehearse import simulate
+from worker.rules.rehearse import outcomes
 from worker.rules.state import Award
 
 START = 1_704_067_200_000_000
@@ -61,7 +61,7 @@ def awards(flow: Any, leaf: Any, events: list[Event], per: str | None) -> list[t
         Event(e.user_id, e.type, e.occurred_us, e.source, e.id, e.payload, e.payload_json, said(e, catalog.conditions))
         for e in events
     ]
-    found: list[Award] = [award for award, _ in simulate(compile_plan(catalog), judged)]
+    found: list[Award] = [one.award for one in outcomes(compile_plan(catalog), judged)]
     return [(award.context, award.awarded_us) for award in found]
 
 

@@ -357,6 +357,12 @@ def test_simulations_need_no_user() -> None:
         ("u1", "first"),
         ("u2", "secret"),
     }
+    assert not any("revoked_at" in one for one in answer.json()["awards"])
+    taken = {"type": "grant.revoked", "user_id": "u1", "occurred_at": "2026-03-01T12:00:01Z"}
+    taken["payload"] = {"badge_key": "first", "note": "a bot", "actor": "anna"}
+    answer = support.post("/api/v1/admin/simulate", json={"events": [event, taken]})
+    (first,) = [one for one in answer.json()["awards"] if one["badge_key"] == "first"]
+    assert (first["revoked_at"], first["revoked_why"]) == ("2026-03-01T12:00:01Z", "a bot")
     wrong = support.post("/api/v1/admin/simulate", json={"events": [event, {**event, "payload": {"value": "x"}}]})
     assert refusal(wrong) == (422, "invalid", ["/events/1/payload/value"])
     assert refusal(support.post("/api/v1/admin/simulate", json={"events": 5})) == (422, "invalid", ["/events"])
@@ -365,3 +371,11 @@ def test_simulations_need_no_user() -> None:
     given = support.post("/api/v1/admin/simulate", json={"events": [event], "set": {"events": 5}}).json()["awards"]
     assert "regular_5" in {one["badge_key"] for one in given}
     assert json.dumps(given)
+
+
+def test_simulated_awards_come_in_order_of_time() -> None:
+    """Awards are told in order of their instants, also where one has parts of a second and another has none."""
+    event, parts = {"type": "simple_event", "payload": {"value": 1}}, [("z", ""), ("a", ".5")]
+    events = [{**event, "user_id": user, "occurred_at": f"2026-03-01T12:00:00{part}Z"} for user, part in parts]
+    told = asking(Role.SUPPORT).post("/api/v1/admin/simulate", json={"events": events}).json()["awards"]
+    assert [one["user_id"] for one in told if one["badge_key"] == "first"] == [user for user, _ in parts]

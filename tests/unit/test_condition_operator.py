@@ -12,7 +12,7 @@ from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import read
 from worker.rules.plan import compile_plan
-from worker.rules.rehearse import Answer, DryRun, simulate
+from worker.rules.rehearse import Answer, DryRun, outcomes
 
 NOON = parse_instant("2026-03-01T12:00:00Z")
 DAY = 86_400_000_000
@@ -81,7 +81,8 @@ def test_only_a_yes_counts(answers: tuple[str | None, ...], passed: bool) -> Non
 def test_the_award_names_the_event() -> None:
     """The badge is given at the first yes, and its figures name that event, however many more there are later."""
     found = catalog()
-    ((award, _),) = simulate(compile_plan(found), events(found, "no", "error", "yes", "yes"))
+    (given,) = outcomes(compile_plan(found), events(found, "no", "error", "yes", "yes"))
+    award = given.award
     assert award.trigger_id == "e2"
     assert answer(found, "no", "yes", "no", "yes").metadata["condition_event_id"] == "e1"
     assert award.metadata == {

@@ -26,7 +26,7 @@ from worker.rules.ir import Clause
 from worker.rules.operators import CRITERIA_OPERATORS, FLOW_OPERATORS
 from worker.rules.operators.values import FIELD_OPERATORS, compile_clause, freeze
 from worker.rules.plan import compile_plan
-from worker.rules.rehearse import DryRun, simulate
+from worker.rules.rehearse import DryRun, outcomes
 
 GUIDE = (Path(__file__).parents[2] / "schemas" / "README.md").read_text(encoding="utf-8")
 #: What an example says beside the sections of its catalog and the keys of its badge.
@@ -85,12 +85,13 @@ def test_an_example_has_the_answer_it_says(example: dict[str, Any]) -> None:
     events = list(history(example, catalog))
     if (asked := compile_plan(catalog).conditions) is not None:
         events = asyncio.run(judged(asked, events))
-    awards = list(simulate(compile_plan(catalog), events))
-    earned = {award.badge_key: format_instant(award.awarded_us)[:16].replace("T", " ") for award, _ in awards}
+    awards = outcomes(compile_plan(catalog), events)
+    given = [one.award for one in awards]
+    earned = {award.badge_key: format_instant(award.awarded_us)[:16].replace("T", " ") for award in given}
     expected = example["earned"]
     assert earned == ({} if expected == "never" else expected if isinstance(expected, dict) else {"example": expected})
     (answer, *_) = DryRun(catalog).answers("u", events, {catalog.badges[0].key}, at_us=events[-1].occurred_us)
-    metadata, why = (awards[0][0].metadata, awards[0][1]) if awards else (answer.metadata, answer.explanation.sentence)
+    metadata, why = (given[0].metadata, awards[0].why) if awards else (answer.metadata, answer.explanation.sentence)
     assert {key: metadata.get(key) for key in example.get("metadata", ())} == example.get("metadata", {})
     assert why == example.get("says", why)
 

@@ -20,7 +20,7 @@ from worker.jobs.simulated import with_jobs
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.load import Source, load_catalog
 from worker.rules.plan import compile_plan
-from worker.rules.rehearse import simulate
+from worker.rules.rehearse import outcomes
 
 CATALOG = """
 version: 1
@@ -43,8 +43,10 @@ def event(number: int, user_id: str, kind: str, at: str | int, **payload: Any) -
 
 
 def awards(events: list[Event], until: str) -> list[tuple[str, str, str]]:
-    played = simulate(compile_plan(catalog()), with_jobs(catalog(), events, parse_instant(until)))
-    return sorted((award.user_id, award.badge_key, format_instant(award.awarded_us)) for award, _ in played)
+    played = outcomes(compile_plan(catalog()), with_jobs(catalog(), events, parse_instant(until)))
+    return sorted(
+        (award.user_id, award.badge_key, format_instant(award.awarded_us)) for award in (one.award for one in played)
+    )
 
 
 def test_tenures_come_by_themselves() -> None:
@@ -83,8 +85,8 @@ def test_whoever_travels_has_each_tenure_on_its_day(moves: list[tuple[int, str]]
         event(n, "u", "user.zone_changed", start + at * DAY + n, zone=zone) for n, (at, zone) in enumerate(moves, 1)
     ]
     events.sort(key=lambda one: one.order)
-    played = simulate(compile_plan(catalog()), with_jobs(catalog(), events, start + 1500 * DAY))
-    found = [award for award, _ in played if award.badge_key.startswith("member")]
+    played = outcomes(compile_plan(catalog()), with_jobs(catalog(), events, start + 1500 * DAY))
+    found = [one.award for one in played if one.award.badge_key.startswith("member")]
     assert [award.badge_key for award in found] == ["member_1y", "member_2y"]
     for years, award in enumerate(found, start=1):
         off = award.awarded_us - (start + joined * DAY) - years * 365 * DAY

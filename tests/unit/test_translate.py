@@ -16,7 +16,7 @@ from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.parse import parse_flow
 from worker.rules.plan import compile_plan
-from worker.rules.rehearse import simulate
+from worker.rules.rehearse import outcomes
 from worker.rules.translate import translate
 
 
@@ -44,7 +44,7 @@ def holds(rule: Any, payload: dict[str, Any]) -> bool:
     text = json.dumps({"version": 1, "events": {"quiz.done": {}}, "badges": [{"key": "b", "flow": flow}]}, default=str)
     catalog = load_catalog([Source("c.json", text)])
     data = json_text.loads(json.dumps(payload))
-    return bool(list(simulate(compile_plan(catalog), [Event("u", "quiz.done", 0, "", "1", data, "")])))
+    return bool(outcomes(compile_plan(catalog), [Event("u", "quiz.done", 0, "", "1", data, "")]))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from worker.rules.catalog.nearest import nearest
 from worker.rules.operators.values import is_number
 from worker.rules.phrases import short_instant
 from worker.rules.plan import EVALUATED, asked_conditions, compile_plan, counted
-from worker.rules.rehearse import DryRun, in_order, simulate
+from worker.rules.rehearse import DryRun, in_order, outcomes
 from worker.store.histories import HistoryTable
 from worker.store.postgres import PostgresStore
 
@@ -104,20 +104,8 @@ class Rehearsals:
         events, _ = await self._judged(catalog, events, None, stored=False)
 
         def played() -> list[dict[str, Any]]:
-            awards = simulate(compile_plan(catalog, overrides=overrides), events)
-            found = [
-                {
-                    "user_id": award.user_id,
-                    "badge_key": award.badge_key,
-                    "context": award.context,
-                    "awarded_at": short_instant(award.awarded_us),
-                    "event_id": award.trigger_id,
-                    "metadata": award.metadata,
-                    "why": why,
-                }
-                for award, why in awards
-            ]
-            return sorted(found, key=lambda one: (one["awarded_at"], one["user_id"], one["badge_key"], one["context"]))
+            found = outcomes(compile_plan(catalog, overrides=overrides), events)
+            return [one.as_json() for one in sorted(found, key=lambda one: one.place)]
 
         async with self._turns:
             awards = await asyncio.to_thread(played)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from worker.events import Event
     from worker.rules.catalog.definitions import Catalog, Metric
     from worker.rules.plan import Plan
-    from worker.rules.rehearse import Outcome
-    from worker.rules.state import Award
 
 
 def _time(text: str) -> str:
@@ -107,8 +105,8 @@ def _emit_awards(plan: Plan, events: list[Event], shown: Format) -> tuple[int, i
     """Print what the events earn; how many awards, and how many users have them."""
     from worker.rules.rehearse import outcomes
 
-    found = sorted(outcomes(plan, events), key=lambda one: _place(one.award))
-    emit([_row(one) for one in found], _COLUMNS, shown)
+    found = sorted(outcomes(plan, events), key=lambda one: one.place)
+    emit([one.as_json() for one in found], _COLUMNS, shown)
     return len(found), len({one.award.user_id for one in found})
 
 
@@ -119,29 +117,6 @@ def _chosen(events: list[Event], user_id: str | None, end_us: int | None) -> lis
         if not events:
             raise OperatorError(f"The file has no event of {user_id}.", help="ids are exact; look at the file")
     return [event for event in events if end_us is None or event.occurred_us <= end_us]
-
-
-def _place(award: Award) -> tuple[Any, ...]:
-    return (award.awarded_us, award.user_id, award.badge_key, award.context)
-
-
-def _row(outcome: Outcome) -> dict[str, Any]:
-    """An award; where it was taken back, also when and why."""
-    from worker.rules.phrases import short_instant
-
-    award, taken = outcome.award, outcome.taken
-    row = {
-        "user_id": award.user_id,
-        "badge_key": award.badge_key,
-        "context": award.context,
-        "awarded_at": short_instant(award.awarded_us),
-        "event_id": award.trigger_id,
-        "metadata": award.metadata,
-        "why": outcome.why,
-    }
-    if taken is not None:
-        row |= {"revoked_at": short_instant(taken.at_us), "revoked_why": taken.reason}
-    return row
 
 
 def _sum(awards: int, holders: int, events: list[Event], seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from worker.events.types import Event
 from worker.rules.catalog.definitions import Badge, Catalog
 from worker.rules.changes import play
 from worker.rules.evaluate import Explanation, explain
+from worker.rules.phrases import short_instant
 from worker.rules.plan import Plan, compile_plan, scope_name
 from worker.rules.state import Award, AwardKey, UserState, Withdrawal, award_key
 
@@ -52,11 +53,25 @@ class Outcome:
     why: str
     taken: Withdrawal | None = None
 
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """Where it stands in a list of them: by instant, user, badge and context."""
+        return (self.award.awarded_us, self.award.user_id, self.award.badge_key, self.award.context)
 
-def simulate(plan: Plan, events: Iterable[Event]) -> Iterator[tuple[Award, str]]:
-    """Every award that these events earn, given in order, each with the sentence that says why."""
-    for outcome in outcomes(plan, events):
-        yield outcome.award, outcome.why
+    def as_json(self) -> dict[str, Any]:
+        """As command and API tell it; of one that was taken back also when and why."""
+        found = {
+            "user_id": self.award.user_id,
+            "badge_key": self.award.badge_key,
+            "context": self.award.context,
+            "awarded_at": short_instant(self.award.awarded_us),
+            "event_id": self.award.trigger_id,
+            "metadata": self.award.metadata,
+            "why": self.why,
+        }
+        if self.taken is None:
+            return found
+        return found | {"revoked_at": short_instant(self.taken.at_us), "revoked_why": self.taken.reason}
 
 
 def outcomes(plan: Plan, events: Iterable[Event]) -> list[Outcome]:

@@ -61,7 +61,7 @@ class Simulation(BaseModel):
 
 
 class WouldBe(BaseModel):
-    """An award that would be given."""
+    """An award that would be given; of one that would be taken back again, when and why."""
 
     user_id: str
     badge_key: str
@@ -70,6 +70,8 @@ class WouldBe(BaseModel):
     event_id: str
     metadata: shapes.JsonObject
     why: str
+    revoked_at: str | None = None
+    revoked_why: str | None = None
 
 
 class Played(BaseModel):
