@@ -2,9 +2,11 @@
 
 python -m tests.acceptance.mutation [--mutants 200] [--seed 1] [--minutes 40]
 
-A sample: the score is an estimate, and another seed draws other mutants. All of it runs in a copy of the sources in the
-system's folder for temporary files, called after their contents: what was broken off goes on where it was, and changed
-sources begin anew. Survivors are looked up in `tests/mutation_survivors.md`, where each has its reason.
+A sample: the score is an estimate, and another seed draws other mutants. One seed draws the same ones as long as their
+functions stay as they are: survivors whose reasons are written do not make way for others. All of it runs in a copy of
+the sources in the system's folder for temporary files, called after their contents: what was broken off goes on where
+it was, and changed sources begin anew. Survivors are looked up in `tests/mutation_survivors.md`, where each has its
+reason.
 
 The tests are those that run inside one process, the quick ones first, then the properties, which stop at the first
 example that fails. The published cases run the commands as processes of their own, which mutmut cannot follow, so they
@@ -18,7 +20,6 @@ import argparse
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -187,6 +188,11 @@ def prepared(tree: Path, examples: int, seconds: float) -> Mapping[str, int | No
     return verdicts(tree)
 
 
+def drawn(names: Iterable[str], count: int, seed: int) -> list[str]:
+    """So many of the mutants, whichever others there are: those whose digests with the seed are the least."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())[:count]
+
+
 def told(tree: Path, sample: Sequence[str], found: Mapping[str, int | None]) -> bool:
     """Print score and survivors; whether the score is high enough and every survivor has its reason."""
     survivors = [name for name in sorted(sample) if found[name] not in NOTICED]
@@ -213,7 +219,7 @@ def main() -> None:
     until = time.monotonic() + 60 * options.minutes
     tree = scratch()
     found = prepared(tree, options.examples, 60 * options.minutes)
-    sample = random.Random(options.seed).sample(sorted(found), min(options.mutants, len(found)))
+    sample = drawn(found, options.mutants, options.seed)
     print(f"{len(found)} mutants, {len(sample)} drawn, in {tree}", flush=True)
     left = [name for name in sample if found[name] in OPEN]
     if left:

@@ -55,6 +55,7 @@ def found(criteria: Mapping[str, Any], *payloads: dict[str, Any], **catalog: Any
 def test_a_value_that_cannot_be_used_is_counted(criteria: dict[str, Any], payload: dict[str, Any], kind: str) -> None:
     """Missing, null, of another type than the operator compares: each is told apart."""
     assert found(criteria, payload) == {kind: 1}
+    assert found(criteria, payload, payload, payload) == {kind: 3}
 
 
 @pytest.mark.parametrize(

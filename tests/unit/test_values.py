@@ -14,6 +14,7 @@ from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.distinct import canonical_text
 from worker.rules.operators.expressions import compile_regex
 from worker.rules.operators.facts import check_fact, compile_check, figure
+from worker.rules.operators.place import cut
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
     MISSING,
@@ -329,3 +330,21 @@ def test_a_figure_is_a_json_number(fact: Any, shown: Any) -> None:
     found = figure(fact)
     assert found == shown
     assert type(found) is type(shown)
+
+
+def test_an_operand_may_be_so_deep() -> None:
+    """32 levels are taken, one more is not; nor is what is no number."""
+    value: Any = 1
+    for _ in range(32):
+        value = [value]
+    assert freeze(value)
+    with pytest.raises(ValueError, match=r"^it is nested deeper than 32 levels$"):
+        freeze([value])
+    with pytest.raises(ValueError, match=r"^NaN and Infinity are no JSON numbers$"):
+        freeze(float("nan"))
+
+
+def test_a_sentence_holds_60_characters() -> None:
+    """A text as long as that is told whole, a longer one is cut."""
+    assert cut("x" * 60) == "x" * 60
+    assert cut("x" * 61) == "x" * 57 + "…"
