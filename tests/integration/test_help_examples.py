@@ -60,7 +60,7 @@ ON CONFLICT DO NOTHING
 READS = (
     *(f"badges catalog {name}" for name in ("coverage", "diff", "lint", "show", "smoke", "versions")),
     *("badges backfill", "badges recompute", "badges dlq", "badges quarantine list", "badges tokens list"),
-    *("badges users show", "badges users export", "badges db status"),
+    *("badges users show", "badges db status"),
 )
 ROWS = {"badges quarantine": HELD, "badges grants revoke": GIVEN}
 EXTRA = """
