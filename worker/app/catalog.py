@@ -167,20 +167,36 @@ async def head_plan(store: PostgresStore) -> Plan | None:
     return await asyncio.to_thread(compiled)
 
 
+async def _bring(store: PostgresStore, path: Path, settings: Settings) -> None:
+    """Make a catalog file the head where there is none, or where the file rules and this text is a new one.
+
+    What was read and judged is what is applied, and only on the head it was judged by: where another comes between, it
+    is judged by that one.
+    """
+    catalog, document, digest = await asyncio.to_thread(read_catalog, path)
+    while True:
+        head = await store.catalog_head()
+        managed_here = settings.catalog_managed == "file" and not await store.catalog_knows(digest)
+        if head is not None and not managed_here:
+            return
+        refuse_unasked(catalog, settings)
+        await refuse_unsound(catalog, settings)
+        base = 0 if head is None else head.version
+        try:
+            version = await put_in_force(store, catalog, document, digest, applied_by="worker", expected=base)
+        except HeadMoved:
+            continue
+        log.info("catalog_applied", version=version, path=str(path))
+        return
+
+
 async def first_plan(store: PostgresStore, settings: Settings, *, seconds: float = 0.0) -> Plan:
     """The plan to start with; a catalog file is applied only where the head and `CATALOG_MANAGED` let it.
 
     Where there is neither file nor head, the first catalog, which may come over HTTP, is awaited for `seconds`.
     """
     if settings.catalog is not None:
-        catalog, _, digest = await asyncio.to_thread(read_catalog, settings.catalog)
-        head = await store.catalog_head()
-        managed_here = settings.catalog_managed == "file" and not await store.catalog_knows(digest)
-        if head is None or managed_here:
-            refuse_unasked(catalog, settings)
-            await refuse_unsound(catalog, settings)
-            version, _ = await apply_catalog(store, settings.catalog, applied_by="worker")
-            log.info("catalog_applied", version=version, path=str(settings.catalog))
+        await _bring(store, settings.catalog, settings)
     deadline = monotonic() + seconds
     while (plan := await head_plan(store)) is None:
         if monotonic() >= deadline:
