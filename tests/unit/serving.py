@@ -128,12 +128,15 @@ class FakeOutlet:
 
 @dataclass
 class FakePlans:
-    """A plan that is there; `later` is what a look at the head finds."""
+    """A plan that is there; `later` is what a look at the head finds, where `broken` is not raised in its place."""
 
     current: Plan | None = None
     later: Plan | None = None
+    broken: BadgesError | None = None
 
     async def refresh(self) -> Plan | None:
+        if self.broken is not None:
+            raise self.broken
         self.current = self.later or self.current
         return self.current
 

@@ -9,10 +9,13 @@ from functools import cache
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
-from tests.unit.serving import NOON, FakeOutlet, FakePlans, FakeStore, client, served
+from tests.unit.serving import NOON, FakeOutlet, FakePlans, FakeStore, client, fakes, served
+from worker.admin.api import events
 from worker.admin.intake import Taken, take
 from worker.admin.roles import Role
+from worker.config import load_settings
 from worker.errors import TransientError
 from worker.events import Dictionary, Event, Record, decode, format_instant
 from worker.rules.catalog.load import catalog_from_document
@@ -34,6 +37,11 @@ def plan(*more: str) -> Plan:
         "comment.posted": {},
         **{name: {} for name in more},
     }
+    return planned(events)
+
+
+def planned(events: dict[str, Any]) -> Plan:
+    """A catalog of these event types with the badge."""
     badge = {"key": "first", "label": "First", "icon": "star", "flow": {"event": "comment.posted", "criteria": {}}}
     return compile_plan(catalog_from_document({"version": 1, "events": events, "badges": [badge]}, version=1))
 
@@ -288,6 +296,57 @@ def test_stream(rig: Rig) -> None:
     assert [(result["line"], result["success"]) for result in results] == [(1, True), (3, False), (4, False), (5, True)]
     assert [result["error"]["code"] for result in results if "error" in result] == ["not_json", "unknown_event_type"]
     assert [event["id"] for event in rig.outlet.events()] == ["a", "b"]
+
+
+def test_a_line_is_judged_by_the_catalog_of_this_moment(rig: Rig) -> None:
+    """A type and a schema that are younger than the catalog known here are found before a line is refused."""
+    rig.plans.later = planned({"question.scored": {}, "comment.posted": {}, "brand.new": {}})
+    widened = {"event_type": "question.scored", "user_id": "u1", "payload": {"score": "ten"}}
+    assert rig.stream(widened).json()["success"] is True
+    rig.plans.current, rig.plans.later = plan(), planned({"comment.posted": {}, "brand.new": {}})
+    assert rig.stream({"event_type": "brand.new", "user_id": "u1"}).json()["success"] is True
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"event_type": "nope", "user_id": "u1"},
+        {"event_type": "question.scored", "user_id": "u1", "payload": {"score": "ten"}},
+    ],
+)
+def test_a_line_that_cannot_be_judged_is_unavailable(rig: Rig, odd: dict[str, Any]) -> None:
+    """While nobody can look whether the catalog knows more, such a line is `unavailable`; the others are sent."""
+    rig.plans.broken = TransientError("PostgreSQL cannot be reached.")
+    ids = [f"e{number:04}" for number in range(900)]
+    answer = rig.stream(*(COMMENT | {"id": one} for one in ids), odd, "{", odd, COMMENT | {"id": "last"})
+    assert answer.status_code == 200, answer.text
+    results = [json.loads(line) for line in answer.text.splitlines()]
+    assert [result["line"] for result in results if result["success"]] == [*range(1, 901), 904]
+    codes = [(result["line"], result["error"]["code"]) for result in results if not result["success"]]
+    assert codes == [(901, "unavailable"), (902, "not_json"), (903, "unavailable")]
+    assert [event["id"] for event in rig.outlet.events()] == [*ids, "last"]
+    alone = rig.stream(odd)
+    assert (alone.status_code, alone.json()["error"]["code"]) == (503, "unavailable"), "nothing was sent"
+
+
+async def test_a_stream_that_breaks_off_leaves_no_sends_behind() -> None:
+    """What is on its way when a stream breaks off is waited for."""
+    release, stored = asyncio.Event(), []
+
+    class Slow(FakeOutlet):
+        async def send(self, posts: Any) -> None:
+            await release.wait()
+            stored.append(len(posts))
+
+    async def broken() -> Any:
+        yield (json.dumps(COMMENT).encode() + b"\n") * 500
+        release.set()
+        raise ClientDisconnect
+
+    made = fakes(plans=FakePlans(current=plan()), outlet=Slow())
+    with pytest.raises(ClientDisconnect):
+        await events._lines(broken(), made, load_settings(), "t", now_us=NOON)
+    assert stored == [400]
 
 
 def test_long_stream_in_pieces(rig: Rig) -> None:

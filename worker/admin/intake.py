@@ -17,6 +17,9 @@ from worker.exchange import Message
 
 Headers = Sequence[tuple[str, bytes | None]]
 
+#: Why an event is refused that a catalog younger than the one known here may take.
+YOUNGER: Final = frozenset({"unknown_event_type", "payload_invalid"})
+
 #: What `decode` gives an event without an id, here where there is no record yet.
 _NO_ID: Final = "kafka::1:00000:00000000000000000000"
 #: Where the instant would stand in each spelling, and the name it is given there.

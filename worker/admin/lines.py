@@ -9,8 +9,9 @@ from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from worker.admin.answers import as_json
-from worker.admin.intake import Taken, refusal, take
-from worker.errors import TransientError
+from worker.admin.intake import YOUNGER, Taken, refusal, take
+from worker.admin.problems import Problem, unavailable
+from worker.errors import BadgesError, TransientError
 from worker.events import Dictionary, Rejected
 from worker.events.json_text import MAX_BYTES
 from worker.exchange import Message
@@ -68,7 +69,7 @@ async def lines_of(
 class Batch:
     """The lines of one request: their events on the way, and what became of each, as JSON lines in `told`.
 
-    `stored` counts events that the broker has; `away` says why some could not be sent.
+    `stored` counts events that the broker has; `away` says why some could not be sent, or judged.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Batch:
     ) -> None:
         self._dictionary = dictionary
         self._again: Callable[[], Awaitable[Dictionary]] | None = again
+        self._unseen: str | None = None
         self._deliver = deliver
         self._now_us = now_us
         self._max_future_us = max_future_us
@@ -99,7 +101,8 @@ class Batch:
         for number, text in lines:
             found = await self._take(number, text)
             if isinstance(found, Rejected):
-                results.append({"line": number, "success": False, **refusal(found).body()})
+                refused = self._undecided(found) or refusal(found)
+                results.append({"line": number, "success": False, **refused.body()})
                 continue
             results.append({"line": number, "success": True, "event_id": found.event.id})
             messages.append(found.message())
@@ -128,12 +131,22 @@ class Batch:
             )
         key = None if self._key is None else f"{self._key}:{number}"
         found = self._decoded(text, key)
-        if isinstance(found, Rejected) and found.code == "unknown_event_type" and self._again is not None:
-            # once for a stream: a type may be younger than the catalog that is known here
-            again, self._again = self._again, None
-            self._dictionary = await again()
-            found = self._decoded(text, key)
+        if isinstance(found, Rejected) and found.code in YOUNGER and self._again is not None:
+            again, self._again = self._again, None  # once for a stream
+            try:
+                self._dictionary = await again()
+            except BadgesError as error:
+                self._unseen = error.message
+            else:
+                found = self._decoded(text, key)
         return found
+
+    def _undecided(self, found: Rejected) -> Problem | None:
+        """The answer to a line that a catalog nobody could look at may take; None for one that is refused for good."""
+        if self._unseen is None or found.code not in YOUNGER:
+            return None
+        self.away = self._unseen
+        return unavailable(self._unseen)
 
     def _decoded(self, text: bytes, key: str | None) -> Taken | Rejected:
         return take(text, self._dictionary, now_us=self._now_us, max_future_us=self._max_future_us, key=key)
@@ -147,7 +160,7 @@ class Batch:
                 if not result["success"]:
                     continue
                 result["success"] = False
-                result["error"] = {"code": "unavailable", "message": error.message, "details": []}
+                result.update(unavailable(error.message).body())
         else:
             self.stored += len(messages)
 

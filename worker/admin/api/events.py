@@ -15,7 +15,7 @@ from fastapi import Request, Response
 
 from worker.admin.admission import check_room
 from worker.admin.answers import instant, json_answer
-from worker.admin.intake import Headers, Taken, checked_key, refusal, take
+from worker.admin.intake import YOUNGER, Headers, Taken, checked_key, refusal, take
 from worker.admin.limits import Crowd
 from worker.admin.lines import Batch, lines_of
 from worker.admin.problems import Problem, unavailable
@@ -229,7 +229,7 @@ async def _taken(body: bytes, services: Services, settings: Settings, *, headers
     """The event of a body; Problem where it is none. A type may be younger than the catalog that is known here."""
     now_us, most = services.now(), settings.max_future_us
     found = take(body, await dictionary_of(services), now_us=now_us, max_future_us=most, headers=headers, key=key)
-    if isinstance(found, Rejected) and found.code in ("unknown_event_type", "payload_invalid"):
+    if isinstance(found, Rejected) and found.code in YOUNGER:
         types = await dictionary_of(services, again=True)
         found = take(body, types, now_us=now_us, max_future_us=most, headers=headers, key=key)
     if isinstance(found, Rejected):
@@ -313,9 +313,11 @@ async def _lines(
         max_future_us=settings.max_future_us,
         key=key,
     )
-    async for lines in lines_of(stream, most=settings.max_stream):
-        await batch.add(lines)
-    await batch.finish()
+    try:
+        async for lines in lines_of(stream, most=settings.max_stream):
+            await batch.add(lines)
+    finally:
+        await batch.finish()
     if batch.away is not None and not batch.stored:
         raise unavailable(batch.away)
     return Response(b"".join(batch.told), media_type=STREAMS[0])
