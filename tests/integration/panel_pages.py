@@ -29,6 +29,8 @@ NO_PAGES: Final = frozenset(
         "GET /find",
         "GET /why",
         "GET /awards.csv",
+        "GET /awards/holders.csv",
+        "GET /jobs.csv",
         "GET /dead-letters.csv",
         "GET /settings/audit.csv",
         "GET /users/{user_id}/history.csv",

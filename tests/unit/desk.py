@@ -156,6 +156,8 @@ class FakeReads:
         return (0, 0.0) if self.empty else (5, 90.0)
 
     async def user_jobs(self, **given: Any) -> Sequence[Any]:
+        if "before" not in given:
+            self.asked.append(("jobs", given))
         return self._some(self._job("running"), self._job("done"))
 
     async def user_job(self, job_id: int) -> Any | None:

@@ -347,6 +347,26 @@ def test_csv_of_the_audit_log() -> None:
     assert '"\'=1+1"' in got.text
 
 
+def test_csv_of_jobs_and_holders() -> None:
+    """Both lists go out as files, of jobs those that were asked for; while holders are counted first that is said."""
+    desk = FakeDesk(text="=1+1", reads=FakeReads(text="=1+1"))
+    reader = user(desk, Role.READER)
+    assert 'href="/panel/jobs.csv?kind=backfill"' in reader.get("/panel/jobs?kind=backfill").text
+    lines = reader.get("/panel/jobs.csv?kind=backfill&state=done").text.splitlines()
+    assert lines[0].startswith('"id","kind","for","state","users_done"')
+    assert lines[2].startswith('"1","backfill","{""badges"":[""=1+1""],""notify"":true}","done","3","10","20","2",')
+    assert lines[2].count('"\'=1+1"') == 2
+    assert desk.reads.asked == [("jobs", {"kind": "backfill", "state": "done", "limit": 50_000})]
+    assert 'href="/panel/awards/holders.csv"' in reader.get("/panel/awards/holders").text
+    rows = reader.get("/panel/awards/holders.csv").text.splitlines()
+    nice = (
+        '"nice_question","\'=1+1","misc","active","17","8","94","30","2026-03-01T12:00:00.000000Z","2","8","2.0","no"'
+    )
+    assert rows[1] == nice
+    empty = user(FakeDesk(reads=FakeReads(empty=True)), Role.READER).get("/panel/awards/holders.csv")
+    assert (empty.status_code, empty.headers["retry-after"]) == (503, "5")
+
+
 def test_the_simulator_travels_in_time() -> None:
     """With jobs on the clock's events come by themselves; its buttons move it on; a link keeps what was asked."""
     support = client(panel(), Role.SUPPORT)

@@ -1,4 +1,4 @@
-"""Holders: how rare each badge is, and how it has been given day by day, spikes marked."""
+"""Holders: how rare each badge is, and how it has been given day by day, spikes marked; and as CSV."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from worker.admin.panel.frame import ROOT, in_script
-from worker.admin.panel.page import PAGE, Opened
+from worker.admin.panel.page import PAGE, Opened, Page
 from worker.admin.panel.pages.badge import no_badge
 from worker.admin.panel.phrasing import instant_text
+from worker.admin.panel.tables import EXPORTS, csv_answer
+from worker.admin.problems import unavailable
 from worker.admin.roles import Role, least
-from worker.admin.routes import guarded_router
+from worker.admin.routes import few, guarded_router
+from worker.events import format_instant
 from worker.events.instants import DAY
 from worker.rules.catalog.definitions import Badge
 
@@ -47,20 +50,52 @@ class Line:
 @least(Role.READER)
 async def holders(page: Opened, after: int = 0) -> Response:
     """All badges, those with a spike first, then the most held."""
-    counts = await page.desk.counts()
-    lines = [] if counts is None else [_line(badge, counts.get(badge.key)) for badge in page.badges.values()]
-    lines.sort(key=lambda line: (not line.spiking, -line.users, line.badge.key))
+    found = await _lines(page)
+    lines = found or []
     start = max(0, after)
     return await page.show(
         "holders.html",
         title="Holders",
         section="Awards",
         lines=lines[start : start + PAGE],
-        counted=counts is not None,
+        counted=found is not None,
         shared=next((line.share for line in lines if line.share is not None), None),
         older=start + PAGE if len(lines) > start + PAGE else None,
         newer=start > 0,
     )
+
+
+@router.get("/awards/holders.csv")
+@few(EXPORTS)
+@least(Role.READER)
+async def holders_csv(page: Opened) -> Response:
+    """All badges as CSV, in the order of the list; the share is of the users active lately."""
+    found = await _lines(page)
+    if found is None:
+        raise unavailable("Holders are being counted.", seconds=5)
+    names = (
+        "badge_key", "label", "family", "status", "holders", "active_holders", "active_users", "active_days",
+        "shares_counted_at", "awards_today", "awards_28_days", "usual_day", "spike_today",
+    )  # fmt: skip
+    lines = (
+        (
+            line.badge.key, line.badge.label, line.badge.family, line.badge.status, line.users,
+            *(("",) * 4 if (share := line.share) is None else
+              (share.holders, share.users, share.days, format_instant(share.counted_us))),
+            line.days[-1] if line.days else 0, sum(line.days), round(line.usual, 2), "yes" if line.spiking else "no",
+        )
+        for line in found
+    )  # fmt: skip
+    return await csv_answer("holders.csv", names, lines)
+
+
+async def _lines(page: Page) -> list[Line] | None:
+    """All badges, those with a spike first, then the most held; None while they are counted first."""
+    counts = await page.desk.counts()
+    if counts is None:
+        return None
+    lines = [_line(badge, counts.get(badge.key)) for badge in page.badges.values()]
+    return sorted(lines, key=lambda line: (not line.spiking, -line.users, line.badge.key))
 
 
 @router.get("/awards/holders/{key}")
