@@ -44,7 +44,8 @@ def opened(browser: Any, **options: Any) -> tuple[Any, list[str]]:
 
 def serious(complaints: list[str]) -> list[str]:
     """Complaints but for those of refusals and of cut connections, which tests bring about."""
-    return [one for one in complaints if "status of 4" not in one and "ERR_CONNECTION_RESET" not in one]
+    brought = ("status of 4", "status of 503", "ERR_CONNECTION_RESET")
+    return [one for one in complaints if not any(text in one for text in brought)]
 
 
 def _complaint(said: Any) -> list[str]:

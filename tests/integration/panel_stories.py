@@ -6,10 +6,12 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.integration.browsing import event, shoot, wait_for
 from tests.integration.panel_served import Served
+from worker.errors import TransientError
 
 #: A job that another worker has begun and does not go on with.
 BEGUN = """
@@ -257,8 +259,29 @@ def log_in_and_out(panel: Served, page: Any) -> None:
     page.wait_for_url("**/login?next=**")
 
 
+def ask_again(panel: Served, page: Any) -> None:
+    """What is refused meanwhile says its request, is asked for again by a button; the note goes once it is there."""
+    page.goto(f"{panel.address}/catalog")
+
+    async def away(*_: Any) -> None:
+        raise TransientError("the database does not answer")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.admin.panel.pages.catalog._list", away)
+        page.fill("#f-q", "nice")
+        expect(page.locator("#notice")).to_contain_text("unavailable, request ")
+        shoot(page, "refused-for-now")
+        page.click("#notice >> text=Retry")
+        expect(page.locator("#notice button:not([disabled])")).to_be_visible()
+    expect(page.locator("#rows tbody tr")).not_to_have_count(1)
+    page.click("#notice >> text=Retry")
+    expect(page.locator("#rows tbody tr")).to_have_count(1)
+    expect(page.locator("#notice")).to_be_empty()
+
+
 #: In the order in which they are told: each stands alone, but for the last, which closes the panel.
 STORIES = (
+    ask_again,
     recompute_a_user,
     stop_a_job,
     grant_and_revoke,

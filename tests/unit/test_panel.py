@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, panel
 from tests.unit.serving import NOON, TOKENS, FakeStore, client
@@ -15,6 +16,7 @@ from worker.admin.panel.entrance import inside
 from worker.admin.panel.pages import ROUTERS
 from worker.admin.roles import Role
 from worker.admin.routes import Guarded
+from worker.errors import TransientError
 from worker.store.holders import Share
 from worker.store.panel import BadgeCount
 
@@ -284,8 +286,6 @@ def test_a_service_away_is_told() -> None:
 
     class Away(FakeReads):
         async def panel_count_letters(self, since_us: int) -> int:
-            from worker.errors import TransientError
-
             raise TransientError("the database does not answer")
 
     user = client(panel(FakeDesk(reads=Away())), Role.READER)
@@ -294,6 +294,39 @@ def test_a_service_away_is_told() -> None:
     assert "the database does not answer" in got.text
     part = user.get("/panel/_/health", headers={"HX-Request": "true"})
     assert part.headers["HX-Retarget"] == "#notice"
+
+
+def test_refusals_name_their_request() -> None:
+    """A refusal shows the id that stands in its header and in the log; what may pass later can be asked for again."""
+
+    class Away(FakeReads):
+        async def panel_awards(self, **given: Any) -> Any:
+            raise TransientError("the database does not answer")
+
+    reader = client(panel(FakeDesk(reads=Away())), Role.READER)
+    with capture_logs() as lines:
+        page = reader.get("/panel/awards?badge=asks&origin=live")
+        given = reader.get("/panel/_/awards", headers={"HX-Request": "true", "X-Request-Id": "proxy-7"})
+        assert client(reader.app).get("/panel/awards").status_code == 303
+        forged = reader.get("/panel/awards", headers={"X-Request-Id": "<b>"})
+        gone = reader.get("/panel/badges/no such")
+        refused = reader.get("/panel/settings/tokens")
+    assert f"request <code>{page.headers['X-Request-Id']}</code>" in page.text
+    assert 'href="/panel/awards?badge=asks&amp;origin=live">Retry</a>' in page.text
+    check_markup(page.text)
+    assert given.headers["X-Request-Id"] == "proxy-7"
+    assert "unavailable, request proxy-7" in given.text
+    assert 'data-does="retry"' in given.text
+    assert "<b>" not in forged.headers["X-Request-Id"]
+    assert "Retry" not in gone.text + refused.text
+    told = [(one["request_id"], one["status"], one["route"]) for one in lines if one["event"] == "request_refused"]
+    assert told == [
+        (page.headers["X-Request-Id"], 503, "/panel/awards"),
+        ("proxy-7", 503, "/panel/_/awards"),
+        (forged.headers["X-Request-Id"], 503, "/panel/awards"),
+        (refused.headers["X-Request-Id"], 403, "/panel/settings/tokens"),
+    ]
+    assert [one["log_level"] for one in lines][-2:] == ["warning", "info"]
 
 
 @pytest.mark.parametrize("cursor", ["x", "1~2", "1~2~", "99999999999999999999~1~u", "1~2~a\0b", "~~", "²~1~u"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from logging import INFO, WARNING
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -17,6 +21,11 @@ from worker.admin.headers import ALWAYS
 from worker.errors import AuthorError, BadgesError, PoisonBatch, TransientError
 from worker.events.json_text import escape
 
+log = structlog.get_logger(__name__)
+
+#: Names a request in the answer that refuses it and in the log; a proxy or client may have given one before.
+REQUEST_ID: Final = "X-Request-Id"
+_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: What a client is told to wait, seconds, where a service is away.
 RETRY_SECONDS: Final = 2
 
@@ -122,20 +131,50 @@ def shape_problems(app: FastAPI) -> None:
         app.add_exception_handler(kind, shaped)
 
 
+def request_id(request: Request) -> str:
+    """What a request is named by: as it was given from outside, where that can be a name, else made here, once."""
+    found: str | None = getattr(request.state, "id", None)
+    if found is None:
+        given = request.headers.get(REQUEST_ID, "")
+        found = request.state.id = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+    return found
+
+
 async def shaped(request: Request, error: Exception) -> Response:
-    """The response of any error."""
+    """The response of any error, with the request's id."""
     problem = problem_of(error)
     if problem.limit is not None:
         request.app.state.metrics.refused.labels(problem.limit).inc()
     if problem.status_code == 405:
         problem.headers = {"Allow": ", ".join(_methods(request))}
     page = getattr(request.app.state, "page_problem", None)
-    if page is not None and (shown := page(request, problem)) is not None:
-        return shown  # type: ignore[no-any-return]
-    told = answer(problem)
-    if problem.status_code == 500:  # goes out past all middleware
-        told.headers.update(ALWAYS)
+    told = None if page is None else page(request, problem)
+    if told is not None or problem.status_code == 500:
+        _note(request, problem, error)
+    if told is None:
+        told = answer(problem)
+        if problem.status_code == 500:  # goes out past all middleware
+            told.headers.update(ALWAYS)
+    told.headers[REQUEST_ID] = request_id(request)
     return told
+
+
+def _note(request: Request, problem: Problem, error: Exception) -> None:
+    """Leave a line for who is given the id that a person was shown; programs are told all in their answers.
+
+    Who shows no token and no session makes no lines but by faults of ours.
+    """
+    if problem.status_code < 500 and getattr(request.state, "actor", None) is None:
+        return
+    log.log(
+        WARNING if problem.status_code >= 500 else INFO,
+        "request_refused",
+        request_id=request_id(request),
+        method=request.method,
+        route=getattr(request.scope.get("route"), "path_format", "none"),
+        status=problem.status_code,
+        reason=problem.message if foreseen(error) else type(error).__name__,
+    )
 
 
 _FORESEEN: Final[tuple[type[Exception], ...]] = (

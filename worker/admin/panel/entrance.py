@@ -14,7 +14,7 @@ from worker.admin import sessions
 from worker.admin.admission import Gate, check_origin
 from worker.admin.panel.frame import FOLDER, ROOT, Wrong, inside, is_fragment, render
 from worker.admin.panel.page import go
-from worker.admin.problems import Problem
+from worker.admin.problems import Problem, request_id
 from worker.admin.roles import FORM, Actor, Role, anybody, least
 from worker.admin.routes import By, guarded_router
 from worker.admin.services import Asked, note_login, settings_of
@@ -22,6 +22,8 @@ from worker.exchange import AuditLine
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
+#: Refusals that pass: the same request may be answered a moment later.
+_PASSING: Final = frozenset({429, 500, 503})
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -124,8 +126,16 @@ def page_problem(request: Request, problem: Problem) -> Response | None:
         template = "problem.html"
     return render(
         request, template, actor=actor, status=problem.status_code, headers=headers, title=_title(problem),
-        problem=problem,
+        problem=problem, request_id=request_id(request), again=_again(request, problem, asked),
     )  # fmt: skip
+
+
+def _again(request: Request, problem: Problem, asked: str) -> str | None:
+    """The address to ask once more where that may help: of a page that was only looked at. "" : by who sent a form."""
+    if problem.status_code not in _PASSING:
+        return None
+    path = quote(request.scope["path"])
+    return inside(path + (f"?{asked}" if asked else "")) if request.method == "GET" else ""
 
 
 def _title(problem: Problem) -> str:

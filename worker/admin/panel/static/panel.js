@@ -60,7 +60,23 @@
     const polls = (source?.getAttribute?.("hx-trigger") || "").startsWith("every");
     if (polls && (paused || doc.hidden)) event.preventDefault();
   });
-  doc.addEventListener("htmx:after:swap", () => {
+  // -- what was refused is asked again by a button of the notice, which goes once it was answered
+  let refused = null;
+  const retry = (button) => {
+    if (!refused?.source.isConnected) return void location.reload();
+    button.disabled = true;
+    htmx.ajax(refused.method, refused.action, { source: refused.source, target: refused.target, swap: refused.swap });
+  };
+  doc.addEventListener("htmx:response:error", (event) => {
+    const { sourceElement, target, swap, request } = event.detail.ctx;
+    refused = { source: sourceElement, target, swap, method: request.method, action: request.action };
+  });
+  doc.addEventListener("htmx:after:swap", (event) => {
+    const { sourceElement, response } = event.detail.ctx;
+    if (refused && sourceElement === refused.source && response.status < 400) {
+      refused = null;
+      doc.getElementById("notice")?.replaceChildren();
+    }
     localTimes(doc);
     updated();
     charts();
@@ -128,6 +144,7 @@
       case "add-row": addRow(target); break;
       case "check-all": for (const box of all(value)) box.checked = true; break;
       case "step": step(target); break;
+      case "retry": retry(target); break;
     }
   });
   doc.addEventListener("change", (event) => {
