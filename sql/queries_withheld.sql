@@ -90,12 +90,14 @@ SELECT badge_key, count(*) AS awards, min(withheld_at) AS first_us, max(withheld
 FROM withheld_awards WHERE state = 'held' GROUP BY badge_key ORDER BY awards DESC, badge_key;
 
 -- name: quarantined
--- Awards held back after one (user, badge, context), of one badge, user or context where one is given.
+-- Awards held back after one (user, badge, context), of one badge, user or context where one is given, or of those
+-- (user, context) that are.
 SELECT user_id, badge_key, context, state, awarded_at, source, origin, catalog_version, trigger_id, trigger_type,
        metadata::text, coalesce(reason, '') AS reason, withheld_at
 FROM withheld_awards
 WHERE state = 'held' AND ($1::text IS NULL OR badge_key = $1) AND ($2::text[] IS NULL OR user_id = ANY ($2))
   AND ($3::text IS NULL OR context = $3) AND (badge_key, user_id, context) > ($4::text, $5::text, $6::text)
+  AND ($8::text[] IS NULL OR (user_id, context) IN (SELECT * FROM unnest($8::text[], $9::text[])))
 ORDER BY badge_key, user_id, context
 LIMIT $7;
 

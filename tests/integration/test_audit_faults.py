@@ -202,6 +202,26 @@ async def test_one_job_is_noted_alike(rig: Rig) -> None:
     assert (panel.note, api.note) == ("", "for ben")
 
 
+async def test_only_chosen_awards_are_settled(rig: Rig) -> None:
+    """Of a badge's awards that are held, the one that is chosen is dropped or released: no other of its user's."""
+    async with rig.store.transaction() as transaction:
+        await load(transaction, {"u1": (), "u2": ()})
+        held = [("u1", "4"), ("u1", "5"), ("u1", "6"), ("u2", "4")]
+        await transaction.withhold([withheld(user_id=user_id, context=context) for user_id, context in held])
+
+    async def settled(verb: Verb, *places: tuple[str, str]) -> int:
+        given = {"badge_key": "first", "topic": "awards", "actor": "anna", "note": "chosen", "places": places}
+        return sum([count async for count in settle_quarantine(rig.store, rig.plan, verb, **given)])
+
+    assert await settled("drop", ("u1", "5"), ("u1", "5"), ("u2", "7")) == 1
+    assert await settled("release", ("u1", "4")) == 1
+    assert await settled("drop") == 0
+    left = "SELECT user_id, context, state FROM withheld_awards WHERE context <> '' ORDER BY 1, 2"
+    rows = [tuple(row) for row in await rig.store.pool.fetch(left)]
+    assert rows == [("u1", "5", "dropped"), ("u1", "6", "held"), ("u2", "4", "held")]
+    assert await rig.count("SELECT count(*) FROM user_badges WHERE user_id = 'u1' AND context = '4'") == 1
+
+
 # Every act is for CI: a cut takes a new connection.
 @pytest.mark.parametrize("name", ACTS if DEEP else ["edit", "release", "cancel"])
 async def test_an_act_and_its_line_are_one(rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -95,6 +95,7 @@ class FakeReads:
     empty: bool = False
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     lines: list[tuple[Any, ...]] = field(default_factory=list)
+    held_at: list[tuple[str, str]] | None = None
 
     def _some(self, *rows: Any) -> list[Any]:
         return [] if self.empty else list(rows)
@@ -203,11 +204,16 @@ class FakeReads:
     async def changes(self, **given: Any) -> Sequence[Any]:
         return self._some(Change(1, NOON, self.text, self.text, self.text, self.text, self.text, self.text))
 
-    async def quarantined(self, **given: Any) -> Sequence[Any]:
-        award = Withheld(
-            self.text, "nice_question", self.text, "held", NOON, "auto", "live", 3, "e1", self.text, "{}", self.text
+    async def quarantined(self, *, places: Sequence[tuple[str, str]] | None = None, **given: Any) -> Sequence[Any]:
+        held = [(self.text, self.text)] if self.held_at is None else self.held_at
+        rest = (NOON, "auto", "live", 3, "e1", self.text, "{}", self.text)
+        return self._some(
+            *(
+                Quarantined(Withheld(place[0], "nice_question", place[1], "held", *rest), NOON)
+                for place in held
+                if places is None or place in places
+            )
         )
-        return self._some(Quarantined(award, NOON))
 
     def _job(self, state: str) -> UserJob:
         return UserJob(
@@ -382,8 +388,10 @@ class FakeDesk:
         yield '{"user_id": '
         yield '"u1"}'
 
-    async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
-        self.applied.append(((verb, badge, users), actor, note))
+    async def settle_held(
+        self, verb: str, *, badge: str, places: Sequence[tuple[str, str]] | None, actor: str, note: str
+    ) -> int:
+        self.applied.append(((verb, badge, places), actor, note))
         done = "released" if verb == "release" else "dropped"
         self.changes.append((actor, f"quarantine.{done}", f"badge {badge}", None, None, note))
         return 3

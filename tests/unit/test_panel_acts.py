@@ -105,7 +105,7 @@ def test_jobs_are_cancelled_and_go_on() -> None:
 
 
 def test_quarantine_is_settled() -> None:
-    """A release takes a note, a drop the badge's key too; some users or all; the audit log has each."""
+    """A release takes a note, a drop the badge's key too; some awards or all; the audit log has each."""
     desk, store = FakeDesk(), FakeStore()
     support = user(desk, Role.SUPPORT, store)
     base = {"badge": "nice_question", "which": "all"}
@@ -114,22 +114,39 @@ def test_quarantine_is_settled() -> None:
     chosen = {**base, "which": "chosen", "verb": "release", "note": "x"}
     assert support.post("/panel/awards/quarantine", data=chosen).status_code == 422
     assert desk.applied == []
-    asked = support.post("/panel/awards/quarantine", data={**chosen, "user": ["u1", "u2"]})
-    assert "Release those of 2 users" in asked.text
-    assert "u2" in asked.text
-    check_markup(asked.text)
+    for nobody in ("u1", "[]", '["u1"]', '["u1", 2]', '["u1", "\\u0000"]', "[" * 5_000):
+        assert support.post("/panel/awards/quarantine", data={**chosen, "award": nobody}).status_code == 422
     every = support.post("/panel/awards/quarantine", data={**base, "verb": "release", "note": "x"})
     assert "Release 212 awards" in every.text
     assert desk.applied == []
-    sure = {**chosen, "user": ["u1", "u2"], "sure": "1"}
-    assert support.post("/panel/awards/quarantine", data=sure).status_code == 303
     drop = {**base, "verb": "drop", "note": "x", "confirm": "nice_question"}
     assert support.post("/panel/awards/quarantine", data=drop).status_code == 303
-    assert [one[0] for one in desk.applied] == [
-        ("release", "nice_question", ["u1", "u2"]),
-        ("drop", "nice_question", None),
-    ]
-    assert [change[1] for change in store.changes] == ["quarantine.released", "quarantine.dropped"]
+    assert [one[0] for one in desk.applied] == [("drop", "nice_question", None)]
+    assert [change[1] for change in store.changes] == ["quarantine.dropped"]
+
+
+def test_only_chosen_awards_are_settled() -> None:
+    """Of a user with two awards that are held, the one that is ticked is released or dropped, and counted, alone."""
+    desk = FakeDesk()
+    desk.reads.held_at = [("u1", 'post "4"'), ("u1", "post 5"), ("u2", "")]
+    support = user(desk, Role.SUPPORT)
+    ticks = re.findall(r'name="award" value="([^"]*)"', support.get("/panel/awards/quarantine").text)
+    assert len(ticks) == 3
+    chosen = {"badge": "nice_question", "which": "chosen", "note": "x", "award": [unescape(ticks[0])]}
+    asked = support.post("/panel/awards/quarantine", data={**chosen, "verb": "release"}).text
+    check_markup(asked)
+    assert "The 1 award chosen, no other." in asked
+    assert "Release 1 award<" in asked
+    assert "post 5" not in asked
+    assert re.findall(r'name="award" value="([^"]*)"', asked) == ticks[:1]
+    assert desk.applied == []
+    support.post("/panel/awards/quarantine", data={**chosen, "verb": "release", "sure": "1"})
+    support.post("/panel/awards/quarantine", data={**chosen, "verb": "drop", "confirm": "nice_question"})
+    place = [("u1", 'post "4"')]
+    assert [one[0] for one in desk.applied] == [("release", "nice_question", place), ("drop", "nice_question", place)]
+    desk.reads.held_at = []
+    gone = support.post("/panel/awards/quarantine", data={**chosen, "verb": "release"})
+    assert (gone.status_code, "nothing is held any more" in gone.text) == (422, True)
 
 
 def test_a_long_release_goes_on_without_its_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,8 +214,10 @@ class PanelDesk:
         """Publish events on the control topic. Raises OperatorError where Kafka cannot be reached."""
         await send_control(self._settings, events)
 
-    async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
-        """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were."""
+    async def settle_held(
+        self, verb: str, *, badge: str, places: Sequence[tuple[str, str]] | None, actor: str, note: str
+    ) -> int:
+        """Release or drop what is held back of a badge: at these (user, context), or all of it; how many that were."""
         plan = await self._plans.refresh()
         if plan is None:
             raise OperatorError("No catalog rules yet.", help="apply one")
@@ -228,7 +230,7 @@ class PanelDesk:
             topic=self._settings.award_topic,
             actor=actor,
             note=note,
-            users=users,
+            places=places,
         ):
             done += count
         return done

@@ -7,6 +7,7 @@ not met again, so both may be run twice, or by two people, and each award is giv
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from typing import Final, Literal
 
 from msgspec.structs import replace
@@ -36,13 +37,14 @@ async def settle_quarantine(
     note: str,
     users: Collection[str] | None = None,
     context: str | None = None,
+    places: Collection[tuple[str, str]] | None = None,
 ) -> AsyncIterator[int]:
-    """Release or drop the awards of a badge that are held back: of some users, or of all; how many, part by part.
+    """Release or drop the awards of a badge that are held back: some, or all; how many, part by part.
 
-    A released award is held since it was earned and published once, on `topic`; who asks for the badge is looked at
-    again. A dropped one is never given by itself. `note` and `actor` stay with the award, and each part leaves a line
-    in the log of changes. Raises OperatorError where the catalog no longer has the badge, or has changed since the plan
-    was made.
+    Some are those of `users`, of a `context`, or just those at `places`, (user, context) each. A released award is
+    held since it was earned and published once, on `topic`; who asks for the badge is looked at again. A dropped one
+    is never given by itself. `note` and `actor` stay with the award, and each part leaves a line in the log of
+    changes. Raises OperatorError where the catalog no longer has the badge, or has changed since the plan was made.
     """
     if verb == "release" and badge_key not in plan.badges:
         raise OperatorError(
@@ -50,15 +52,18 @@ async def settle_quarantine(
         )
     done = "released" if verb == "release" else "dropped"
     reason = f"{done} by {actor}: {note}"
-    chosen = None if users is None else sorted(users)
+    chosen = {user_id for user_id, _ in places} if users is None and places is not None else users
+    named = None if chosen is None else sorted(chosen)
+    pairs = None if places is None else sorted(set(places))
+    meant = partial(store.quarantined, badge_key=badge_key, users=named, context=context, places=pairs, limit=_PAGE)
     after = ("", "", "")
-    while page := await store.quarantined(badge_key=badge_key, users=chosen, context=context, after=after, limit=_PAGE):
+    while page := await meant(after=after):
         awards = [one.award for one in page]
         after = (awards[-1].badge_key, awards[-1].user_id, awards[-1].context)
         async with store.transaction() as transaction:
             count = await _settle(transaction, plan, verb, awards, topic=topic, reason=reason)
             if count:
-                told = {"awards": count, "users": "all" if chosen is None else chosen}
+                told = {"awards": count, "users": "all" if named is None else named}
                 await transaction.audit(
                     AuditLine(actor, f"quarantine.{done}", f"badge {badge_key}", after=told, note=note)
                 )

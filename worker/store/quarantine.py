@@ -43,12 +43,17 @@ class QuarantineTable(Database):
         badge_key: str | None = None,
         users: Sequence[str] | None = None,
         context: str | None = None,
+        places: Sequence[tuple[str, str]] | None = None,
         after: tuple[str, str, str] = ("", "", ""),
         limit: int = 50,
     ) -> list[Quarantined]:
-        """A page in order of (badge, user, context), after the last one of the page before."""
+        """A page in order of (badge, user, context), after the last one of the page before.
+
+        `places` are the (user, context) of the only ones that are meant.
+        """
         chosen = None if users is None else list(users)
-        rows = await self.rows("quarantined", badge_key, chosen, context, *after, limit)
+        pairs = (None, None) if places is None else ([user for user, _ in places], [of for _, of in places])
+        rows = await self.rows("quarantined", badge_key, chosen, context, *after, limit, *pairs)
         return [Quarantined(Withheld(*row[:-1]), row[-1]) for row in rows]
 
     async def quarantine_size(self) -> int:

@@ -92,11 +92,11 @@ class Reads(Protocol):
         self,
         *,
         badge_key: str | None = None,
-        users: Sequence[str] | None = None,
+        places: Sequence[tuple[str, str]] | None = None,
         after: tuple[str, str, str] = ("", "", ""),
         limit: int = 50,
     ) -> Sequence[Any]:
-        """Awards that are held back (of these users), in order of (badge, user, context)."""
+        """Awards that are held back (at these (user, context)), in order of (badge, user, context)."""
 
     async def user_jobs(
         self, *, kind: str | None = None, state: str | None = None, before: int | None = None, limit: int = 50
@@ -214,8 +214,10 @@ class Desk(Protocol):
     async def start_job(self, made: Any, *, actor: str) -> int:
         """Leave a job to the workers, which leaves a line in the log of changes; its number."""
 
-    async def settle_held(self, verb: str, *, badge: str, users: Sequence[str] | None, actor: str, note: str) -> int:
-        """Release or drop what is held back of a badge: of some users, or all of it; how many awards that were.
+    async def settle_held(
+        self, verb: str, *, badge: str, places: Sequence[tuple[str, str]] | None, actor: str, note: str
+    ) -> int:
+        """Release or drop what is held back of a badge: at these (user, context), or all of it; how many that were.
 
         What is done leaves a line in the log of changes, one for each transaction.
         """

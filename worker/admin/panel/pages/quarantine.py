@@ -13,6 +13,7 @@ from worker.admin.panel.phrasing import plural
 from worker.admin.panel.working import working_of
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
+from worker.events import json_text
 
 #: So long a page waits for a release, seconds; what takes longer goes on without it.
 _PATIENCE: Final = 3.0
@@ -32,26 +33,27 @@ async def quarantine(page: Opened, badge: str = "", after: str = "") -> Response
 @router.post("/awards/quarantine")
 @least(Role.SUPPORT, accepts=FORM)
 async def settle(request: Request, page: Opened) -> Response:
-    """Release or drop awards of one badge: all of them, or those of the users that were chosen."""
+    """Release or drop awards of one badge: all of them, or just those that were chosen."""
     form = await request.form()
     badge, verb, note = (str(form.get(name) or "").strip()[:2000] for name in ("badge", "verb", "note"))
-    users = [str(one)[:200] for one in form.getlist("user")][:PAGE]
-    chosen = str(form.get("which") or "") == "chosen"
+    chosen = None
+    if str(form.get("which") or "") == "chosen":
+        chosen = sorted({place for text in form.getlist("award")[:PAGE] if (place := _place(str(text)))})
     wrong = []
     if verb not in ("release", "drop"):
         wrong.append(Wrong("Choose what to do: release or drop."))
     if not note:
         wrong.append(Wrong("A note must say why.", "f-note", "It stands in the audit log and with each award."))
-    if chosen and not users:
+    if chosen == []:
         wrong.append(Wrong("No award is chosen.", "f-which", "Choose some in the list, or all."))
     if verb == "drop" and str(form.get("confirm") or "").strip() != badge:
         wrong.append(Wrong("A drop is for good: type the badge's key.", "f-confirm", f"Write {badge}."))
     if wrong:
         return await _list(page, badge, "", wrong)
     if verb == "release" and not form.get("sure"):
-        return await _confirm(page, badge, note, users if chosen else None)
-    work = page.desk.settle_held(verb, badge=badge, users=users if chosen else None, actor=page.actor.name, note=note)
-    asked = ("settle", verb, badge, tuple(users) if chosen else None, page.actor.name, note)
+        return await _confirm(page, badge, note, chosen)
+    work = page.desk.settle_held(verb, badge=badge, places=chosen, actor=page.actor.name, note=note)
+    asked = ("settle", verb, badge, None if chosen is None else tuple(chosen), page.actor.name, note)
     word = "released" if verb == "release" else "dropped"
     try:
         done = await working_of(request).answer(asked, work, seconds=_PATIENCE)
@@ -64,20 +66,36 @@ async def settle(request: Request, page: Opened) -> Response:
     return page.go(f"/awards/quarantine?badge={slug(badge)}", said)
 
 
-async def _confirm(page: Page, badge: str, note: str, users: list[str] | None) -> Response:
+def _place(text: str) -> tuple[str, str] | None:
+    """The user and the context of an award, as the list writes them; None of what names none."""
+    try:
+        match json_text.loads(text):
+            case [str(user_id), str(context)]:
+                return user_id, context
+    except ValueError:
+        pass
+    return None
+
+
+async def _confirm(page: Page, badge: str, note: str, chosen: list[tuple[str, str]] | None) -> Response:
     """What a release would give, before it does: how many, and ten of them."""
     reads = page.desk.reads
-    held = {one.badge_key: one.awards for one in await reads.panel_held_back()}
-    samples = await reads.quarantined(badge_key=badge, users=users, limit=_SAMPLES)
+    found = await reads.quarantined(badge_key=badge, places=chosen, limit=_SAMPLES if chosen is None else PAGE)
+    if chosen is None:
+        count = {one.badge_key: one.awards for one in await reads.panel_held_back()}.get(badge, 0)
+    else:
+        count, chosen = len(found), [(one.award.user_id, one.award.context) for one in found]
+    if not count:
+        return await _list(page, badge, "", [Wrong("Of what was chosen nothing is held any more.", "f-which")])
     return await page.show(
         "release.html",
         title="Release awards",
         section="Awards",
         key=badge,
         note=note,
-        users=users,
-        count=held.get(badge, 0),
-        samples=samples,
+        chosen=chosen,
+        count=count,
+        samples=found[:_SAMPLES],
     )
 
 
