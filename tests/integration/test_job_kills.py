@@ -258,6 +258,7 @@ async def test_killed_at_any_statement_a_job_is_ended_by_the_next(
 ) -> None:
     """Wherever a process is killed, another one does the rest: awards, memory, messages, counts as if it had lived."""
     monkeypatch.setattr("worker.pipeline.slices.SLICE_USERS", 1)
+    monkeypatch.setattr("worker.pipeline.slices.WIDE", 1)
     monkeypatch.setattr("worker.pipeline.slices.LIVE_SLICE_USERS", 1)
     monkeypatch.setattr("worker.app.quarantine._PAGE", 1)
     kills = Kills(monkeypatch)

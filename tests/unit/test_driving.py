@@ -13,7 +13,7 @@ from worker.errors import OperatorError, PoisonBatch, TransientError
 from worker.exchange import LiveFigures, UserJob
 from worker.pipeline import driving, slices
 from worker.pipeline.driving import Driver, Pace, Waiting, lag_of
-from worker.pipeline.slices import SliceFacts
+from worker.pipeline.found import SliceFacts
 
 
 class Clock:

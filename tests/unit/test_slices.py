@@ -15,6 +15,7 @@ from worker.control import grant_added
 from worker.events import Record, parse_instant
 from worker.exchange import UserJob, Withheld
 from worker.jobs.cron_events import anniversary
+from worker.pipeline import ahead
 from worker.pipeline import slices as module
 from worker.pipeline.batch import Applier, CatalogMoved
 from worker.pipeline.facts import Limits
@@ -247,7 +248,7 @@ async def test_a_backfill_gives_what_was_never_given(
 
 async def test_what_comes_between_the_looks_is_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """What came after the first look at a user, or is withheld from the user, is known to what is then given."""
-    looked = module.glance
+    looked = ahead.glance
 
     async def interrupted(*arguments: Any, **given: Any) -> Any:
         seen = await looked(*arguments, **given)
@@ -259,7 +260,7 @@ async def test_what_comes_between_the_looks_is_seen(rig: Rig, monkeypatch: pytes
     forget(rig, "ann", "commentator_4")
     forget(rig, "bob", "commentator_2")
     rig.tables.withheld["bob", "commentator_2", ""] = (stone("bob", "commentator_2"), 0.0)
-    monkeypatch.setattr(module, "glance", interrupted)
+    monkeypatch.setattr(ahead, "glance", interrupted)
     job = await rig.run("backfill", badges=["nice", "commentator_2", "commentator_4"])
     assert job.changes == {"award_never_given": 2, "badges": {"nice": 1, "commentator_4": 1}}
     assert ("commentator_2", "") not in rig.held("bob")

@@ -22,7 +22,7 @@ from worker.jobs.base import Figures
 from worker.jobs.runner import Told as Ran
 from worker.metrics import Metrics
 from worker.pipeline.facts import BatchFacts, BuildFacts
-from worker.pipeline.slices import SliceFacts
+from worker.pipeline.found import SliceFacts
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import load_catalog
 from worker.rules.plan import compile_plan

@@ -23,10 +23,11 @@ from worker.exchange import AuditLine, UserJob
 from worker.jobs.sweep import Swept
 from worker.metrics import Metrics
 from worker.pipeline.driving import Driver, Pace
+from worker.pipeline.found import SliceFacts
 from worker.pipeline.protocols import Judge
 from worker.pipeline.recount import AWARD_NOT_IN_LOG, KINDS
 from worker.pipeline.scope import scope_of_job
-from worker.pipeline.slices import LEASE_SECONDS, SliceFacts, Slices
+from worker.pipeline.slices import LEASE_SECONDS, Slices
 from worker.rules.catalog.nearest import nearest
 from worker.rules.plan import EVALUATED, Plan
 from worker.rules.preview import Preview

@@ -18,10 +18,11 @@ from worker.bench.cpu import machine
 from worker.bench.ground import Ground
 from worker.bench.load import counts, pace
 from worker.bench.measures import LATENCY_PER_SECOND, Said, share
-from worker.bench.runs import Bench, Cost, between
+from worker.bench.runs import Bench, between
 from worker.bench.sizes import Sizes
 from worker.bench.streams import PARTITIONS, WINDOW, Stream, ladder
 from worker.errors import OperatorError
+from worker.exchange import UserJob
 from worker.pipeline.driving import DEFAULT_RATE, LIVE_SECONDS, Pace
 from worker.store.pool import quote
 
@@ -30,11 +31,26 @@ _WARM: Final = 2 * LATENCY_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
-    """A backfill with nothing beside it: events read a second, awards granted."""
+class Round:
+    """One worker's live rate, and a backfill of the same events with nothing beside it: events a second, awards."""
 
-    per_second: float
+    live: float
+    alone: float
     awards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Live delays without and beside a backfill, and how many events that had read."""
+
+    without: dict[str, float]
+    beside: dict[str, float]
+    read: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long the longest of a hundred takes beside a backfill."""
+        return self.beside["p99"] / max(1, self.without["p99"])
 
 
 async def run(settings: Any, sizes: Sizes, *, said: Said, name: str | None = None) -> dict[str, Any]:
@@ -54,7 +70,53 @@ async def run(settings: Any, sizes: Sizes, *, said: Said, name: str | None = Non
 
 
 async def _measure(bench: Bench, sizes: Sizes, said: Said) -> dict[str, Any]:
-    """A backlog, live events without and beside a backfill in turns, a backfill alone: one worker throughout."""
+    """Live events and a backfill of them in turns, each time with nothing else; then what a backfill costs live ones.
+
+    In turns, because a machine that is slower for some seconds would else be slow for one of them alone.
+    """
+    stream = ladder(sizes.events)
+    async with bench.filled(stream.records) as topic:
+        rounds = [await _round(bench, topic, stream, said) for _ in range(sizes.rounds)]
+    delays = await _delayed(bench, sizes, said)
+    live, alone = median(one.live for one in rounds), median(one.alone for one in rounds)
+    return {
+        "scenario": "backfill",
+        "mode": sizes.mode,
+        "events": sizes.events,
+        "users": stream.users,
+        "worker_events_per_s": live,
+        "backfill_events_per_s": alone,
+        "ratio": alone / live,
+        "rounds": [{"worker_events_per_s": one.live, "backfill_events_per_s": one.alone} for one in rounds],
+        "backfill_awards": rounds[-1].awards,
+        "latency_ms": {
+            "without": delays.without,
+            "beside": delays.beside,
+            "ratio": delays.ratio,
+            "events_per_s": LATENCY_PER_SECOND,
+        },
+        "default_rate": DEFAULT_RATE,
+        "read_beside": delays.read,
+    }
+
+
+async def _round(bench: Bench, topic: str, stream: Stream, said: Said) -> Round:
+    """A backlog worked through by a worker that begins with nothing, then a backfill of it; the awards are checked."""
+    async with bench.schema(stream) as schema:
+        before = await bench.award_topic.ends()
+        async with bench.worker(topic, schema, [counts(stream.records, PARTITIONS)]) as worker:
+            first = await worker.expect("claimed")
+            live = between(first, await worker.expect("mark")).per_second
+            job, seconds = await _alone(bench, schema)
+            await worker.expect("done")
+        await bench.check(stream, schema, before)
+    alone = job.events / seconds
+    said(f"live: {live:,.0f} events/s; backfill alone: {alone:,.0f} events/s, {job.awards:,} awards")
+    return Round(live, alone, job.awards)
+
+
+async def _delayed(bench: Bench, sizes: Sizes, said: Said) -> Delays:
+    """Live events at a pace, upon a backlog, without and beside a backfill in turns: one worker throughout."""
     paced = sizes.latency_seconds * LATENCY_PER_SECOND
     places = [sizes.events + paced * number for number in range(2 * sizes.latency_rounds + 1)]
     stream = ladder(places[-1])
@@ -64,62 +126,29 @@ async def _measure(bench: Bench, sizes: Sizes, said: Said) -> dict[str, Any]:
     async with bench.filled(stream.records[: sizes.events]) as topic, bench.schema(stream) as schema:
         before = await bench.award_topic.ends()
         async with bench.worker(topic, schema, marks) as worker:
-            first = await worker.expect("claimed")
-            live = between(first, await worker.expect("mark"))
-            said(f"live: {live.per_second:,.0f} events/s")
+            await worker.expect("claimed")
+            await worker.expect("mark")
             for number, (start, end) in enumerate(pairwise(places)):
                 job = await _waiting(bench, schema) if number % 2 else None
                 await _paced(bench, topic, stream, start, end, stamps)
                 if job is not None:
                     read += await _stopped(bench, schema, job)
                 await worker.expect("mark")
-            alone = await _alone(bench, schema, said)
             await worker.expect("done")
         messages = await bench.check(stream, schema, before)
     ids = [json.loads(value)["id"] for _, value in stream.records]
     found = [_delays(messages, stamps, set(ids[start + _WARM : end])) for start, end in pairwise(places)]
-    without, beside = _medians(found[::2]), _medians(found[1::2])
-    ratio = beside["p99"] / max(1, without["p99"])
-    said(f"p99 from event to award message: {without['p99']} ms, beside a backfill {beside['p99']} ms")
-    return _figures(stream, sizes, live, alone, without, beside, ratio, read)
+    delays = Delays(_medians(found[::2]), _medians(found[1::2]), read)
+    said(f"p99 from event to award message: {delays.without['p99']} ms, beside a backfill {delays.beside['p99']} ms")
+    return delays
 
 
-def _figures(
-    stream: Stream,
-    sizes: Sizes,
-    live: Cost,
-    alone: Alone,
-    without: dict[str, float],
-    beside: dict[str, float],
-    ratio: float,
-    read: int,
-) -> dict[str, Any]:
-    return {
-        "scenario": "backfill",
-        "mode": sizes.mode,
-        "events": sizes.events,
-        "users": stream.users,
-        "worker_events_per_s": live.per_second,
-        "backfill_events_per_s": alone.per_second,
-        "ratio": alone.per_second / live.per_second,
-        "backfill_awards": alone.awards,
-        "latency_ms": {"without": without, "beside": beside, "ratio": ratio, "events_per_s": LATENCY_PER_SECOND},
-        "default_rate": DEFAULT_RATE,
-        "read_beside": read,
-    }
+async def _alone(bench: Bench, schema: str) -> tuple[UserJob, float]:
+    """Forget that a badge was ever given, and give it its past with nothing else running; how long that took.
 
-
-async def _alone(bench: Bench, schema: str, said: Said) -> Alone:
-    """Forget that a badge was ever given, and give it its past with nothing else running; as fast as it can be."""
-    name = quote(schema)
-    await bench.ground.ask(
-        f"""DO $$ BEGIN
-        SET LOCAL badges.removal = 'on';
-        DELETE FROM {name}.badge_awards_log WHERE badge_key = '{WINDOW.key}';
-        DELETE FROM {name}.user_badges WHERE badge_key = '{WINDOW.key}';
-        UPDATE {name}.users SET home = NULL;
-        END $$"""  # noqa: S608 (our own names)
-    )
+    As fast as it can be. What was forgotten is cleared away before, and written out: else that would be measured.
+    """
+    await _forget(bench, schema)
     settings = bench.ground.settings
     async with open_store(settings, name=bench.ground.name, schema=schema) as store:
         plan = await head_plan(store)
@@ -143,8 +172,22 @@ async def _alone(bench: Bench, schema: str, said: Said) -> Alone:
             await asyncio.sleep(0.01)
     if job is None or job.state != "done":
         raise OperatorError("The backfill did not come to its end.")
-    said(f"backfill alone: {job.events / seconds:,.0f} events/s, {job.awards:,} awards")
-    return Alone(job.events / seconds, job.awards)
+    return job, seconds
+
+
+async def _forget(bench: Bench, schema: str) -> None:
+    name = quote(schema)
+    await bench.ground.ask(
+        f"""DO $$ BEGIN
+        SET LOCAL badges.removal = 'on';
+        UPDATE {name}.users SET home = NULL
+        WHERE user_id IN (SELECT user_id FROM {name}.user_badges WHERE badge_key = '{WINDOW.key}');
+        DELETE FROM {name}.badge_awards_log WHERE badge_key = '{WINDOW.key}';
+        DELETE FROM {name}.user_badges WHERE badge_key = '{WINDOW.key}';
+        END $$"""  # noqa: S608 (our own names)
+    )
+    await bench.ground.ask(f"VACUUM {name}.users, {name}.badge_awards_log, {name}.user_badges")
+    await bench.ground.settle()
 
 
 async def _waiting(bench: Bench, schema: str) -> int:

@@ -17,8 +17,9 @@ import structlog
 from worker.errors import BadgesError, OperatorError, PoisonBatch, TransientError
 from worker.exchange import LiveFigures
 from worker.pipeline.batch import CatalogMoved
+from worker.pipeline.found import SliceFacts
 from worker.pipeline.repair_protocols import RepairStore
-from worker.pipeline.slices import LEASE_SECONDS, SliceFacts, Slices
+from worker.pipeline.slices import LEASE_SECONDS, Slices
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +97,11 @@ class Driver:
 
     async def finish(self, job_id: int) -> None:
         """Do slices of a job until it has ended, or is somebody else's. Raises OperatorError where it cannot go on."""
-        while await self.step(job_id):
-            pass
+        try:
+            while await self.step(job_id):
+                pass
+        finally:
+            await self.slices.leave()
 
     async def step(self, job_id: int) -> bool:
         """One slice, and the rest after it; False where there is none left for this driver.
@@ -175,6 +179,12 @@ class Waiting:
 
     async def run(self) -> None:
         """Until cancelled; whatever happens here, it waits and tries again: live events do not depend on it."""
+        try:
+            await self._take_turns()
+        finally:
+            await self.driver.slices.leave()
+
+    async def _take_turns(self) -> None:
         while True:
             try:
                 found = await self.driver.store.next_user_job(self.driver.slices.driver)

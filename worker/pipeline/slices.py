@@ -12,14 +12,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from worker.exchange import Standing, UserJob
+from worker.pipeline.ahead import Ask, Looks
 from worker.pipeline.asking import Asking
 from worker.pipeline.batch import CatalogMoved
-from worker.pipeline.glance import Earned, Narrow, as_earned, glance, narrow_of
+from worker.pipeline.found import SliceFacts, added
+from worker.pipeline.glance import Earned, as_earned
 from worker.pipeline.protocols import Judge
 from worker.pipeline.recount import AWARD_NEVER_GIVEN, Finding, Recount
 from worker.pipeline.repair_protocols import RepairStore, RepairTransaction
@@ -32,34 +34,18 @@ from worker.rules.state import Change, UserState, Withdrawal
 #: Users looked at in a slice, which ends once it has read so many logged events, or once so many users need something:
 #: these are locked to its end, and live batches that meet them wait.
 SLICE_USERS: Final = 1_000
-SLICE_EVENTS: Final = 8_000
+SLICE_EVENTS: Final = 16_000
 SLICE_LOCKS: Final = 100
+#: A backfill, which reads nothing else of users, takes so many times as many where there is no live work: what a slice
+#: costs beside its users and events is the same for few of them.
+WIDE: Final = 3
 #: The same beside live work, which waits for the processor while a slice has it.
 LIVE_SLICE_USERS: Final = 100
 LIVE_SLICE_EVENTS: Final = 1_000
+#: A slice is of so many times the users of the one before, at most: who fails is soon found among few.
+_GROWTH: Final = 10
 #: A driver is a job's until it was not heard of for so long, seconds.
 LEASE_SECONDS: Final = 30.0
-#: Badges of which a job says what it found; of the others it says how many awards they were together.
-_NAMED: Final = 1_000
-
-
-@dataclass(slots=True)
-class SliceFacts:
-    """What one slice did. `kinds` are counts of what was found, `awards` and `revoked` by badge and origin.
-
-    `waiting` are users whom the queue of long logs will come to. `job` is as it stood before.
-    """
-
-    job: UserJob
-    done: bool = False
-    users: int = 0
-    events: int = 0
-    waiting: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    awards: Counter[tuple[str, str]] = field(default_factory=Counter)
-    revoked: Counter[tuple[str, str]] = field(default_factory=Counter)
-    restored: Counter[str] = field(default_factory=Counter)
-    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,17 +59,26 @@ class Slices:
     judge: Judge | None = None
     limit: int = LIVE_SLICE_USERS
     most_events: int = LIVE_SLICE_EVENTS
+    ahead: bool = False
     culprit: str | None = None
     #: Users who failed again and again: passed over.
     left_out: set[str] = field(default_factory=set)
     _scope: tuple[Plan, int, frozenset[str], Scope] | None = None
-    _narrow: tuple[Plan, frozenset[str] | None, Narrow] | None = None
     _asking: Asking | None = None
+    _looks: Looks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._looks = Looks(self.store)
 
     def size(self, *, beside_live: bool) -> None:
-        """How much the next slices are of."""
-        self.limit = LIVE_SLICE_USERS if beside_live else SLICE_USERS
+        """How much the next slices are of; beside live work nobody is looked at early, which would be two at work."""
+        self.limit = min(LIVE_SLICE_USERS if beside_live else SLICE_USERS, _GROWTH * self.limit)
         self.most_events = LIVE_SLICE_EVENTS if beside_live else SLICE_EVENTS
+        self.ahead = not beside_live
+
+    async def leave(self) -> None:
+        """Nothing of a job is at work any more."""
+        await self._looks.leave()
 
     async def slice(self, job_id: int) -> SliceFacts | None:
         """The next users of a job; None where it has ended, or is somebody else's.
@@ -98,6 +93,7 @@ class Slices:
         plan = self.plan()
         if plan.conditions is not None:
             await self._ask_again(plan, job_id)
+        await self._looks.arrive()
         async with self.store.transaction() as transaction:
             head = await transaction.catalog_version()
             if head != plan.version:
@@ -139,23 +135,25 @@ class Slices:
     ) -> tuple[Sequence[str], str | None]:
         """The next users of a backfill, and the last one looked at, where the slice is full before the end of them.
 
-        Whom only the log knows has nothing to be given by it: that is for a sweep to put right.
+        Where there are more of them, these are looked at while those are put right.
         """
-        if self._narrow is None or self._narrow[0] is not plan or self._narrow[1] != scope.badges:
-            self._narrow = (plan, scope.badges, await asyncio.to_thread(narrow_of, plan, scope.badges))
-        page = await transaction.users_built(job.after, self.limit)
-        users = [user_id for user_id, _ in page]
-        looked_at = [pair for pair in page if pair[0] not in self.left_out]
-        if not looked_at:
-            return users, None
-        self.culprit = looked_at[0][0] if len(looked_at) == 1 else None
-        seen = await glance(
-            transaction, self._narrow[2], looked_at, basis=plan.basis, events=self.most_events, most=SLICE_LOCKS
+        self.culprit = None
+        times = WIDE if self.ahead and self.limit == SLICE_USERS else 1
+        ask = Ask(
+            *(plan, job.after, scope.badges, frozenset(self.left_out)),
+            *(times * self.limit, self.most_events, times * SLICE_LOCKS),
         )
+        look = await self._looks.look(transaction, ask, only=self._blame)
+        if self.ahead and look.more and not job.parameters.get("conditions"):
+            self._looks.begin(replace(ask, after=look.after))
+        seen = look.seen
         facts.events += seen.events
         facts.waiting += seen.waiting
         await self._settle(transaction, plan, scope, job, seen.suspects, facts, {} if scope.sealed else seen.earned)
-        return users, seen.last if seen.users < len(looked_at) else None
+        return look.users, look.last
+
+    def _blame(self, user_id: str) -> None:
+        self.culprit = user_id
 
     async def _page(
         self, transaction: RepairTransaction, scope: Scope, job: UserJob
@@ -230,7 +228,7 @@ class Slices:
         for finding in found:
             facts.kinds.update(finding.kinds)
         self.culprit = suspects[0] if len(suspects) == 1 else None
-        await self._put_right(transaction, plan, job, [one for one in found if one.needs_work], facts)
+        await self._put_right(transaction, plan, job, states, [one for one in found if one.needs_work], facts)
 
     async def _standing_still(
         self,
@@ -242,9 +240,9 @@ class Slices:
     ) -> list[Finding]:
         """Of locked users those who are as they were when they were looked at, with what they have earned."""
         users = [user_id for user_id in earned if states[user_id].built_version == plan.basis]
-        if not users or self._narrow is None:
+        narrow = self._looks.narrow
+        if not users or narrow is None:
             return []
-        narrow = self._narrow[2]
         standings = await transaction.standing_of(users)
         counts = await transaction.count_logged(users, narrow.types)
         found = []
@@ -325,15 +323,23 @@ class Slices:
         return found, None
 
     async def _put_right(
-        self, transaction: RepairTransaction, plan: Plan, job: UserJob, found: Sequence[Finding], facts: SliceFacts
+        self,
+        transaction: RepairTransaction,
+        plan: Plan,
+        job: UserJob,
+        rows: Mapping[str, UserState],
+        found: Sequence[Finding],
+        facts: SliceFacts,
     ) -> None:
-        """Restore and grant awards, and write the states of all these users: whoever had them in memory reads again."""
-        standings = await transaction.standing_of([finding.user_id for finding in found])
+        """Restore and grant awards, and write the states of all these users: whoever had them in memory reads again.
+
+        `rows` are the states as they were when the users were locked.
+        """
         restored = [(one.user_id, key) for one in found for key in one.restore]
         if restored:
+            standings = await transaction.standing_of(sorted({user_id for user_id, _ in restored}))
             await transaction.restore([(user_id, standings[user_id].numbers[key]) for user_id, key in restored])
             facts.restored.update(key[0] for _, key in restored)
-        rows = await transaction.look_at([finding.user_id for finding in found])
         states = {one.user_id: one.state or rows[one.user_id] for one in found}
         await transaction.read(states, sorted((user_id, "") for user_id in states))
         granted: list[tuple[Change, str]] = []
@@ -360,7 +366,7 @@ class Slices:
         """Write down how far the job is; a sweep ends with its share, or with the last user."""
         done = [user_id for user_id in page if last is None or user_id <= last]
         facts.users = len(done)
-        facts.changes = changes = _added(job.changes, facts, self.left_out.intersection(done))
+        facts.changes = changes = added(job.changes, facts, self.left_out.intersection(done))
         figures: dict[str, Any] = {
             "users": facts.users,
             "events": facts.events,
@@ -380,20 +386,3 @@ class Slices:
             await transaction.end_sweep(job, after=after, **figures)
         else:
             await transaction.move_user_job(job, after=after, **figures)
-
-
-def _added(changes: Mapping[str, Any], facts: SliceFacts, left_out: set[str]) -> dict[str, Any]:
-    """All that a job has found by now: counts by kind, and awards by badge."""
-    total: Counter[str] = Counter({name: count for name, count in changes.items() if isinstance(count, int)})
-    total.update(facts.kinds)
-    total["left_out"] += len(left_out)
-    total["waiting"] += facts.waiting
-    badges: Counter[str] = Counter(changes.get("badges", {}))
-    for (key, _), count in facts.awards.items():
-        badges[key if key in badges or len(badges) < _NAMED else "other"] += count
-    for key, count in facts.restored.items():
-        badges[key if key in badges or len(badges) < _NAMED else "other"] += count
-    found: dict[str, Any] = {name: count for name, count in sorted(total.items()) if count}
-    if badges:
-        found["badges"] = dict(sorted(badges.items()))
-    return found
