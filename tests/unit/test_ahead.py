@@ -13,7 +13,7 @@ from tests.unit.test_driving import driver_of, job_of
 from tests.unit.test_slices import CATALOG, COMMUNITY, Rig, forget, plan_of
 from worker.errors import TransientError
 from worker.exchange import LiveFigures
-from worker.pipeline import ahead, slices
+from worker.pipeline import ahead
 from worker.pipeline.slices import Slices
 
 BADGES = {"badges": ["commentator_2", "editor"]}
@@ -168,30 +168,44 @@ async def test_what_comes_after_an_early_look_is_seen(rig: Rig, looked: list[tup
     assert sorted(given) == ["commentator_2", "editor"]
 
 
-async def test_a_job_that_was_cancelled_leaves_nothing_at_work(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looked early for it is ended with it, whatever it waits for."""
-    monkeypatch.setattr(slices, "SLICE_USERS", 1)
-    monkeypatch.setattr(slices, "WIDE", 1)
+async def test_a_driver_that_is_ended_leaves_nothing_at_work(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks early is ended with it, whatever that waits for."""
     driver, _, _ = driver_of(rig)
     driver.slices.limit, driver.slices.ahead = 1, True
     number = await rig.store.create_user_job("backfill", BADGES)
-    look, waits = ahead.glance, asyncio.Event()
+    look, begun, never = ahead.glance, asyncio.Event(), asyncio.Event()
 
     async def waiting(*arguments: Any, **given: Any) -> Any:
         task = asyncio.current_task()
         if task is not None and task.get_name() == "look ahead":
-            await waits.wait()
+            begun.set()
+            await never.wait()
         return await look(*arguments, **given)
 
-    async def figures() -> LiveFigures:
-        await rig.store.cancel_user_job(number)
-        return LiveFigures(5.5, 9.0, 0.0)
-
     monkeypatch.setattr(ahead, "glance", waiting)
-    monkeypatch.setattr(rig.store, "live_figures", figures)
-    await asyncio.wait_for(driver.finish(number), 5)
+    driving = asyncio.create_task(driver.finish(number))
+    await asyncio.wait_for(begun.wait(), 5)
+    driving.cancel()
+    await asyncio.wait({driving})
+    assert driving.cancelled()
     assert [task for task in asyncio.all_tasks() if task.get_name() == "look ahead"] == []
     assert (await job_of(rig, number)).users_done == 1
+
+
+async def test_a_driver_does_not_yield_to_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long transactions run is asked while none of its own does."""
+    driver, _, _ = driver_of(rig)
+    driver.slices.limit, driver.slices.ahead = 1, True
+    number = await rig.store.create_user_job("backfill", BADGES)
+    asked = []
+
+    async def figures() -> LiveFigures:
+        asked.append([task for task in asyncio.all_tasks() if task.get_name() == "look ahead"])
+        return LiveFigures(99.0, 0.0, 0.0)
+
+    monkeypatch.setattr(rig.store, "live_figures", figures)
+    await driver.finish(number)
+    assert asked == [[]]
 
 
 METHODS = [

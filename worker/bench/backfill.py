@@ -11,8 +11,7 @@ from statistics import median
 from time import monotonic
 from typing import Any, Final
 
-from worker.app import head_plan, open_store
-from worker.app.user_jobs import driver_of
+from worker.app import open_store
 from worker.bench.awards import Published
 from worker.bench.cpu import machine
 from worker.bench.ground import Ground
@@ -22,8 +21,7 @@ from worker.bench.runs import Bench, between
 from worker.bench.sizes import Sizes
 from worker.bench.streams import PARTITIONS, WINDOW, Stream, ladder
 from worker.errors import OperatorError
-from worker.exchange import UserJob
-from worker.pipeline.driving import DEFAULT_RATE, LIVE_SECONDS, Pace
+from worker.pipeline.driving import DEFAULT_RATE
 from worker.store.pool import quote
 
 #: The first seconds of a paced stretch are not counted: connections open, the database's caches fill.
@@ -107,12 +105,11 @@ async def _round(bench: Bench, topic: str, stream: Stream, said: Said) -> Round:
         async with bench.worker(topic, schema, [counts(stream.records, PARTITIONS)]) as worker:
             first = await worker.expect("claimed")
             live = between(first, await worker.expect("mark")).per_second
-            job, seconds = await _alone(bench, schema)
+            alone, awards = await _alone(bench, topic, schema)
             await worker.expect("done")
         await bench.check(stream, schema, before)
-    alone = job.events / seconds
-    said(f"live: {live:,.0f} events/s; backfill alone: {alone:,.0f} events/s, {job.awards:,} awards")
-    return Round(live, alone, job.awards)
+    said(f"live: {live:,.0f} events/s; backfill alone: {alone:,.0f} events/s, {awards:,} awards")
+    return Round(live, alone, awards)
 
 
 async def _delayed(bench: Bench, sizes: Sizes, said: Said) -> Delays:
@@ -143,36 +140,18 @@ async def _delayed(bench: Bench, sizes: Sizes, said: Said) -> Delays:
     return delays
 
 
-async def _alone(bench: Bench, schema: str) -> tuple[UserJob, float]:
-    """Forget that a badge was ever given, and give it its past with nothing else running; how long that took.
+async def _alone(bench: Bench, topic: str, schema: str) -> tuple[float, int]:
+    """Forget that a badge was ever given, and give it its past with nothing else running: events a second, awards.
 
-    As fast as it can be. What was forgotten is cleared away before, and written out: else that would be measured.
+    What was forgotten is cleared away before, and written out: else that would be measured.
     """
     await _forget(bench, schema)
-    settings = bench.ground.settings
-    async with open_store(settings, name=bench.ground.name, schema=schema) as store:
-        plan = await head_plan(store)
-        if plan is None:
-            raise OperatorError("The catalog of the bench was removed.")
-
-        async def moved(head: int) -> None:
-            raise OperatorError(f"The catalog of the bench moved to version {head}.")
-
-        topics = settings.model_copy(update={"award_topic": bench.award_topic.name})
-        driver = driver_of(
-            store, lambda: plan, topics, moved=moved, told=lambda *_: None, judge=None, pace=Pace(None, 0.0)
-        )
-        number = await store.create_user_job("backfill", {"badges": [WINDOW.key]}, driver=driver.slices.driver)
-        await asyncio.sleep(LIVE_SECONDS)  # until then live work counts as going on
-        begun = monotonic()
-        await driver.finish(number)
-        seconds = monotonic() - begun
-        job = await store.user_job(number)
+    cost = await bench.backfill(topic, schema)
+    async with open_store(bench.ground.settings, name=bench.ground.name, schema=schema) as store:
+        (job,) = await store.user_jobs(kind="backfill")
         while (await store.outbox_figures())[0]:  # noqa: ASYNC110 (the relay's doing)
             await asyncio.sleep(0.01)
-    if job is None or job.state != "done":
-        raise OperatorError("The backfill did not come to its end.")
-    return job, seconds
+    return cost.per_second, job.awards
 
 
 async def _forget(bench: Bench, schema: str) -> None:

@@ -1,4 +1,4 @@
-"""The measured process: a worker or the floor, alone in a process of its own, so that its CPU and memory are its own.
+"""The measured process: a worker, the floor, a backfill, alone in one whose CPU and memory are its own.
 
 Started by `process.child`, which writes one line of JSON (`Order`) and keeps the pipe open for as long as the process
 is wanted: when it closes, the process ends. Each thing that happens is one line of JSON on standard output.
@@ -84,6 +84,17 @@ async def run_floor(order: Order) -> None:
         tell(look("claimed", order, applied=0))
         await floor.run(sum(ends))
         tell(look("done", order, applied=sum(ends)))
+
+
+async def run_backfill(order: Order) -> None:
+    """Do a backfill of what is logged, and tell when it begins and when it is done."""
+    from worker import logs
+    from worker.bench.alone import backfill
+    from worker.config import load_settings
+
+    settings = load_settings(**order.settings)
+    logs.configure(settings)
+    await backfill(settings, order.schema, lambda event, events: tell(look(event, order, applied=events)))
 
 
 async def run_worker(order: Order) -> None:
@@ -209,7 +220,7 @@ def _loop_factory() -> Any:
 def main() -> None:
     """Read the order, do it, say why it failed."""
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    act = {"api": run_api, "floor": run_floor, "worker": run_worker}[order.kind]
+    act = {"api": run_api, "backfill": run_backfill, "floor": run_floor, "worker": run_worker}[order.kind]
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(act(order))

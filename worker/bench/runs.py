@@ -155,6 +155,12 @@ class Bench:
                 raise OperatorError(f"The floor stored {stored[0]:,} events of {len(stream.records):,}.")
             return cost
 
+    async def backfill(self, topic: str, schema: str) -> Cost:
+        """A backfill of what a worker has logged, in a process of its own."""
+        order = Order("backfill", schema, topic, [], self.overrides(topic, schema), self.postmaster)
+        async with child(self.ground, order) as running:
+            return between(await running.expect("claimed"), await running.expect("done"))
+
     async def whole(
         self, topic: str, stream: Stream, *, profile: bool = False, **more: Any
     ) -> tuple[Cost, dict[str, Any] | None]:

@@ -127,6 +127,8 @@ class Driver:
         if facts.done:
             self.slices.size(beside_live=True)  # of the next job: it is not known yet what goes on then
             return False
+        # else what this driver has begun would count as a transaction that live work waits for
+        await self.slices.arrive()
         live = await self._figures()
         self.slices.size(beside_live=goes_on(live))
         await self._rest(job_id, self.pace.rest(self.clock() - began, facts.events, live))

@@ -76,6 +76,10 @@ class Slices:
         self.most_events = LIVE_SLICE_EVENTS if beside_live else SLICE_EVENTS
         self.ahead = not beside_live
 
+    async def arrive(self) -> None:
+        """Wait for what is done early for the next slice."""
+        await self._looks.arrive()
+
     async def leave(self) -> None:
         """Nothing of a job is at work any more."""
         await self._looks.leave()
