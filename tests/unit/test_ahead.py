@@ -15,6 +15,7 @@ from worker.errors import TransientError
 from worker.exchange import LiveFigures
 from worker.pipeline import ahead
 from worker.pipeline.slices import Slices
+from worker.store.memory_transaction import MemoryTransaction
 
 BADGES = {"badges": ["commentator_2", "editor"]}
 
@@ -206,6 +207,24 @@ async def test_a_driver_does_not_yield_to_itself(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(rig.store, "live_figures", figures)
     await driver.finish(number)
     assert asked == [[]]
+
+
+@pytest.mark.parametrize(("most", "page"), [(1_000, 250), (16_000, 2_000), (1, 1)])
+async def test_a_look_at_few_events_reads_few_at_a_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, most: int, page: int
+) -> None:
+    """What was read ahead of its end is read for nothing, and nobody else has the loop while it is decoded."""
+    pages, logs_of = [], MemoryTransaction.logs_of
+
+    def noted(transaction: Any, *arguments: Any, **given: Any) -> Any:
+        pages.append(given.get("page"))
+        return logs_of(transaction, *arguments, **given)
+
+    monkeypatch.setattr(MemoryTransaction, "logs_of", noted)
+    made = rig.slices()
+    made.most_events = most
+    await made.slice(await rig.store.create_user_job("backfill", BADGES))
+    assert pages[0] == page
 
 
 METHODS = [

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Final
 
 from worker.exchange import Standing
 from worker.pipeline.repair_protocols import RepairTransaction
@@ -19,6 +20,10 @@ from worker.rules import evaluate
 from worker.rules.ir import tests
 from worker.rules.plan import Plan, Route, compile_plan
 from worker.rules.state import Award, AwardKey
+
+#: Events that are read at a time, at most. A look at few of them reads a quarter at a time: of the page that is read
+#: ahead nothing may be needed, and while a page is decoded nobody else has the event loop.
+_PAGE: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ async def glance(
         seen.events, count = seen.events + count, 0
         return len(seen.suspects) >= most or seen.events >= events
 
-    async with aclosing(transaction.logs_of(users, narrow.types)) as logs:
+    async with aclosing(transaction.logs_of(users, narrow.types, page=min(_PAGE, max(1, events // 4)))) as logs:
         async for part in logs:
             for event in part:
                 if event.user_id != at:

@@ -49,8 +49,10 @@ class RepairTransaction(Transaction, Protocol):
     async def standing_of(self, users: Sequence[str]) -> dict[str, Standing]:
         """The awards of each of these users."""
 
-    def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncGenerator[list[Event]]:
-        """The events of users (sorted), user by user and in order, in pages; nobody need be locked.
+    def logs_of(
+        self, users: Sequence[str], types: Collection[str] | None = None, *, page: int = 2_000
+    ) -> AsyncGenerator[list[Event]]:
+        """The events of users (sorted), user by user and in order, so many a page; nobody need be locked.
 
         Only those of some types, where these are given. It reads ahead: who stops before its end closes it (`aclosing`)
         before anything else is asked.

@@ -261,7 +261,13 @@ class MemoryRepairs:
             elif entry.source == "manual":
                 standing.withheld[key] = "revoked"
 
-    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncGenerator[list[Event]]:
+    async def logs_of(
+        self,
+        users: Sequence[str],
+        types: Collection[str] | None = None,
+        *,
+        page: int = 2_000,  # noqa: ARG002 - a user's log is a page here
+    ) -> AsyncGenerator[list[Event]]:
         """The logged events of users, user by user and in order."""
         for user_id in users:
             log = sorted(self._logged(user_id).values(), key=lambda event: event.order)

@@ -17,7 +17,6 @@ from worker.store.histories import BEFORE_ALL, logged_event
 from worker.store.session import Session
 from worker.store.user_jobs import job_of
 
-_LOG_PAGE: Final = 2_000
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -104,23 +103,25 @@ class RepairStatements:
                     standing.by_hand.add(key)
         return found
 
-    async def logs_of(self, users: Sequence[str], types: Collection[str] | None = None) -> AsyncGenerator[list[Event]]:
-        """The logged events of users (sorted), user by user and in order, in pages; nobody need be locked.
+    async def logs_of(
+        self, users: Sequence[str], types: Collection[str] | None = None, *, page: int = 2_000
+    ) -> AsyncGenerator[list[Event]]:
+        """The logged events of users (sorted), user by user and in order, so many a page; nobody need be locked.
 
         The database reads the next page while one is worked on: who stops before the end closes this first.
         """
         wanted, kinds = frozenset(users), None if types is None else list(types)
 
-        def page(after: tuple[Any, ...]) -> asyncio.Task[list[asyncpg.Record]]:
-            return asyncio.create_task(self._session.rows("events_among", *after, users[-1], kinds, _LOG_PAGE))
+        def read(after: tuple[Any, ...]) -> asyncio.Task[list[asyncpg.Record]]:
+            return asyncio.create_task(self._session.rows("events_among", *after, users[-1], kinds, page))
 
-        ahead = page((users[0], *BEFORE_ALL))
+        ahead = read((users[0], *BEFORE_ALL))
         try:
             while True:
                 rows = await ahead
-                more = len(rows) == _LOG_PAGE
+                more = len(rows) == page
                 if more:
-                    ahead = page(_following(rows[-1], users, wanted))
+                    ahead = read(_following(rows[-1], users, wanted))
                 yield [logged_event(*row) for row in rows if row[0] in wanted]
                 if not more:
                     return
