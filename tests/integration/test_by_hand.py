@@ -167,6 +167,19 @@ async def test_a_mass_award_is_held_released_and_dropped(rig: Rig, run: Run) -> 
     assert len(earned) == 7
 
 
+async def test_a_producer_ahead_of_the_clock_opens_no_breaker(rig: Rig, run: Run) -> None:
+    """One record stamped later than the breaker's window lets no more through than its limit."""
+    path = rig.settings.catalog
+    assert path is not None
+    path.write_text(CATALOG.replace("breaker: {limit: 3}", "breaker: {limit: 3, window: 5min}"))
+    await rig.produce(of_user(1), ahead_seconds=1800)
+    await rig.produce(*(of_user(number) for number in range(2, 11)))
+    async with rig.working():
+        held = "SELECT 1 FROM withheld_awards WHERE state = 'held'"
+        await rig.until_rows(held, lambda rows: len(rows) == 7, "holding back")
+        assert await rig.rows("SELECT 1 FROM award_tallies WHERE minute > now()") == []
+
+
 #: 28 days of awards of `crowd`, three to five a day and four in the median, but for two wild ones.
 MONTH = """
 INSERT INTO badge_awards_log (user_id, badge_key, context, award_id, awarded_at, source, origin, sequence,

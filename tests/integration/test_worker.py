@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,15 +58,16 @@ class Rig:
     topic: str
     folder: Path
 
-    async def produce(self, *values: bytes) -> None:
-        """Put values on the one partition that keyed `u1` records go to."""
+    async def produce(self, *values: bytes, ahead_seconds: int = 0) -> None:
+        """Put values on the one partition that keyed `u1` records go to; the producer's clock may be ahead."""
         producer = AIOKafkaProducer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers, acks="all", max_request_size=2_000_000
         )
         await producer.start()
         try:
             for value in values:
-                await producer.send_and_wait(self.topic, value, key=b"u1", partition=0)
+                stamp_ms = int((time() + ahead_seconds) * 1000)
+                await producer.send_and_wait(self.topic, value, key=b"u1", partition=0, timestamp_ms=stamp_ms)
         finally:
             await stop_quietly(producer)
 

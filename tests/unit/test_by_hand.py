@@ -284,6 +284,32 @@ async def test_a_breaker_knows_what_is_usual() -> None:
     assert "fan" not in rules_of(hands.applier.plan.catalog)
 
 
+@pytest.mark.parametrize("ahead_ms", [62 * 60_000, 3 * 86_400_000, 253_402_300_799_999])
+async def test_a_clock_far_ahead_opens_no_breaker(ahead_ms: int) -> None:
+    """Records stamped later than they are read count as their batch's latest that are not; no counts are forgotten."""
+    hands = Hands(BREAKER)
+    stamp = parse_instant("2026-03-10T00:00:00Z") // 1000
+    now = [stamp / 1000]
+    hands.applier.wall = lambda: now[0]
+    hands.applier.use(plan(BREAKER))
+    claim = await hands.claim()
+
+    async def put(users: range, begin: int, *ahead: int) -> int:
+        """How many were held back; where the records of some offsets are ahead."""
+        raw = [json.dumps(body).encode() for body in posts(users)]
+        records = [
+            Record("events", 0, begin + n, stamp + (ahead_ms if n in ahead else 0), b"k", value)
+            for n, value in enumerate(raw)
+        ]
+        return (await hands.applier.apply(claim, records, from_offset=begin)).held_back["busy"]
+
+    assert await put(range(6), 0, 1) == 4
+    assert {minute for minute, *_ in hands.store.tables.tallies} == {stamp * 1000}
+    assert await put(range(6, 9), 12, *range(6)) == 3, "also where all of them are"
+    now[0] += 61 * 60
+    assert await put(range(9, 14), 18, 9) == 5, "and where the batch has waited for an hour"
+
+
 async def test_what_is_given_by_hand_lifts_what_was_held_back() -> None:
     """A grant of an award that is held back gives it; a revocation of one keeps it for good."""
     hands = Hands(BREAKER.replace("limit: 2", "limit: 1"))

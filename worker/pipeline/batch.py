@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from time import monotonic
+from time import monotonic, time
 from uuid import UUID
 
 from worker.errors import BadgesError, OperatorError
@@ -70,19 +70,21 @@ class Applier:
         *,
         cache: Cache | None = None,
         clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
         judge: Judge | None = None,
     ) -> None:
         self.store = store
         self.limits = limits
         self.cache = cache if cache is not None else Cache(CACHE_BYTES)
         self.clock = clock
+        self.wall = wall
         self.judge = judge
         self.use(plan)
 
     def use(self, plan: Plan) -> None:
         """Evaluate with this plan from the next batch on."""
         self.plan = plan
-        self.breakers = Breakers(rules_of(plan.catalog), self.clock)
+        self.breakers = Breakers(rules_of(plan.catalog), self.clock, self.wall)
 
     def forget(self, claim: Claim) -> None:
         """Let go of what was kept in memory for a claim that has ended."""

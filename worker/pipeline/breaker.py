@@ -1,8 +1,9 @@
 """Breakers: awards of a badge that come much faster than is usual are held back until a person looks at them.
 
 Awards are counted by badge and by the minute of their record's own timestamp, each partition in its own rows, in the
-transaction that gives them. So a breaker trips late by at most one batch of each other partition, and a replay counts
-as the live path did. What a backfill, a recompute or a person gives is not counted.
+transaction that gives them. So a breaker trips late by at most one batch of each other partition. Producers set those
+timestamps, and no producer may switch a breaker off: one ahead of this machine's clock counts as the latest of its
+batch that is not. What a backfill, a replay, a recompute or a person gives is not counted.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ def _rule(written: Mapping[str, Any]) -> Rule:
 class Breakers:
     """The breakers of the catalog in use; `begin` makes that of one batch."""
 
-    def __init__(self, rules: Mapping[str, Rule], clock: Callable[[], float]) -> None:
+    def __init__(self, rules: Mapping[str, Rule], clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self._rules = rules
         self._clock = clock
+        self._wall = wall
         self._usual: Mapping[str, float] = {}
         self._usual_at: float | None = None
 
@@ -87,11 +89,12 @@ class Breakers:
         """What is counted for a batch of these events; None where no badge has a breaker."""
         if not self._rules:
             return None
+        read_ms = int(self._wall() * 1000)
+        until = _minute(max((ms for record in sources if (ms := _stamp(record)) <= read_ms), default=read_ms))
         minutes = {
-            (event.user_id, event.source, event.id): _minute(record)
+            (event.user_id, event.source, event.id): min(_minute(_stamp(record)), until)
             for event, record in zip(events, sources, strict=True)
         }
-        until = max(minutes.values(), default=0)
         now = self._clock()
         if self._usual_at is None or now - self._usual_at > USUAL_SECONDS:
             self._usual, self._usual_at = await transaction.usual(), now
@@ -138,11 +141,11 @@ class Breaker:
         await transaction.tally([(key, minute, count) for (key, minute), count in sorted(self._tallies.items())])
 
 
-def _minute(record: Record) -> int:
-    """The minute of a record's own timestamp, microseconds; of when it was read, where it has none."""
-    stamp_ms = record.timestamp_ms if record.timestamp_ms >= 0 else record.received_ms
-    return min(stamp_ms, _LAST_DATE_MS) * 1000 // MINUTE_US * MINUTE_US
+def _stamp(record: Record) -> int:
+    """A record's own timestamp, milliseconds; when it was read, where it has none."""
+    return record.timestamp_ms if record.timestamp_ms >= 0 else record.received_ms
 
 
-#: What a producer set that is no date up to the year 9999 counts as its last one.
-_LAST_DATE_MS: Final = 253_402_300_799_999
+def _minute(stamp_ms: int) -> int:
+    """The minute of a timestamp, microseconds."""
+    return stamp_ms * 1000 // MINUTE_US * MINUTE_US
