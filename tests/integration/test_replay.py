@@ -225,6 +225,10 @@ async def test_records_that_expired_are_named(real_kafka: KafkaService, rig: Rig
         (["--from-offset", "2", "--until", "1"], "The end lies before the start"),
         (["0:2", "--until", "0:1"], "The end lies before the start"),
         (["--from-time", "2026-03-01T00:00:00Z", "--until", "2026-02-01T00:00:00Z"], "The end lies before the start"),
+        (["0:1", "--until", "{control}:0:0"], ":0, which is not read: no start names it. Nothing was read."),
+        (["--from-offset", "2", "--until", "0:1"], "0 starts at offset 2 and ends at 1; nothing was read."),
+        (["--from-time", "2026-03-01T00:00:00Z", "--until", "0:50"], "0 ends at offset 2, before 50"),
+        (["--from-time", "2999-01-01T00:00:00Z", "--until", "0:1"], "0 starts at offset 2 and ends at 1"),
         (["--from-offset", "0", "--until", "50"], "The partitions end at offset 2, before 50"),
         (["--from-offset", "0"], "The database holds no catalog"),
     ],
@@ -240,7 +244,8 @@ async def test_what_cannot_be_read_is_one_sentence(
     """Ranges that are not there, turned round or of no topic are refused in a sentence; nothing is changed."""
     await rig.produce(line(event(1)), line(event(2)))
     surroundings(monkeypatch, rig.settings)
-    assert await asyncio.to_thread(cli.main, ["replay", *arguments]) == 1
+    places = [one.format(control=rig.settings.control_topic) for one in arguments]
+    assert await asyncio.to_thread(cli.main, ["replay", *places]) == 1
     said = capsys.readouterr()
     assert sentence in said.err
     assert said.err.count("error:") == 1

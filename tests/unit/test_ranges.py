@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from worker.app.ranges import Asked, check_order, chosen, resolve
@@ -75,6 +77,20 @@ async def test_an_end_before_the_start_is_refused() -> None:
     broker = Broker({A: (0, 100)}, t1={A: 10})
     with pytest.raises(OperatorError, match="lies before the start"):
         await ranges(Asked(from_offset=20, until_us=1), broker)
+
+
+async def test_no_named_end_is_passed_over() -> None:
+    """An end of a partition that is not started, or of one that starts later, is refused; else it ends that one."""
+    broker = Broker({A: (0, 100), B: (0, 60), CONTROL: (0, 7)}, t1={A: 10, B: 55, CONTROL: None})
+    with pytest.raises(OperatorError, match="--until ends events:1, which is not read: no start names it"):
+        await ranges(Asked(places={A: 20}, until_places={B: 30}), broker)
+    for asked, start in ((Asked(from_offset=90), 60), (Asked(from_offset=51), 51), (Asked(from_us=1), 55)):
+        with pytest.raises(OperatorError, match=f"events:1 starts at offset {start} and ends at 50; nothing was read"):
+            await ranges(replace(asked, until_places={B: 50}), broker)
+    assert await ranges(Asked(from_offset=50, until_places={B: 50, CONTROL: 3}), broker) == [
+        ("control", 0, 0, 3),
+        ("events", 0, 50, 100),
+    ]
 
 
 @pytest.mark.parametrize(

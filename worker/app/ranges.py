@@ -48,11 +48,11 @@ def check_order(asked: Asked) -> None:
     ]
     for what, start, end in pairs:
         if start is not None and end is not None and end < start:
-            raise OperatorError(f"The end lies before the start ({what}); nothing was read.", help="swap the two")
+            raise _turned(f" ({what})")
 
 
 def chosen(asked: Asked, there: list[Partition]) -> list[Partition]:
-    """The partitions to read: those named, or all. Raises OperatorError for one that is not there."""
+    """The partitions to read: those named, or all. Raises OperatorError for one that is not there, or only ends."""
     for place in (*asked.places, *asked.until_places):
         if place not in there:
             topics = sorted({topic for topic, _ in there})
@@ -60,7 +60,15 @@ def chosen(asked: Asked, there: list[Partition]) -> list[Partition]:
             if not count:
                 raise OperatorError(f'"{place[0]}" is no topic that is read.', help=f"those are {', '.join(topics)}")
             raise OperatorError(f"{place[0]} has no partition {place[1]}.", help=f"its partitions are 0 to {count - 1}")
-    return [place for place in there if place in asked.places] if asked.places else there
+    if not asked.places:
+        return there
+    for place in asked.until_places:
+        if place not in asked.places:
+            raise OperatorError(
+                f"--until ends {_name(place)}, which is not read: no start names it. Nothing was read.",
+                help=f"add a start, as {_name(place)}:0, or end a partition that has one",
+            )
+    return [place for place in there if place in asked.places]
 
 
 async def resolve(asked: Asked, places: list[Partition], offsets: Offsets, *, control_topic: str) -> list[Range]:
@@ -74,7 +82,10 @@ async def resolve(asked: Asked, places: list[Partition], offsets: Offsets, *, co
         if (start < beginning or at_edge) and not asked.allow_gaps:
             raise _gap(place, start, beginning, by_time=at_edge)
     if ends and all(ends[place] < starts[place] for place in places):
-        raise OperatorError("The end lies before the start; nothing was read.", help="swap the two")
+        raise _turned()
+    for place in asked.until_places:
+        if ends[place] < starts[place]:
+            raise _turned(f": {_name(place)} starts at offset {starts[place]:,} and ends at {ends[place]:,}")
     ranges = [Range(*place, max(starts[place], bounds[place][0]), ends[place]) for place in places]
     return [one for one in ranges if one.length]
 
@@ -119,10 +130,9 @@ async def _ends(
             raise _beyond("The partitions end", asked.until_offset, furthest)
         return {place: min(wanted.get(place, end), end) for place, end in ends.items()}
     for place, end in asked.until_places.items():
-        if place in ends:
-            if end > ends[place]:
-                raise _beyond(f"{_name(place)} ends", end, ends[place])
-            ends[place] = end
+        if end > ends[place]:
+            raise _beyond(f"{_name(place)} ends", end, ends[place])
+        ends[place] = end
     return ends
 
 
@@ -136,6 +146,10 @@ def _gap(place: Partition, start: int, beginning: int, *, by_time: bool) -> Oper
         f"{_name(place)} begins at offset {beginning:,}: {lost}. Nothing was read.",
         help="--allow-gaps reads what is left",
     )
+
+
+def _turned(where: str = "") -> OperatorError:
+    return OperatorError(f"The end lies before the start{where}; nothing was read.", help="swap the two")
 
 
 def _beyond(what: str, offset: int, end: int) -> OperatorError:

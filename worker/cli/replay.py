@@ -36,8 +36,8 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\d")
     "--until",
     multiple=True,
     metavar="T|O|[TOPIC:]P:O",
-    help="Up to the records stamped at T or later, or up to an offset, which is not read itself. "
-    "Without it, up to where the partitions end now.",
+    help="Up to the records stamped at T or later, or up to an offset, which is not read itself; with a partition, "
+    "where that one ends. Without it, up to where the partitions end now.",
 )
 @click.option("--allow-gaps", is_flag=True, help="Where records have expired, read what is left.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N records a second.")
