@@ -399,7 +399,7 @@ class FakeDesk:
     def _document(self) -> dict[str, Any]:
         return document(self.text)
 
-    async def trend(self) -> Any:
+    async def trend(self, key: str | None = None) -> Any:
         return None if self.reads.empty else trend_of([(NOON // DAY - day, day % 7) for day in range(40)], NOON // DAY)
 
     async def coverage(self) -> Any:

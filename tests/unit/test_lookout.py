@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from worker.app.lookout import Kept, trend_of
+from worker.app.lookout import Kept, Lookout, trend_of
+from worker.config import load_settings
 from worker.errors import TransientError
+from worker.events.instants import DAY
 
 
 class Source:
@@ -63,3 +66,17 @@ def test_the_usual_band() -> None:
     assert all(8 <= low <= 11 <= high <= 14 for low, high in zip(trend.low[-10:], trend.high[-10:], strict=True))
     empty = trend_of([], 155)
     assert (set(empty.awards), empty.usual) == ({0}, 0.0)
+
+
+async def test_each_badge_has_its_own_band() -> None:
+    """What is usual of a badge is told by its own days alone, from the same reading as that of all."""
+
+    class Reads:
+        async def days_before(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
+            return [(key, day, count) for key, count in (("rare", 1), ("often", 40)) for day in range(first, 156)]
+
+    reads: Any = Reads()
+    lookout = Lookout(reads, load_settings(), None, lambda: 155 * DAY)  # type: ignore[arg-type]
+    usual = {key: (await lookout.trend(key)).usual for key in ("rare", "often", "never", None)}  # type: ignore[union-attr]
+    assert usual == {"rare": 1.0, "often": 40.0, "never": 0.0, None: 41.0}
+    await lookout.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -357,6 +358,19 @@ def test_shares_are_told_with_what_they_are_of() -> None:
     told = user.get("/panel/awards/holders").text
     assert "of the 94 users with an event in the last 30 days" in told
     assert "8 of the 94 users" in user.get("/panel/awards/holders/nice_question").text
+
+
+def test_days_of_a_badge_lie_over_the_usual_band() -> None:
+    """The chart of a badge and its table have, for each day, between which figures it is usual."""
+    got = client(panel(), Role.READER).get("/panel/awards/holders/nice_question").text
+    data = json.loads(got.partition('id="chart-data">')[2].partition("</script>")[0])
+    most, least, awards = (one["y"] for one in data["series"][:3])
+    assert data["band"] == [1, 2]
+    assert awards == [0, 1, 5, 2]
+    assert all(0 <= low <= high for low, high in zip(least, most, strict=True))
+    assert max(most) > 3
+    assert "usual, most</th>" in got
+    check_markup(got)
 
 
 @pytest.mark.parametrize("order", [1, -1])

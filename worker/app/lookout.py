@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import chain
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -47,6 +48,15 @@ class Trend:
     low: tuple[float, ...]
     high: tuple[float, ...]
     usual: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Awards of the last eight weeks by badge, as (day since 1970, awards), up to today; and the trend of all."""
+
+    days: Mapping[str, Sequence[tuple[int, int]]]
+    today: int
+    whole: Trend
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +174,12 @@ class Lookout:
         """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
         return await self._counts.get()
 
-    async def trend(self) -> Trend | None:
-        """Awards of 28 days, and what was usual, as of a minute ago."""
-        return await self._trend.get()
+    async def trend(self, key: str | None = None) -> Trend | None:
+        """Awards of 28 days, of a badge or of all, and what was usual, as of a minute ago."""
+        past = await self._trend.get()
+        if past is None or key is None:
+            return None if past is None else past.whole
+        return trend_of(past.days.get(key, ()), past.today)
 
     async def coverage(self) -> tuple[Sequence[Trigger], bool]:
         """Each event type, worst first; False where what arrived is not counted yet."""
@@ -181,10 +194,13 @@ class Lookout:
         kept = await self._reads.kept_counts(now)
         return await self._reads.panel_counts(now) if kept is None else kept
 
-    async def _look_back(self) -> Trend:
+    async def _look_back(self) -> _Past:
         now = self._now()
-        first = now // DAY - 2 * DAYS + 1
-        return trend_of(((day, count) for _, day, count in await self._reads.days_before(now, first)), now // DAY)
+        today = now // DAY
+        found: dict[str, list[tuple[int, int]]] = {}
+        for key, day, count in await self._reads.days_before(now, today - 2 * DAYS + 1):
+            found.setdefault(key, []).append((day, count))
+        return _Past(found, today, trend_of(chain.from_iterable(found.values()), today))
 
     async def _cover(self) -> tuple[Sequence[Trigger], bool]:
         catalog = await self._catalog()

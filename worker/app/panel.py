@@ -103,9 +103,9 @@ class PanelDesk:
         """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
         return await self._lookout.counts()
 
-    async def trend(self) -> Trend | None:
-        """Awards of 28 days, and what was usual; None while they are counted first."""
-        return await self._lookout.trend()
+    async def trend(self, key: str | None = None) -> Trend | None:
+        """Awards of 28 days, of a badge or of all, and what was usual; None while they are counted first."""
+        return await self._lookout.trend(key)
 
     async def coverage(self) -> tuple[Sequence[Trigger], bool]:
         """Each event type, worst first; False where what arrived is not counted yet."""

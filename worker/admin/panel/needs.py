@@ -172,8 +172,8 @@ class Desk(Protocol):
     async def counts(self) -> Mapping[str, Any] | None:
         """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
 
-    async def trend(self) -> Any | None:
-        """Awards of 28 days and between which figures a day is usual; None while they are counted first."""
+    async def trend(self, key: str | None = None) -> Any | None:
+        """Awards of 28 days, of a badge or of all, and between which a day is usual; None while they are counted."""
 
     async def coverage(self) -> tuple[Sequence[Any], bool]:
         """Each event type and whether it comes, worst first; False where what arrived is not counted yet."""

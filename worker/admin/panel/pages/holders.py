@@ -16,7 +16,7 @@ from worker.admin.problems import unavailable
 from worker.admin.roles import Role, least
 from worker.admin.routes import few, guarded_router
 from worker.events import format_instant
-from worker.events.instants import DAY
+from worker.events.instants import DAY, SECOND
 from worker.rules.catalog.definitions import Badge
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
@@ -107,16 +107,18 @@ async def badge_holders(page: Opened, key: str) -> Response:
         return await no_badge(page, key)
     counts = await page.desk.counts()
     line = _line(badge, None if counts is None else counts.get(key))
-    today = page.desk.now() // DAY
-    first = today - len(line.days) + 1
-    shown = [((first + at) * DAY, count) for at, count in enumerate(line.days)]
+    first = page.desk.now() // DAY - len(line.days) + 1
+    band = _band(await page.desk.trend(key))
+    shown = [((first + at) * DAY, count, *band.get(first + at, (None, None))) for at, count in enumerate(line.days)]
     chart = {
-        "x": [at // 1_000_000 for at, _ in shown],
+        "x": [at // SECOND for at, *_ in shown],
         "series": [
+            {"label": "usual, most", "y": [high for *_, high in shown], "color": "--muted", "thin": True},
+            {"label": "usual, least", "y": [low for *_, low, _ in shown], "color": "--muted", "thin": True},
             {"label": "awards a day", "y": list(line.days)},
-            {"label": "usual day", "y": [round(line.usual, 2)] * len(line.days), "color": "--muted", "thin": True},
             *([] if line.peak is None else [{"label": "spike", "y": _alone(line), "color": "--warn", "marks": True}]),
         ],
+        "band": [1, 2],
     }
     return await page.show(
         "badge_holders.html",
@@ -130,6 +132,13 @@ async def badge_holders(page: Opened, key: str) -> Response:
         chart=in_script(chart),
         day_text=_day,
     )
+
+
+def _band(trend: Any | None) -> dict[int, tuple[float, float]]:
+    """Between which figures each day (since 1970) is usual, by the four weeks before it."""
+    if trend is None:
+        return {}
+    return {trend.first_day + at: both for at, both in enumerate(zip(trend.low, trend.high, strict=True))}
 
 
 def _day(us: int) -> str:
