@@ -146,13 +146,6 @@ FROM (
 JOIN dead_letters d ON d.number = found.number
 ORDER BY d.number DESC;
 
--- name: panel_letter_types
--- How many of the newest dead letters say that they are of each type; so many are looked at.
-SELECT said_type, count(*) AS letters
-FROM (SELECT said_type FROM dead_letters ORDER BY number DESC LIMIT $1) AS newest
-WHERE said_type IS NOT NULL
-GROUP BY said_type;
-
 -- name: panel_letter_counts
 -- How many of the newest dead letters there are for each reason; so many are looked at.
 SELECT reason, count(*) AS letters, max(buried_at) AS last_at

@@ -239,11 +239,6 @@ class PanelTables(Database):
             found = await self.rows("panel_letters_of", *given, reason)
         return [replace(BuriedLetter(*row[:-1]), said_type=row["said_type"]) for row in found]
 
-    async def panel_letter_types(self) -> dict[str, int]:
-        """How many of the newest 20,000 dead letters say that they are of each type."""
-        found = await self.rows("panel_letter_types", LOOKED_AT)
-        return {row["said_type"]: row["letters"] for row in found}
-
     async def panel_letter_counts(self) -> list[ReasonCount]:
         """How many of the newest 20,000 dead letters there are for each reason, the most first."""
         found = await self.rows("panel_letter_counts", LOOKED_AT)
