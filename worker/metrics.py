@@ -89,6 +89,12 @@ class Metrics:
         self.evaluations = self._counter(
             "evaluations", "Tests run: for each event those that it can change, of a badge or of a ladder's next level"
         )
+        self.trigger_silent = self._gauge(
+            "trigger_silent",
+            "1 where a type that badges listen to is silent by its own rhythm, or was never seen, by `badges schedule`",
+            "livemax",
+            "type",
+        )
         self.trigger_silent_seconds = self._gauge(
             "trigger_silent_seconds",
             "Since an event of a type that badges listen to last came: in a worker since its start at most",

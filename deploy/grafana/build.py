@@ -332,9 +332,9 @@ CATALOG_NOW = [
         stat=True,
     ),
     Panel(
-        "Silent for a day",
-        "Event types some badge listens to that were not seen for 24 hours: badges catalog coverage.",
-        [("count(min by (type) (badges_trigger_silent_seconds) > 86400) or vector(0)", "")],
+        "Types that do not come",
+        "Event types some badge listens to silent by their own rhythm, or never seen: badges catalog coverage.",
+        [("sum(max by (type) (badges_trigger_silent)) or vector(0)", "")],
         stat=True,
     ),
     Panel(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from worker.app.coverage import counted_coverage
 from worker.app.schedule_gauges import Gauges
 from worker.exchange import Baseline, Message, Ran, TypeDays
 from worker.jobs.schedules import Schedules
@@ -65,6 +67,7 @@ class FakeStore:
             "comment.posted": TypeDays("comment.posted", last_us, LAST, 120, LAST - timedelta(days=29), counts)
         }
         self.counted = last_us + 9 * DAY_US
+        self.uncounted = False
 
     async def holder_counts(self) -> dict[str, int]:
         return {"first": 41}
@@ -81,8 +84,8 @@ class FakeStore:
     async def active_users(self) -> tuple[date, int]:
         return LAST, 7
 
-    async def arrivals_counted(self) -> int:
-        return self.counted
+    async def arrivals_counted(self) -> int | None:
+        return None if self.uncounted else self.counted
 
     async def trigger_days(self, _types: list[str]) -> dict[str, TypeDays]:
         return self.types
@@ -122,13 +125,37 @@ async def test_every_replica_shows_what_the_database_says() -> None:
     assert found["badges_catalog_version"] == PLAN.version
     assert found["badges_trigger_silent_seconds"] == 9 * 86_400
     assert found["badges_trigger_usual_per_day"] == 120
+    assert found["badges_trigger_silent"] == 1
     assert found["badges_sweep_differences"] == 3
     store.sweeps.insert(0, SimpleNamespace(changes={}))
     store.types = {}
     found = await shown(store, gauges, metrics.registry)
     assert found["badges_sweep_differences"] == 0
+    assert found["badges_trigger_silent"] == 1, "it was never seen"
     assert "badges_trigger_usual_per_day" not in found
     assert "badges_trigger_silent_seconds" not in found
+
+
+async def test_silence_is_what_coverage_says() -> None:
+    """A type is called silent by its own rhythm, however few or many come; one that nobody listens to is not shown."""
+    metrics, store = Metrics(), FakeStore()
+    gauges = Gauges(metrics)
+    (days,) = store.types.values()
+    weekdays = {day: 120 for day in days.counts if day.weekday() < 5}
+    for counts, silence, silent in (
+        (dict.fromkeys(days.counts, 10), 30, 1),
+        (weekdays, 2.9, 0),
+        (weekdays, 3.1, 1),
+        (dict.fromkeys(days.counts, 10), 0.9, 0),
+    ):
+        store.types = {days.type: replace(days, counts=counts), "nobody.listens": replace(days, type="nobody.listens")}
+        store.counted = days.last_us + int(silence * DAY_US)
+        found = await shown(store, gauges, metrics.registry)
+        assert (found["badges_trigger_silent"], silence) == (silent, silence)
+        said = await counted_coverage(store, PLAN.catalog, store.counted)  # type: ignore[arg-type]
+        assert {one.state for one in said if one.badges} == {"silent" if silent else "ok"}
+    store.uncounted = True
+    assert "badges_trigger_silent" not in await shown(store, gauges, metrics.registry)
 
 
 async def test_a_replica_that_just_started_shows_what_jobs_did() -> None:

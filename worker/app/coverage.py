@@ -114,8 +114,13 @@ async def logged_coverage(store: PostgresStore, catalog: Catalog) -> tuple[list[
     upto = await store.arrivals_counted()
     if upto is None:
         return coverage(catalog), False
-    names = [*catalog.dictionary.types, *(name for badge in catalog.badges for name in badge.triggers)]
-    return coverage(catalog, await store.trigger_days(sorted(set(names))), upto), True
+    return await counted_coverage(store, catalog, upto), True
+
+
+async def counted_coverage(store: PostgresStore, catalog: Catalog, upto_us: int) -> list[Trigger]:
+    """The coverage of a catalog by the database's log, whose arrivals are counted up to an instant."""
+    names = {*catalog.dictionary.types, *(name for badge in catalog.badges for name in badge.triggers)}
+    return coverage(catalog, await store.trigger_days(sorted(names)), upto_us)
 
 
 async def silent_types(store: PostgresStore, catalog: Catalog, types: Collection[str]) -> Sequence[Trigger]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from worker.app.coverage import usual_of
-from worker.app.silence import EVERY
+from worker.app.coverage import SILENT, counted_coverage
 from worker.app.user_jobs import repaired
 from worker.exchange import Ran
 from worker.jobs.base import Job, due_since
@@ -69,17 +68,25 @@ class Gauges:
                 gauge.labels(run.job).set(run.figures.get(name, 0))
 
     async def _read_silence(self, store: PostgresStore, plan: Plan) -> None:
-        """A type is silent from its last event up to where arrivals are counted, not up to now."""
-        upto = await store.arrivals_counted()
-        types = sorted(set(plan.counts) - {EVERY})
-        found = await store.trigger_days(types) if upto is not None else {}
+        """Which types are silent, as coverage says it: from the last event up to where arrivals are counted."""
+        metrics, upto = self._metrics, await store.arrivals_counted()
         shown = set()
-        for event_type, days in found.items():
-            if (label := self._metrics.event_type(event_type)) != OTHER and upto is not None:
-                shown.add(label)
-                self._metrics.trigger_silent_seconds.labels(label).set(max(0, upto - days.last_us) / 1_000_000)
-                self._metrics.trigger_usual_per_day.labels(label).set(usual_of(days))
+        for one in [] if upto is None else await counted_coverage(store, plan.catalog, upto):
+            label = metrics.event_type(one.type)
+            if label == OTHER or not one.badges:
+                continue
+            shown.add(label)
+            metrics.trigger_silent.labels(label).set(one.state in SILENT)
+            if upto is not None and one.last_us is not None and one.usual is not None:
+                metrics.trigger_silent_seconds.labels(label).set(max(0, upto - one.last_us) / 1_000_000)
+                metrics.trigger_usual_per_day.labels(label).set(one.usual)
+            else:
+                self._forget_last(label)
         for gone in self._silent - shown:
-            self._metrics.forget(self._metrics.trigger_silent_seconds, gone)
-            self._metrics.forget(self._metrics.trigger_usual_per_day, gone)
+            metrics.forget(metrics.trigger_silent, gone)
+            self._forget_last(gone)
         self._silent = shown
+
+    def _forget_last(self, label: str) -> None:
+        self._metrics.forget(self._metrics.trigger_silent_seconds, label)
+        self._metrics.forget(self._metrics.trigger_usual_per_day, label)
