@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from calendar import monthrange
 from datetime import date, timedelta
 from itertools import pairwise
@@ -22,6 +23,7 @@ from worker.rules.operators.calendar import (
     holidays_version,
     is_country,
     period_name,
+    public_holidays,
 )
 
 UTC = Calendar("UTC")
@@ -185,6 +187,16 @@ def test_a_day_is_left_out_by_its_local_date() -> None:
 def test_countries_that_have_a_calendar(code: str, known: bool) -> None:
     """A country or a part of it is known by its ISO code."""
     assert is_country(code) is known
+
+
+def test_years_that_a_calendar_does_not_reach() -> None:
+    """A year outside a calendar's range has few holidays or none, and nobody is told on the error stream."""
+    public_holidays.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert public_holidays("DE", 2200) == frozenset()
+        assert len(public_holidays("IN", 2040)) < len(public_holidays("IN", 2030))
+    assert said == []
 
 
 def test_anniversaries_of_a_leap_day() -> None:
