@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from tests.rig.kafka import KafkaService
 from tests.rig.required import missing
@@ -242,6 +243,25 @@ async def test_a_new_catalog_is_taken_up_while_events_flow(rig: Rig) -> None:
         ("commentator_3", "backfill", 2),
     ]
     assert found[2]["awarded_at"] == parse_instant("2026-03-01T10:00:03Z")
+
+
+async def test_a_version_that_cannot_be_read_stops_nothing_for_good(rig: Rig) -> None:
+    """A worker that cannot read the version that rules says so once, waits, and goes on with the next one it can."""
+    newer = json.dumps({"version": 1, "events": {}, "badges": [], "of_tomorrow": {}})
+    with capture_logs() as lines:
+        async with rig.working() as worker, open_store(rig.settings, name="test") as store:
+            await rig.produce(line(event(1)))
+            await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the first award")
+            await store.apply_catalog(newer, "newer", badges=[], event_types=[])
+            await rig.produce(line(event(2)))
+            await until(lambda: "of_tomorrow" in (worker._ready() or ""), "the refusal")
+            assert len(await rig.rows("SELECT 1 FROM events")) == 1
+            await apply_catalog(store, rig.folder / "catalog.yaml", applied_by="test")
+            await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 2, "the second award")
+            assert worker._ready() is None
+    said = [one for one in lines if one["event"] == "catalog_unreadable"]
+    assert [(one["version"], one["log_level"]) for one in said] == [(2, "error")]
+    assert "Version 2 of the catalog cannot be read" in said[0]["reason"]
 
 
 async def test_a_topic_created_again_halts_its_partition(rig: Rig) -> None:

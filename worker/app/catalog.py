@@ -151,6 +151,14 @@ def stored_catalog(stored: StoredCatalog) -> Catalog:
     return replace(catalog_from_document(document.data, version=stored.version), basis=stored.basis)
 
 
+def unreadable(version: int, error: AuthorError) -> OperatorError:
+    """What to say of a version that this program does not read: another program wrote it."""
+    return OperatorError(
+        f"Version {version} of the catalog cannot be read by this version of badgestream: {error.message}",
+        help="use the badgestream that wrote it, or apply a catalog anew",
+    )
+
+
 async def head_plan(store: PostgresStore) -> Plan | None:
     """The compiled plan of the catalog's head; None where no catalog was applied yet. Compiled off the loop."""
     head = await store.catalog_head()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.app.catalog import must_build, read_catalog, stored_catalog
-from worker.errors import AuthorError, OperatorError, TimedOut
+from worker.app.catalog import must_build, read_catalog, stored_catalog, unreadable
+from worker.errors import AuthorError, TimedOut
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.compare import Comparison, compare, may_gain
 from worker.rules.preview import Preview
@@ -71,10 +71,7 @@ def readable(stored: StoredCatalog) -> Catalog:
     try:
         return stored_catalog(stored)
     except AuthorError as error:
-        raise OperatorError(
-            f"Version {stored.version} of the catalog cannot be read by this version of badgestream: {error.message}",
-            help="compare with the badgestream that wrote it, or apply a catalog anew",
-        ) from None
+        raise unreadable(stored.version, error) from None
 
 
 async def preview(

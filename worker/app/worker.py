@@ -13,7 +13,7 @@ from time import monotonic, time
 
 import structlog
 
-from worker.app.catalog import first_plan, head_plan
+from worker.app.catalog import first_plan, head_plan, unreadable
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.live_lag import LiveLag
 from worker.app.observing import observe_awards, observe_batch, observe_conditions
@@ -30,7 +30,7 @@ from worker.app.user_jobs import driver_of, told_by
 from worker.app.vitals import Pulse, vitals
 from worker.conditions import Door
 from worker.config import Settings
-from worker.errors import OperatorError, TransientError
+from worker.errors import AuthorError, OperatorError, TransientError
 from worker.metrics import OTHER, Metrics
 from worker.outbox import Relay, RelayHooks
 from worker.pipeline.batch import Applier
@@ -90,6 +90,7 @@ class Worker:
         self._pulse = Pulse()
         self._unready: str | None = STARTING
         self._refused: str | None = None
+        self._refused_version = 0
         self._report = report
         self._lagging: set[tuple[str, str]] = set()
         self._silence = Silence()
@@ -213,37 +214,42 @@ class Worker:
     def _reloading(self, store: PostgresStore, applier: Applier) -> Callable[[int], Awaitable[None]]:
         """What is done when the catalog's head has moved: the plan is compiled once, off the loop, and swapped.
 
-        A version that may not run here is left alone: nothing is applied until another one rules.
+        A version that cannot be read or may not run here is left alone: nothing is applied until another one rules.
         """
         loading = asyncio.Lock()
-        refused = 0
 
         async def moved(head: int) -> None:
-            nonlocal refused
             async with loading:
-                if head not in (applier.plan.version, refused) and (plan := await head_plan(store)) is not None:
-                    if self._may_use(plan):
+                if head not in (applier.plan.version, self._refused_version):
+                    plan = await self._usable(store, head)
+                    if plan is not None:
                         applier.use(plan)
                         self._announce(plan)
-                    else:
-                        refused = plan.version
             if applier.plan.version != head:
                 await asyncio.sleep(1.0)  # moved again meanwhile, or there is none: who asked looks again
 
         return moved
 
-    def _may_use(self, plan: Plan) -> bool:
-        """Whether a version may run here; where it may not, the log says so once, and readiness until another rules."""
+    async def _usable(self, store: PostgresStore, head: int) -> Plan | None:
+        """The plan of the head; None where it cannot be used here: once the log says why, then readiness does."""
+        try:
+            plan = await head_plan(store)
+        except AuthorError as error:
+            self._refuse("catalog_unreadable", head, unreadable(head, error))
+            return None
+        if plan is None:
+            return None
         try:
             refuse_unasked(plan.catalog, self.settings)
         except OperatorError as error:
-            self._refused = error.message
-            log.error(  # noqa: TRY400 (the message says all)
-                "catalog_refused", version=plan.version, reason=error.message, help=error.help
-            )
-            return False
-        self._refused = None
-        return True
+            self._refuse("catalog_refused", plan.version, error)
+            return None
+        self._refused, self._refused_version = None, 0
+        return plan
+
+    def _refuse(self, event: str, version: int, error: OperatorError) -> None:
+        self._refused, self._refused_version = error.message, version
+        log.error(event, version=version, reason=error.message, help=error.help)
 
     def _build_member(self, store: PostgresStore, applier: Applier, moved: Callable[[int], Awaitable[None]]) -> Member:
         settings = self.settings
