@@ -14,7 +14,7 @@ import yaml
 
 from tests.community import CATALOG, settle
 from tests.rig.postgres import PostgresService, execute, in_thread
-from worker import cli
+from worker import app, cli
 from worker.app import put_in_force
 from worker.app.catalog import read_catalog
 from worker.errors import TransientError
@@ -206,6 +206,49 @@ def test_apply_says_what_it_causes(run: Run) -> None:
         (2, 2, False, "asked for"),
         (1, 1, False, ""),
     ]
+
+
+def test_apply_tells_what_it_did_to_the_version_that_came_between(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another version comes between look and change, what is told is what happened, not what was meant."""
+    assert run("apply", "catalog.yaml")[0] == 0
+    write(LEVEL)
+    theirs = Path("theirs.yaml")
+    theirs.write_text(at_eight(LEVEL) + "  - {key: theirs, flow: {event: comment.posted}}\n")
+    put = app.put_in_force
+
+    async def after_theirs(store: PostgresStore, *arguments: Any, **options: Any) -> int:
+        await app.apply_catalog(store, theirs, applied_by="other")
+        return await put(store, *arguments, **options)
+
+    monkeypatch.setattr(app, "put_in_force", after_theirs)
+    status, out, err = run("apply", "catalog.yaml")
+    assert (status, out.splitlines()) == (
+        0,
+        [
+            "Version 3 rules now: 17 badges from catalog.yaml.",
+            "Version 2 was applied meanwhile; this one went on top of it.",
+            "Changed: 1 test changed, 1 deprecated.",
+            "1,702 users will be built in the background; awards come quietly.",
+        ],
+    )
+    assert err.startswith("warning: theirs is not in catalog.yaml: deprecated, its 0 awards stay\n")
+    assert "changed_in_place nice_answer" in err
+
+
+async def test_a_version_that_cannot_be_read_is_replaced(community: str, run: Run) -> None:
+    """Only who compares needs to read the version that rules: who replaces it is told that it was not read."""
+    store = await store_of(community)
+    try:
+        await store.apply_catalog('{"version": 1, "badges": [], "of_tomorrow": {}}', "1", badges=[], event_types=[])
+    finally:
+        await close_pool(store.pool)
+    status, _, err = await asyncio.to_thread(run, "diff", "catalog.yaml")
+    assert (status, "Version 1 of the catalog cannot be read" in err) == (1, True)
+    status, out, _ = await asyncio.to_thread(run, "apply", "catalog.yaml")
+    assert (status, out.splitlines()[1]) == (
+        0,
+        "Changed: all of version 1, which this version of badgestream does not read.",
+    )
 
 
 def test_a_stale_base_is_refused(run: Run) -> None:

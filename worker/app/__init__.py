@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog
-from worker.app.comparing import Difference, against_head, difference, preview, readable
+from worker.app.comparing import Difference, against_former, against_head, difference, preview, readable
 from worker.app.conditions import judged, refuse_unasked, refuse_unsound, source_faults
 from worker.app.observing import observe_batch
 from worker.app.ranges import Asked
@@ -15,6 +15,7 @@ __all__ = [
     "Asked",
     "Difference",
     "Worker",
+    "against_former",
     "against_head",
     "apply_catalog",
     "difference",

@@ -24,6 +24,8 @@ Progress = Callable[[int, int, int], None]
 class Difference:
     """A catalog against the version that rules (None: there is none yet, all of it is new).
 
+    `old` is None as well where this program does not read that version; it is then compared with nothing.
+
     `builds` says whether users must be built for it; `given` how many awards are held of badges whose test changes, as
     far as that could be counted in time.
     """
@@ -43,17 +45,35 @@ class Difference:
         return self.head is not None and self.head.hash == self.digest
 
 
-async def difference(store: PostgresStore, path: Path) -> Difference:
-    """A catalog file against the head. Raises AuthorError with all its faults, OperatorError where unreadable."""
-    return await against_head(store, *await asyncio.to_thread(read_catalog, path))
+async def difference(store: PostgresStore, path: Path, *, replacing: bool = False) -> Difference:
+    """A catalog file against the head. Raises AuthorError with all its faults, and as `against_head` does."""
+    return await against_head(store, *await asyncio.to_thread(read_catalog, path), replacing=replacing)
 
 
-async def against_head(store: PostgresStore, new: Catalog, document: str, digest: str) -> Difference:
-    """A catalog at hand against the head."""
-    head = await store.catalog_head()
+async def against_head(
+    store: PostgresStore, new: Catalog, document: str, digest: str, *, replacing: bool = False
+) -> Difference:
+    """A catalog at hand against the head.
 
+    Raises OperatorError where this program does not read the head, unless that is to be replaced.
+    """
+    return await _against(store, await store.catalog_head(), new, document, digest, replacing=replacing)
+
+
+async def against_former(store: PostgresStore, found: Difference, version: int) -> Difference:
+    """A catalog that became this version, against the one before, where it was compared with an older one."""
+    compared_with = 0 if found.head is None else found.head.version
+    if compared_with == version - 1:
+        return found
+    former = await store.catalog_stored(version - 1)
+    return await _against(store, former, found.new, found.document, found.digest, replacing=True)
+
+
+async def _against(
+    store: PostgresStore, head: StoredCatalog | None, new: Catalog, document: str, digest: str, *, replacing: bool
+) -> Difference:
     def compared() -> tuple[Catalog | None, Comparison, bool]:
-        old = None if head is None else readable(head)
+        old = None if head is None else _replaced(head) if replacing else readable(head)
         same = head is not None and head.hash == digest
         return old, compare(old, new), not same and must_build(head, new)
 
@@ -64,6 +84,13 @@ async def against_head(store: PostgresStore, new: Catalog, document: str, digest
     except TimedOut:
         given = {}
     return Difference(head, old, new, document, digest, changed, builds, given)
+
+
+def _replaced(stored: StoredCatalog) -> Catalog | None:
+    try:
+        return stored_catalog(stored)
+    except AuthorError:
+        return None
 
 
 def readable(stored: StoredCatalog) -> Catalog:

@@ -58,7 +58,7 @@ async def _apply(path: Path, settings: Settings, *, expected: int | None, note: 
     from worker.app import difference, refuse_unasked, refuse_unsound
 
     async with catalog_store(settings) as store:
-        found = await difference(store, path)
+        found = await difference(store, path, replacing=True)
         refuse_unasked(found.new, settings)
         await refuse_unsound(found.new, settings)
         await _enforce(store, found, str(path), expected=expected, note=note)
@@ -66,10 +66,8 @@ async def _apply(path: Path, settings: Settings, *, expected: int | None, note: 
 
 async def _enforce(store: PostgresStore, found: Difference, source: str, *, expected: int | None, note: str) -> None:
     """Put the new catalog in force and say what that causes."""
-    from worker.app import put_in_force
-    from worker.cli.comparison import in_place_notices
+    from worker.app import against_former, put_in_force
     from worker.store.catalog import HeadMoved
-    from worker.store.population import PopulationTable
 
     was = 0 if found.head is None else found.head.version
     try:
@@ -84,6 +82,14 @@ async def _enforce(store: PostgresStore, found: Difference, source: str, *, expe
     if version == was:
         click.echo(f"Unchanged: {source} is version {version}, which rules already.")
         return
+    await _tell(store, await against_former(store, found, version), source, version, was=was)
+
+
+async def _tell(store: PostgresStore, found: Difference, source: str, version: int, *, was: int) -> None:
+    """Say what a version changed, against the one before it; `was` is the one that ruled when this was asked for."""
+    from worker.cli.comparison import in_place_notices
+    from worker.store.population import PopulationTable
+
     for change in found.changed.badges:
         if change.new is None:
             held = found.given.get(change.key, 0)
@@ -93,8 +99,11 @@ async def _enforce(store: PostgresStore, found: Difference, source: str, *, expe
     click.echo(f"Version {version} rules now: {len(found.new.badges):,} badges from {source}.")
     if version != was + 1:
         click.echo(f"Version {version - 1} was applied meanwhile; this one went on top of it.")
-    click.echo(f"Changed: {found.changed.summary}.")
-    if found.builds and was:
+    if found.head is not None and found.old is None:
+        click.echo(f"Changed: all of version {version - 1}, which this version of badgestream does not read.")
+    else:
+        click.echo(f"Changed: {found.changed.summary}.")
+    if found.builds and found.head is not None:
         users = await PopulationTable(store.pool).count()
         if users:
             click.echo(
@@ -139,7 +148,7 @@ async def _rollback(version: int, settings: Settings, *, yes: bool, note: str) -
             raise OperatorError(f"Version {version} needs no roll-back: {same} rules. Nothing was changed.")
         catalog = await asyncio.to_thread(readable, stored)
         refuse_unasked(catalog, settings)
-        found = await against_head(store, catalog, stored.document, stored.hash)
+        found = await against_head(store, catalog, stored.document, stored.hash, replacing=True)
         notice(f"Back to the text of version {version}, as version {head.version + 1}:")
         for line in change_lines(found, width=None):
             click.echo(line, err=True)
