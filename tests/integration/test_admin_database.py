@@ -73,6 +73,7 @@ async def test_database_that_dies(
     made = await own_settings(kafka, postgres_server.dsn, fresh_topic, admin_token="secret")
     async with open_store(made, name="test") as store:
         await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
+        await store.pool.execute("INSERT INTO users (user_id) VALUES ($1)", GRANT["user_id"])
     async with serving(made) as client:
         assert (await client.post("/api/v1/events", json={**COMMENT, "id": "before"})).status_code == 200
         before = await counted(made)

@@ -46,6 +46,7 @@ async def test_no_secret_is_written(
     made = await own_settings(kafka, postgres_server.dsn, fresh_topic)
     async with open_store(made, name="test") as store:
         await apply_catalog(store, tmp_path / "catalog.yaml", applied_by="test")
+        await store.pool.execute("INSERT INTO users (user_id) VALUES ($1)", GRANT["user_id"])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BADGES_")}
     own = {
         "DATABASE_URL": postgres_server.dsn,

@@ -270,6 +270,10 @@ async def test_profiles_change_with_what_is_held(served: Served) -> None:
     assert (item["source"], item["origin"]) == ("auto", "live")
     assert (await served.http.get("/api/v1/users/u1/badges", headers=tag)).status_code == 200
     grant = {"user_id": "u5", "badge_key": "other", "note": "was there"}
+    assert (await served.http.post("/api/v1/admin/grants", json=grant)).status_code == 404, "nobody knows the user"
+    assert (await served.http.post("/api/v1/admin/event-types", json=EVENT_TYPE)).status_code == 201
+    seen = {"event_type": EVENT_TYPE["name"], "user_id": "u5", "payload": {"value": 1}}
+    assert (await served.http.post("/api/v1/events?wait=award&timeout_ms=20000", json=seen)).json()["evaluated"]
     answer = await served.http.post("/api/v1/admin/grants", json=grant)
     assert answer.status_code == 202, answer.text
     (given,) = await served.until_badges("u5", 1)

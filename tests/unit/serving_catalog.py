@@ -233,12 +233,15 @@ class FakeAwards:
 
 @dataclass
 class FakePeople:
-    """Knows one user."""
+    """Knows all that is asked of one user; that there is one, of everybody but `nobody`."""
 
     changes: list[tuple[Any, ...]] = field(default_factory=list)
 
     async def progress(self, view: View, user_id: str, *, at_us: int) -> Sequence[Mapping[str, Any]]:
         return [{"badge_key": "first", "at": at_us}] if user_id == "u1" else []
+
+    async def knows_user(self, user_id: str) -> bool:
+        return user_id != "nobody"
 
     async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
         if trigger == "no.such":

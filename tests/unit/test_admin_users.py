@@ -324,6 +324,15 @@ def test_a_feed_ends_where_the_database_goes() -> None:
 
 # ---------------------------------------------------------------- acts
 
+#: Badges that are given once, for each value of a field, to nobody yet, and to nobody any more.
+ACTS_ON = {
+    **DOCUMENT,
+    "badges": [
+        *DOCUMENT["badges"],
+        {"key": "each", "label": "Each", "flow": {"event": "simple_event"}, "per": "item"},
+        {"key": "over", "label": "Over", "flow": {"event": "simple_event"}, "status": "deprecated"},
+    ],
+}
 ACTS = {
     "grants": {"user_id": "u1", "badge_key": "first", "note": "was there"},
     "revocations": {"user_id": "u1", "badge_key": "first", "note": "imported twice"},
@@ -367,19 +376,34 @@ def test_an_act_sent_again_is_the_same_event(act: str) -> None:
 
 @pytest.mark.parametrize("act", list(ACTS))
 def test_acts_that_cannot_be(act: str) -> None:
-    """Wrong fields and unknown badges are refused; while Kafka is away it is 503, and the log says it was not sent."""
-    store, outlet = FakeStore(), FakeOutlet()
-    support = asking(Role.SUPPORT, store=store, outlet=outlet)
+    """What cannot be is refused, and not sent; while Kafka is away it is 503, and the log says it was not sent."""
+    store, outlet, catalogs = FakeStore(), FakeOutlet(), FakeCatalogs(ACTS_ON)
+    support = asking(Role.SUPPORT, store=store, outlet=outlet, catalog=catalogs)
     address, body = f"/api/v1/admin/{act}", ACTS[act]
     badge = {"badges": ["nope"]} if act == "recompute" else {"badge_key": "nope"}
     assert refusal(support.post(address, json={**body, **badge}))[0] == 404
     assert refusal(support.post(address, json={**body, "user_id": ""})) == (422, ["/user_id"])
+    assert refusal(support.post(address, json={**body, "user_id": "nobody"})) == (404, ["/user_id"])
     assert refusal(support.post(address, json={**body, "x": 1})) == (422, ["/x"])
     assert refusal(support.post(address, json={**body, "note": "n" * 2_001})) == (422, ["/note"])
     assert support.post(address, content=b"<a/>", headers={"Content-Type": "text/xml"}).status_code == 415
+    if act == "recompute":
+        assert refusal(support.post(address, json={**body, "badges": ["first", "sketch"]})) == (422, ["/badges/1"])
+    else:
+        assert refusal(support.post(address, json={**body, "context": "35"})) == (422, ["/context"])
+        assert refusal(support.post(address, json={**body, "badge_key": "each"})) == (422, ["/context"])
+        assert refusal(support.post(address, json={**body, "note": " \t "})) == (422, ["/note"])
+        both = {**body, "note": " ", "user_id": "nobody"}
+        assert refusal(support.post(address, json=both)) == (422, ["/note", "/user_id"])
+        catalogs.apply({**ACTS_ON, "badges": ACTS_ON["badges"][1:]})
+        assert refusal(support.post(address, json=body)) == (404, ["/badge_key"]), "the catalog left it out"
+        catalogs.apply(ACTS_ON)
     if act == "grants":
+        for badge_key in ("sketch", "over"):
+            assert refusal(support.post(address, json={**body, "badge_key": badge_key})) == (422, ["/badge_key"])
         for at in ("2026-03-01T12:00:01Z", "soon"):
             assert refusal(support.post(address, json={**body, "awarded_at": at})) == (422, ["/awarded_at"])
+    assert (outlet.sent, store.changes) == ([], [])
     outlet.broken = TransientError("Kafka is away.")
     assert refusal(support.post(address, json=body))[0] == 503
     ((_, asked, *_), (_, unsent, *_)) = store.changes
@@ -412,7 +436,9 @@ def test_everybody_is_looked_at_by_a_job() -> None:
     assert refusal(support.post("/api/v1/admin/recompute", json={})) == (422, [""])
     both = {"user_id": "u1", "trigger": "simple_event"}
     assert refusal(support.post("/api/v1/admin/recompute", json=both)) == (422, ["/trigger"])
-    assert refusal(support.post("/api/v1/admin/recompute", json={"trigger": "no.such"}))[0] == 409
+    unknown = support.post("/api/v1/admin/recompute", json={"trigger": "no.such"})
+    assert (refusal(unknown), unknown.json()["error"]["code"]) == ((404, ["/trigger"]), "not_found")
+    assert refusal(support.post("/api/v1/admin/recompute", json={"badges": ["sketch"]})) == (422, ["/badges/0"])
 
 
 def test_a_log_row_may_be_of_any_badge() -> None:

@@ -25,13 +25,24 @@ def user(desk: FakeDesk, role: Role = Role.ADMIN, store: FakeStore | None = None
 
 
 def test_grants_take_a_note() -> None:
-    """A grant without a note, of no badge, or without its context is refused at its field; a good one is sent once."""
-    desk, store = FakeDesk(), FakeStore()
+    """A grant that cannot be is refused at its field, one to nobody too; a good one is sent once."""
+
+    class WithOld(FakeDesk):
+        async def catalog(self) -> Any:
+            found = document()
+            old = {"key": "old", "label": "Old", "flow": {"event": "comment.posted"}, "status": "deprecated"}
+            return catalog_of({**found, "badges": [*found["badges"], old]})
+
+    desk, store = WithOld(), FakeStore()
     support = user(desk, Role.SUPPORT, store)
     for data, field in (
         ({"badge": "asks"}, "f-note"),
         ({"badge": "nope", "note": "x"}, "f-badge"),
         ({"badge": "nice_question", "note": "x"}, "f-context"),
+        ({"badge": "nice_question", "note": "x", "context": " "}, "f-context"),
+        ({"badge": "asks", "note": "x", "context": "35"}, "f-context"),
+        ({"badge": "asks", "note": " "}, "f-note"),
+        ({"badge": "old", "note": "x"}, "f-badge"),
     ):
         got = support.post("/panel/users/u1/grant", data=data)
         assert got.status_code == 422
@@ -39,6 +50,10 @@ def test_grants_take_a_note() -> None:
         check_markup(got.text)
     long = support.post(f"/panel/users/{'u' * 201}/grant", data={"badge": "asks", "note": "by mail"})
     assert (long.status_code, "no user of so long an id" in long.text) == (422, True)
+    for act in ("grant", "revoke"):
+        unknown = support.post(f"/panel/users/nobody/{act}", data={"badge": "asks", "note": "by mail"})
+        assert (unknown.status_code, "There is no user nobody" in unknown.text) == (422, True)
+        check_markup(unknown.text)
     assert desk.sent == []
     went = support.post("/panel/users/u 1/grant", data={"badge": "asks", "note": "by mail"})
     assert went.status_code == 303

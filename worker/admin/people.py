@@ -14,6 +14,9 @@ class PeopleDesk(Protocol):
     async def progress(self, view: View, user_id: str, *, at_us: int) -> Sequence[Mapping[str, Any]]:
         """The badges the user does not hold, nearest first; none for a user nobody knows."""
 
+    async def knows_user(self, user_id: str) -> bool:
+        """Whether an event of theirs was ever read."""
+
     async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
         """Have everybody looked at again for badges, or for those of a trigger; the job. Raises OperatorError.
 

@@ -29,6 +29,10 @@ class PeopleAnswers:
             return []
         return [step.as_json() for step in overview.steps if step.progress.badge.status in _SHOWN]
 
+    async def knows_user(self, user_id: str) -> bool:
+        """Whether an event of theirs was ever read."""
+        return await self._store.knows_user(user_id)
+
     async def recompute(self, badges: Sequence[str], trigger: str | None, *, by: str, note: str) -> int:
         """Have everybody looked at again for badges, or for those of a trigger; the job. Raises OperatorError."""
         asked = await ask(self._store, "recompute", badges=badges, trigger=trigger)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from worker.exchange import AuditLine
     from worker.store.postgres import PostgresStore
 
-_GIVES_NONE: Final = frozenset({"draft", "deprecated"})
 _MOST_USER_ID: Final = 200
 
 
@@ -70,7 +69,7 @@ def add(user_id: str, badge_key: str, context: str, note: str, actor: str, since
         awarded_us=awarded_us,
     )
     line = award_line(actor, "grant.added", user_id, badge_key, context, note)
-    asyncio.run(_send(event, line, user_id, badge_key, context, gives=True))
+    asyncio.run(_send(event, line, user_id, badge_key, context, note, gives=True))
 
 
 @grants.command()
@@ -99,11 +98,11 @@ def revoke(user_id: str, badge_key: str, context: str, note: str, actor: str) ->
         at_us=time.time_ns() // 1000,
     )
     line = award_line(actor, "grant.revoked", user_id, badge_key, context, note)
-    asyncio.run(_send(event, line, user_id, badge_key, context, gives=False))
+    asyncio.run(_send(event, line, user_id, badge_key, context, note, gives=False))
 
 
 async def _send(
-    event: ControlEvent, line: AuditLine, user_id: str, badge_key: str, context: str, *, gives: bool
+    event: ControlEvent, line: AuditLine, user_id: str, badge_key: str, context: str, note: str, *, gives: bool
 ) -> None:
     from worker import logs
     from worker.app import open_store, until_schema
@@ -117,7 +116,7 @@ async def _send(
     shown = f"{badge_key} ({context})" if context else badge_key
     async with open_store(settings, name="badges grants", connections=1) as store:
         await until_schema(store, seconds=0)
-        await _check(store, user_id, badge_key, context, gives=gives)
+        await _check(store, user_id, badge_key, context, note, gives=gives)
         stands = await store.standing(user_id, badge_key, context)
         state = None if stands is None else stands[0]
         if gives and state == "given":
@@ -137,25 +136,16 @@ async def _send(
     click.echo(f"Sent to {settings.control_topic}: {shown} {done} {user_id} as soon as a worker reads it.")
 
 
-async def _check(store: PostgresStore, user_id: str, badge_key: str, context: str, *, gives: bool) -> None:
-    """Refuse what a worker would, before it is sent. Raises OperatorError."""
+async def _check(store: PostgresStore, user_id: str, badge_key: str, context: str, note: str, *, gives: bool) -> None:
+    """Refuse what cannot be before it is sent. Raises OperatorError."""
     from worker.app.catalog import stored_catalog
-    from worker.pipeline.by_hand import award_fault
+    from worker.rules.by_hand import act_faults
 
     head = await store.catalog_head()
     if head is None:
         raise OperatorError("The database holds no catalog.", help="badges catalog apply FILE")
     badges = {badge.key: badge for badge in (await asyncio.to_thread(stored_catalog, head)).badges}
-    fault = award_fault(badges, badge_key, context)
-    if fault is not None:
-        raise OperatorError(f"{fault[1]} Nothing was sent.", help="badges catalog show")
-    if gives and badges[badge_key].status in _GIVES_NONE:
-        raise OperatorError(
-            f"{badge_key} is {badges[badge_key].status}: it is given to nobody. Nothing was sent.",
-            help="give it another status in the catalog first",
-        )
-    if not 0 < len(user_id) <= _MOST_USER_ID or not await store.knows_user(user_id):
-        raise OperatorError(
-            f"There is no user {user_id[:_MOST_USER_ID]}: no event of theirs was ever read. Nothing was sent.",
-            help="check the id; users come with their first event",
-        )
+    known = 0 < len(user_id) <= _MOST_USER_ID and await store.knows_user(user_id)
+    shown = user_id[:_MOST_USER_ID]
+    for fault in act_faults(badges, shown, badge_key, context, note, gives=gives, known=known):
+        raise OperatorError(f"{fault.message} Nothing was sent.", help=fault.help)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from worker.events import Event, Rejected
-from worker.rules.catalog.definitions import Badge
-from worker.rules.catalog.nearest import nearest
+from worker.rules.by_hand import award_fault
 from worker.rules.changes import BY_HAND, award_named, awarded_at
 from worker.rules.plan import Plan
 
@@ -32,18 +30,4 @@ def refusal(event: Event, plan: Plan) -> Rejected | None:
     if late:
         message = "A badge cannot count as earned only after it was given."
         return Rejected("invalid_field", message, "/payload/awarded_at", event.user_id)
-    return None
-
-
-def award_fault(badges: Mapping[str, Badge], badge_key: str, context: str) -> tuple[str, str] | None:
-    """The field and the sentence where the catalog has no such award; None where it has."""
-    badge = badges.get(badge_key)
-    if badge is None:
-        near = nearest(badge_key, badges)
-        hint = f" Did you mean {near}?" if near else ""
-        return "badge_key", f"The catalog has no badge {badge_key}.{hint}"
-    if badge.per is None and context:
-        return "context", f"{badge_key} is given once; it takes no context."
-    if badge.per is not None and not context:
-        return "context", f"{badge_key} is given per {badge.per}: the context says for which one."
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from worker.admin.answers import json_answer
 from worker.admin.api.badges import found_badge
 from worker.admin.api.users import check_user
-from worker.admin.catalog_view import Known
+from worker.admin.catalog_view import Known, View
 from worker.admin.problems import Problem
 from worker.admin.roles import Actor, Role, least
 from worker.admin.routes import By, guarded_router
@@ -26,6 +26,8 @@ from worker.control import MOST_BADGES, NOTE_CHARACTERS, ControlEvent, grant_add
 from worker.errors import OperatorError
 from worker.events import parse_instant
 from worker.exchange import AuditLine, Message
+from worker.rules.by_hand import act_faults
+from worker.rules.plan import EVALUATED
 
 router = guarded_router(prefix="/api/v1/admin", tags=["acts"])
 
@@ -93,10 +95,21 @@ class _Act:
     actor: Actor
     key: str | None
 
-    async def badge(self, body: _ByHand) -> Known:
-        """The badge that a grant or a revocation is of. Raises Problem 422 for a user's id, 404 for the badge."""
-        check_user(body.user_id)
-        return found_badge(await self.services.catalog.view(), body.badge_key)
+    async def badge(self, body: _ByHand, *, gives: bool) -> Known:
+        """The badge that a grant (`gives`) or a revocation is of. Raises Problem where it cannot be given or taken."""
+        known = found_badge(await self.services.catalog.view(), body.badge_key)
+        badges = {} if known.badge is None else {known.key: known.badge}
+        exists = await self.user(body.user_id)
+        faults = act_faults(badges, body.user_id, known.key, body.context, body.note, gives=gives, known=exists)
+        if faults:
+            status = 404 if faults[0].unknown else 422
+            raise _refusal(status, [(f"/{fault.field}", fault.message) for fault in faults])
+        return known
+
+    async def user(self, user_id: str) -> bool:
+        """Whether there is such a user. Raises Problem 422 for what can be no user's id."""
+        check_user(user_id)
+        return await self.services.people.knows_user(user_id)
 
     async def sent(self, kind: str, body: BaseModel, line: AuditLine, made: Callable[..., ControlEvent]) -> str:
         """Send the event that `made` makes of an id and an instant; its id, once all replicas have it.
@@ -133,7 +146,7 @@ Acting = Annotated[_Act, Depends(_act)]
 @least(Role.SUPPORT)
 async def grant(body: Grant, act: Acting) -> Response:
     """Give a badge to a user. Who has it already keeps what they have."""
-    known, by = await act.badge(body), act.actor.name
+    known, by = await act.badge(body, gives=True), act.actor.name
     awarded_us = None if body.awarded_at is None else _instant(body.awarded_at, act.services.now())
     line = award_line(by, "grant.added", body.user_id, known.key, body.context, body.note)
     event = partial(
@@ -147,7 +160,7 @@ async def grant(body: Grant, act: Acting) -> Response:
 @least(Role.SUPPORT)
 async def revoke(body: Revocation, act: Acting) -> Response:
     """Take a badge from a user."""
-    known, by = await act.badge(body), act.actor.name
+    known, by = await act.badge(body, gives=False), act.actor.name
     line = award_line(by, "grant.revoked", body.user_id, known.key, body.context, body.note)
     event = partial(grant_revoked, body.user_id, known.key, note=body.note, actor=by, context=body.context)
     number = await act.sent("revocation", body, line, event)
@@ -162,13 +175,13 @@ async def recompute(body: Recompute, act: Acting) -> Response:
     Everybody is looked at by a job that a worker does, slice by slice; the same one asked for again is one job.
     """
     view, by = await act.services.catalog.view(), act.actor.name
-    keys = [found_badge(view, ref).key for ref in body.badges]
+    keys = _evaluated(view, body.badges)
     if body.user_id is None:
-        return await _everybody(act.services, act.actor, keys, body)
+        return await _everybody(act.services, act.actor, view, keys, body)
     if body.trigger is not None:
-        message = "A trigger goes with everybody: leave it or user_id out."
-        raise Problem(422, message, details=[{"path": "/trigger", "message": message}])
-    check_user(body.user_id)
+        raise _refusal(422, [("/trigger", "A trigger goes with everybody: leave it or user_id out.")])
+    if not await act.user(body.user_id):
+        raise _refusal(404, [("/user_id", f"There is no user {body.user_id}: no event of theirs was ever read.")])
     after = {"badges": sorted(keys)}
     line = AuditLine(by, "recompute.requested", f"user {body.user_id}", after=after, note=body.note)
     event = partial(recompute_requested, body.user_id, actor=by, note=body.note, badges=keys)
@@ -176,16 +189,35 @@ async def recompute(body: Recompute, act: Acting) -> Response:
     return _sent(number, f"{body.user_id} is being looked at again")
 
 
-async def _everybody(services: Services, actor: Actor, keys: list[str], body: Recompute) -> Response:
+def _evaluated(view: View, refs: Sequence[str]) -> list[str]:
+    """The keys of badges that can be given. Raises Problem 404 for one nobody knows, 422 for one given to nobody."""
+    found = [found_badge(view, ref) for ref in refs]
+    wrong = [
+        (f"/badges/{place}", f"{known.key} is {known.status}: nobody is given it.")
+        for place, known in enumerate(found)
+        if known.status not in EVALUATED
+    ]
+    if wrong:
+        raise _refusal(422, wrong)
+    return [known.key for known in found]
+
+
+async def _everybody(services: Services, actor: Actor, view: View, keys: list[str], body: Recompute) -> Response:
     if not keys and body.trigger is None:
-        message = "Say for whom: a user_id, badges, or a trigger."
-        raise Problem(422, message, details=[{"path": "", "message": message}])
+        raise _refusal(422, [("", "Say for whom: a user_id, badges, or a trigger.")])
+    if body.trigger is not None and view.catalog.dictionary.resolve(body.trigger) is None:
+        raise _refusal(404, [("/trigger", f"The catalog has no event type {body.trigger}.")])
     try:
         number = await services.people.recompute(keys, body.trigger, by=actor.name, note=body.note)
     except OperatorError as error:
         raise Problem(409, " ".join(filter(None, [error.message, error.help]))) from None
     said = {"success": True, "event_id": None, "message": f"Job {number} looks at everybody again", "job_id": number}
     return json_answer(said, 202)
+
+
+def _refusal(status: int, faults: Sequence[tuple[str, str]]) -> Problem:
+    """Why an act cannot be: the pointer and the sentence of each fault, of which the first is said."""
+    return Problem(status, faults[0][1], details=[{"path": path, "message": said} for path, said in faults])
 
 
 def _sent(number: str, message: str) -> Response:
@@ -201,4 +233,4 @@ def _instant(text: str, now_us: int) -> int:
         if found <= now_us:
             return found
         message = "This lies ahead: a badge cannot be earned before its time."
-    raise Problem(422, message, details=[{"path": "/awarded_at", "message": message}])
+    raise _refusal(422, [("/awarded_at", message)])

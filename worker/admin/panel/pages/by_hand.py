@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Form, Request
 from starlette.responses import Response
@@ -16,6 +16,10 @@ from worker.admin.routes import guarded_router
 from worker.admin.services import Asked
 from worker.auditing import award_line, noted
 from worker.control import NOTE_CHARACTERS, grant_added, grant_revoked
+from worker.rules.by_hand import act_faults
+
+#: Where each field of an act stands on the form; the user stands in the address.
+_FIELDS: Final = {"badge_key": "f-badge", "context": "f-context", "note": "f-note"}
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -50,21 +54,18 @@ def _act(request: Request) -> str:
 
 
 async def _send(page: Page, services: Asked, act: str, user_id: str, badge: str, context: str, note: str) -> Response:
+    note, context = note.strip(), context.strip()
     wrong = []
-    found = page.badges.get(badge)
-    if found is None and act == "grant":
-        wrong.append(Wrong("This is no badge of the catalog.", "f-badge", "Choose one."))
-    if not note.strip():
-        wrong.append(Wrong("A note must say why.", "f-note", "It stands in the audit log and in the history."))
     if len(note) > NOTE_CHARACTERS or len(context) > 200 or "\0" in note + context + user_id:
         wrong.append(Wrong("The note or the context is too long.", "f-note", "Shorten it."))
     if len(user_id) > 200:
         wrong.append(Wrong("There is no user of so long an id.", help="200 characters are the most."))
-    if found is not None and found.per and not context.strip():
-        wrong.append(Wrong(f"{found.label or badge} is given once for each {found.per}.", "f-context", "Name which."))
+    if not wrong:
+        known = await services.people.knows_user(user_id)
+        faults = act_faults(page.badges, user_id, badge, context, note, gives=act == "grant", known=known)
+        wrong += [Wrong(one.message, _FIELDS.get(one.field, ""), f"{one.help.capitalize()}.") for one in faults]
     if wrong:
         return await _form(page, act, user_id, badge, context, note, wrong)
-    note, context = note.strip(), context.strip()
     build = grant_added if act == "grant" else grant_revoked
     event = build(
         user_id,
