@@ -413,7 +413,9 @@ class FakeDesk:
 
     async def counts(self) -> Mapping[str, Any] | None:
         return (
-            None if self.reads.empty else {"nice_question": BadgeCount(17, (0, 1, 5, 2), None, Share(8, 94, 30, NOON))}
+            None
+            if self.reads.empty
+            else {"nice_question": BadgeCount(17, (9, 1, 5, 2), None, Share(8, 94, 30, NOON), (0, 2))}
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date, timedelta
 from typing import Any
 
-from worker.app.lookout import Kept, Lookout, trend_of
+from worker.app.lookout import Kept, Lookout, spikes_of, trend_of
 from worker.config import load_settings
 from worker.errors import TransientError
 from worker.events.instants import DAY
+from worker.exchange import AwardDay
 
 
 class Source:
@@ -72,11 +74,21 @@ async def test_each_badge_has_its_own_band() -> None:
     """What is usual of a badge is told by its own days alone, from the same reading as that of all."""
 
     class Reads:
-        async def days_before(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
-            return [(key, day, count) for key, count in (("rare", 1), ("often", 40)) for day in range(first, 156)]
+        async def days_before(self, now_us: int, first: int) -> list[AwardDay]:
+            begun = date(1970, 1, 1)
+            days = [begun + timedelta(days=number) for number in range(first, 156)]
+            return [AwardDay(key, day, count, begun) for key, count in (("rare", 1), ("often", 40)) for day in days]
 
     reads: Any = Reads()
     lookout = Lookout(reads, load_settings(), None, lambda: 155 * DAY)  # type: ignore[arg-type]
     usual = {key: (await lookout.trend(key)).usual for key in ("rare", "often", "never", None)}  # type: ignore[union-attr]
     assert usual == {"rare": 1.0, "often": 40.0, "never": 0.0, None: 41.0}
     await lookout.close()
+
+
+def test_every_spike_is_marked() -> None:
+    """Each day is held against the days before it: two wild days are both marked, one every week is not."""
+    today = date(2026, 4, 1)
+    weekly = [AwardDay("weekly", today - timedelta(weeks=week), 200, date(2025, 1, 1)) for week in range(8)]
+    wild = [AwardDay("wild", today - timedelta(days=before), 5_000, date(2025, 1, 1)) for before in (0, 9)]
+    assert spikes_of([*weekly, *wild], (today - date(1970, 1, 1)).days) == {"weekly": (), "wild": (18, 27)}

@@ -357,7 +357,11 @@ def test_shares_are_told_with_what_they_are_of() -> None:
         assert "8.5 %" in user.get(f"/panel{path}").text, path
     told = user.get("/panel/awards/holders").text
     assert "of the 94 users with an event in the last 30 days" in told
-    assert "8 of the 94 users" in user.get("/panel/awards/holders/nice_question").text
+    badge = user.get("/panel/awards/holders/nice_question").text
+    assert "8 of the 94 users" in badge
+    rows = re.findall(r'<tr role="row"><th role="rowheader".*?</tr>', badge)
+    assert ["spike" in row for row in rows] == [False, True, False, True]
+    assert told.count('class="peak"') == 2
 
 
 def test_days_of_a_badge_lie_over_the_usual_band() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.exchange import Baseline
-from worker.jobs.spikes import baseline, change_ratio
+from worker.jobs.spikes import SPIKE, baseline, change_ratio, is_spike
 
 MONDAY = date(2026, 3, 30)
 
@@ -53,3 +55,31 @@ def test_no_day_reaches_far(counts: list[int], place: int, wild: int) -> None:
     day = baseline(days(*[*counts[:place], wild, *counts[place + 1 :]]), date(2025, 1, 1), MONDAY)
     rest = [*counts[:place], *counts[place + 1 :]]
     assert min(rest) <= day.usual <= max(rest)
+
+
+@pytest.mark.parametrize(
+    ("counts", "spike"),
+    [
+        ([*[0] * 27, 5_000], True),
+        ([5_000], True),
+        ([*[0] * 6, 200] * 4 + [*[0] * 6, 200], False),
+        ([*[0] * 6, 200] * 4 + [200], True),
+        ([*[20] * 28, 200], False),
+        ([*[20] * 28, 201], True),
+        ([*[0] * 28, 10], False),
+        ([*[0] * 28, 11], True),
+        ([], False),
+    ],
+)
+def test_which_days_are_spikes(counts: list[int], spike: bool) -> None:
+    """A day far above what the days before it and its weekday's say is one, a weekly one is not, nor a few awards."""
+    day = MONDAY - timedelta(days=1)
+    found = days(*counts)
+    assert is_spike(found, min(found, default=MONDAY), day) is spike
+    assert change_ratio(found.get(day, 0), baseline(found, min(found, default=MONDAY), day)) > SPIKE or not spike
+
+
+def test_the_alert_asks_as_the_panel_does() -> None:
+    """The alert on a badge's day asks for the same ratio."""
+    rules = (Path(__file__).parents[2] / "deploy" / "prometheus-rules.yaml").read_text()
+    assert f"max by (badge) (badges_holders_change_ratio) > {SPIKE}\n" in rules

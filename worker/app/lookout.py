@@ -16,7 +16,8 @@ from worker.app.coverage import Trigger, logged_coverage
 from worker.config import Settings
 from worker.errors import BadgesError
 from worker.events.instants import DAY, SECOND
-from worker.jobs.spikes import DAYS, baseline
+from worker.exchange import AwardDay
+from worker.jobs.spikes import DAYS, baseline, is_spike
 from worker.rules.catalog.definitions import Catalog
 from worker.store.panel import BadgeCount, PanelTables, counted_by_badge
 from worker.store.postgres import PostgresStore
@@ -80,22 +81,29 @@ class PanelReads(PostgresStore, PanelTables):
         first = now_us // DAY - days + 1
         usual = {key: one.usual for key, one in (await self.badge_baselines()).items()}
         awards = await self._kept_days(now_us, first)
-        found = counted_by_badge(await self.holder_counts(), awards, usual, first, days)
+        counted = ((one.badge_key, _number(one.day), one.awards) for one in awards)
+        found = counted_by_badge(await self.holder_counts(), counted, usual, first, days)
         shares = await self.badge_shares()
         return {key: replace(one, share=shares.get(key)) for key, one in found.items()}
 
-    async def days_before(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
-        """Awards by badge and day (since 1970) from a day on: as the scheduler counted them, else counted here."""
-        if await self.baselines_day() is None:
-            found = await self.rows("panel_days", first * DAY)
-            return [(row["badge_key"], row["day"], row["awards"]) for row in found]
-        return await self._kept_days(now_us, first)
+    async def days_before(self, now_us: int, first: int) -> list[AwardDay]:
+        """Awards by badge and day from a day (since 1970) on: as the scheduler counted them, else counted here."""
+        if await self.baselines_day() is not None:
+            return await self._kept_days(now_us, first)
+        found = [
+            (row["badge_key"], _day(row["day"]), row["awards"]) for row in await self.rows("panel_days", first * DAY)
+        ]
+        begun: dict[str, date] = {}
+        for key, day, _ in found:
+            begun[key] = min(day, begun.get(key, day))
+        return [AwardDay(key, day, count, begun[key]) for key, day, count in found]
 
-    async def _kept_days(self, now_us: int, first: int) -> list[tuple[str, int, int]]:
-        start, today = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=now_us // DAY)
-        awards = [(one.badge_key, (one.day - _EPOCH).days, one.awards) for one in await self.award_days(start, today)]
+    async def _kept_days(self, now_us: int, first: int) -> list[AwardDay]:
+        today = _day(now_us // DAY)
+        awards = await self.award_days(_day(first), today)
+        begun = {one.badge_key: one.first_day for one in awards}
         since = await self.awards_since(now_us // DAY * DAY)
-        return awards + [(key, now_us // DAY, count) for key, count in since.items()]
+        return awards + [AwardDay(key, today, count, begun.get(key, today)) for key, count in since.items()]
 
 
 class Kept(Generic[Found]):
@@ -192,14 +200,17 @@ class Lookout:
     async def _count(self) -> Mapping[str, BadgeCount]:
         now = self._now()
         kept = await self._reads.kept_counts(now)
-        return await self._reads.panel_counts(now) if kept is None else kept
+        found = await self._reads.panel_counts(now) if kept is None else kept
+        awards = await self._reads.days_before(now, now // DAY - 2 * DAYS + 1)
+        spikes = await asyncio.to_thread(spikes_of, awards, now // DAY)
+        return {key: replace(one, spikes=spikes.get(key, ())) for key, one in found.items()}
 
     async def _look_back(self) -> _Past:
         now = self._now()
         today = now // DAY
         found: dict[str, list[tuple[int, int]]] = {}
-        for key, day, count in await self._reads.days_before(now, today - 2 * DAYS + 1):
-            found.setdefault(key, []).append((day, count))
+        for one in await self._reads.days_before(now, today - 2 * DAYS + 1):
+            found.setdefault(one.badge_key, []).append((_number(one.day), one.awards))
         return _Past(found, today, trend_of(chain.from_iterable(found.values()), today))
 
     async def _cover(self) -> tuple[Sequence[Trigger], bool]:
@@ -222,13 +233,27 @@ class Lookout:
         return Lag(sum(count for count, _ in behind), max(0, waited) / SECOND)
 
 
+def spikes_of(counted: Iterable[AwardDay], today: int) -> dict[str, tuple[int, ...]]:
+    """Which of the last 28 days, by their place, were far from usual, for each badge that has awards."""
+    awards: dict[str, dict[date, int]] = {}
+    begun: dict[str, date] = {}
+    for one in counted:
+        awards.setdefault(one.badge_key, {})[one.day] = one.awards
+        begun[one.badge_key] = one.first_day
+    days = [_day(today - before) for before in reversed(range(DAYS))]
+    return {
+        key: tuple(place for place, day in enumerate(days) if is_spike(found, begun[key], day))
+        for key, found in awards.items()
+    }
+
+
 def trend_of(counted: Iterable[tuple[int, int]], today: int) -> Trend:
     """The last 28 days of counts by day (since 1970), each with what the 28 days before it say is usual."""
     awards: dict[date, int] = {}
     for number, count in counted:
-        day = _EPOCH + timedelta(days=number)
+        day = _day(number)
         awards[day] = awards.get(day, 0) + count
-    last = _EPOCH + timedelta(days=today)
+    last = _day(today)
     days = [last - timedelta(days=before) for before in reversed(range(DAYS))]
     begun = min(awards, default=last)
     usual = [baseline(awards, begun, day) for day in days]
@@ -239,3 +264,11 @@ def trend_of(counted: Iterable[tuple[int, int]], today: int) -> Trend:
         high=tuple(round(one.usual + one.spread, 1) for one in usual),
         usual=usual[-1].usual,
     )
+
+
+def _day(number: int) -> date:
+    return _EPOCH + timedelta(days=number)
+
+
+def _number(day: date) -> int:
+    return (day - _EPOCH).days

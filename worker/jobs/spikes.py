@@ -15,6 +15,8 @@ from worker.exchange import Baseline
 
 #: So many days before a day say what is usual on it.
 DAYS: Final = 28
+#: A day is a spike above so many times what may be expected of it; an alert asks the same of the last 24 hours.
+SPIKE: Final = 10
 #: Makes the MAD of a normal distribution its standard deviation.
 _SCALE: Final = 1.4826
 
@@ -36,3 +38,9 @@ def change_ratio(awards: int, usual: Baseline | None) -> float:
     """How many times what may be expected a day's awards are: the usual figure and its spread, at least 1."""
     expected = 1.0 if usual is None else max(1.0, usual.usual + usual.spread)
     return awards / expected
+
+
+def is_spike(awards: Mapping[date, int], first: date, day: date) -> bool:
+    """Whether a day was far from usual, by the days before it; `awards` are those of all days that had any."""
+    count = awards.get(day, 0)
+    return count > SPIKE and change_ratio(count, baseline(awards, first, day)) > SPIKE

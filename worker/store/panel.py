@@ -45,13 +45,14 @@ class BadgeCount:
     """How many users hold a badge, and its awards of each day, oldest first, the last one today (UTC).
 
     `usual` is the usual day as the scheduler keeps it, `share` how many of the active users hold it; both None where
-    it does not run.
+    it does not run. `spikes` are the places in `days` of those that were far from usual.
     """
 
     users: int
     days: tuple[int, ...]
     usual: float | None = None
     share: Share | None = None
+    spikes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

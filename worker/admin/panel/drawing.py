@@ -47,8 +47,8 @@ def tag(word: str, kind: str | None = None) -> Markup:
     )
 
 
-def spark(values: Sequence[float | None], label: str, *, peak: int | None = None) -> Markup:
-    """A line of 28 days or so, 96 × 24: the last point a dot, a missing day a gap, a spike a triangle."""
+def spark(values: Sequence[float | None], label: str, *, peaks: Sequence[int] = ()) -> Markup:
+    """A line of 28 days or so, 96 × 24: the last point a dot, a missing day a gap, each spike a triangle."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return Markup('<span class="muted small">{}</span>').format("no trend yet")
@@ -69,9 +69,9 @@ def spark(values: Sequence[float | None], label: str, *, peak: int | None = None
     ]
     x, y = next((x, y) for x, y in reversed(points) if y is not None)
     drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="currentColor"/>')
-    if peak is not None and (height := points[peak][1]) is not None:
-        at = points[peak][0]
-        drawn.append(f'<path class="peak" d="M{at - 4:.1f} {height + 4:.1f}h8l-4 -7z"/>')
+    for at, height in (points[peak] for peak in peaks):
+        if height is not None:
+            drawn.append(f'<path class="peak" d="M{at - 4:.1f} {height + 4:.1f}h8l-4 -7z"/>')
     body = Markup("".join(drawn))  # noqa: S704 (numbers only)
     return Markup(
         '<svg class="spark" width="96" height="24" viewBox="0 0 96 24" role="img" aria-label="{}">{}</svg>'

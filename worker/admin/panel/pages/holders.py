@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from starlette.responses import Response
 
@@ -21,14 +21,10 @@ from worker.rules.catalog.definitions import Badge
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
-#: A day counts as a spike above so many times the usual one, and so many awards at least.
-_FACTOR: Final = 4
-_LEAST: Final = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One badge: holders, awards of 28 days, the usual day, which day was a spike (None: none was); how rare it is.
+    """One badge: holders, awards of 28 days, the usual day, which days were spikes, by their place; how rare it is.
 
     `share` says how many of the active users hold it; None where that is not counted.
     """
@@ -37,13 +33,13 @@ class Line:
     users: int
     days: tuple[int, ...]
     usual: float
-    peak: int | None
+    spikes: tuple[int, ...]
     share: Any | None = None
 
     @property
     def spiking(self) -> bool:
-        """Whether today is the spike."""
-        return self.peak == len(self.days) - 1
+        """Whether today is one."""
+        return len(self.days) - 1 in self.spikes
 
 
 @router.get("/awards/holders")
@@ -116,7 +112,7 @@ async def badge_holders(page: Opened, key: str) -> Response:
             {"label": "usual, most", "y": [high for *_, high in shown], "color": "--muted", "thin": True},
             {"label": "usual, least", "y": [low for *_, low, _ in shown], "color": "--muted", "thin": True},
             {"label": "awards a day", "y": list(line.days)},
-            *([] if line.peak is None else [{"label": "spike", "y": _alone(line), "color": "--warn", "marks": True}]),
+            *([] if not line.spikes else [{"label": "spike", "y": _alone(line), "color": "--warn", "marks": True}]),
         ],
         "band": [1, 2],
     }
@@ -146,17 +142,13 @@ def _day(us: int) -> str:
 
 
 def _alone(line: Line) -> list[int | None]:
-    """The days with the spike alone."""
-    return [count if at == line.peak else None for at, count in enumerate(line.days)]
+    """The days that were spikes, no other."""
+    return [count if at in line.spikes else None for at, count in enumerate(line.days)]
 
 
 def _line(badge: Badge, count: Any | None) -> Line:
     if count is None:
-        return Line(badge, 0, (), 0.0, None)
+        return Line(badge, 0, (), 0.0, ())
     before = count.days[:-1]
     usual = count.usual if count.usual is not None else sum(before) / len(before) if before else 0.0
-    most = max(range(len(count.days)), key=lambda at: count.days[at])
-    others = [value for at, value in enumerate(count.days) if at != most]
-    mean = sum(others) / len(others) if others else 0.0
-    peak = most if count.days[most] >= max(_LEAST, _FACTOR * mean) and mean > 0 else None
-    return Line(badge, count.users, tuple(count.days), usual, peak, count.share)
+    return Line(badge, count.users, tuple(count.days), usual, count.spikes, count.share)
