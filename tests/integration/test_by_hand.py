@@ -148,7 +148,13 @@ async def test_a_mass_award_is_held_released_and_dropped(rig: Rig, run: Run) -> 
         assert (await ran("quarantine", "release", "--badge", "crowd", "--all", *note))[0] == 2
         status, _, said = await ran("quarantine", "release", "--badge", "helper", "--all", "--yes", *note)
         assert (status, "No award of helper is held." in said) == (1, True)
-        status, out, _ = await ran("quarantine", "drop", "--badge", "crowd", "--user", users[0], *note)
+        drop = ("quarantine", "drop", "--badge", "crowd", "--user", users[0], *note)
+        status, _, said = await ran(*drop)
+        assert (status, "A drop cannot be undone: write --confirm crowd, or --yes." in said) == (2, True)
+        status, _, said = await ran(*drop, "--confirm", "helper")
+        assert (status, "--confirm says 'helper', and the badge is 'crowd'" in said) == (2, True)
+        assert len(await rig.rows(held)) == 5
+        status, out, _ = await ran(*drop, "--confirm", "crowd")
         assert (status, "Dropped 1 award of crowd" in out) == (0, True)
         status, out, _ = await ran("quarantine", "release", "--badge", "crowd", "--all", "--yes", *note)
         assert (status, "Released 4 awards of crowd" in out) == (0, True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -102,16 +104,19 @@ def release(**asked: Any) -> None:
 @note_option
 @actor_option
 @_yes
-def drop(**asked: Any) -> None:
-    """Drop awards that were held back: they are not given again but by hand.
+@click.option("--confirm", metavar="K", help="The badge's key once more, in place of the question.")
+def drop(confirm: str | None, yes: bool, **asked: Any) -> None:
+    """Drop awards that were held back, for good: they are not given again but by hand.
 
     Broken off, it leaves the rest held: run it again.
 
     \b
     Example:
-      badges quarantine drop --badge nice_answer --user u9299 --note "A bot"
+      badges quarantine drop --badge nice_answer --user u9299 --confirm nice_answer --note "A bot"
     """
-    _settle("drop", **asked)
+    if confirm is not None and confirm != asked["badge_key"]:
+        raise click.BadParameter(f"--confirm says {confirm!r}, and the badge is {asked['badge_key']!r}.")
+    _settle("drop", yes=yes or confirm is not None, **asked)
 
 
 def _settle(
@@ -127,9 +132,9 @@ def _settle(
 ) -> None:
     if everyone == bool(users):
         raise click.UsageError("Say whose awards: --user U, or --all.")
-    count = asyncio.run(
-        _settled(verb, badge_key, users or None, context, note=note, actor=actor, yes=yes or bool(users))
-    )
+    quiet = yes or (verb == "release" and bool(users))
+    ask = None if quiet else partial(_ask, verb, badge_key, everyone)
+    count = asyncio.run(_settled(verb, badge_key, users or None, context, note=note, actor=actor, ask=ask))
     awards = f"{count:,} award{'s' if count != 1 else ''} of {badge_key}"
     if not count:
         click.echo(f"No award of {badge_key} is held that this is about; nothing was changed.")
@@ -147,7 +152,7 @@ async def _settled(
     *,
     note: str,
     actor: str,
-    yes: bool,
+    ask: Callable[[int], None] | None,
 ) -> int:
     from worker import logs
     from worker.app import head_plan, open_store, until_schema
@@ -162,8 +167,8 @@ async def _settled(
         if badge_key not in held:
             known = ", ".join(list(held)[:5]) or "none of any badge is"
             raise OperatorError(f"No award of {badge_key} is held.", help=f"held now: {known}")
-        if not yes:
-            _ask(verb, badge_key, held[badge_key])
+        if ask is not None:
+            ask(held[badge_key])
         plan = await head_plan(store)
         if plan is None:
             raise OperatorError("The database holds no catalog.", help="badges catalog apply FILE")
@@ -181,10 +186,21 @@ async def _settled(
         return sum([count async for count in parts])
 
 
-def _ask(verb: str, badge_key: str, count: int) -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError("This is about every award that is held: answer with --yes where nobody can be asked.")
-    click.confirm(f"{verb.capitalize()} {count:,} awards of {badge_key}?", abort=True, err=True)
+def _ask(verb: Verb, badge_key: str, everyone: bool, count: int) -> None:
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    awards = f"{count:,} award{'s' if count != 1 else ''} of {badge_key}"
+    if verb == "release":
+        if not terminal:
+            raise click.UsageError(
+                "This is about every award that is held: answer with --yes where nobody can be asked."
+            )
+        click.confirm(f"Release {awards}?", abort=True, err=True)
+        return
+    if not terminal:
+        raise click.UsageError(f"A drop cannot be undone: write --confirm {badge_key}, or --yes.")
+    which = f"{awards} will" if everyone else f"Of {awards} those asked for will"
+    if click.prompt(f"{which} be dropped for good. Type the badge's key to go on", err=True) != badge_key:
+        raise OperatorError("That is another key; nothing was changed.")
 
 
 async def _counts() -> list[HeldBack]:
