@@ -251,7 +251,7 @@ class FakeDesk:
         return Clock()
 
     async def catalog(self) -> Catalog | None:
-        return None if self.none else catalog_of(document(self.text))
+        return None if self.none else catalog_of(self._document())
 
     async def version(self, number: int) -> Catalog | None:
         return catalog_of(document(f"{self.text} {number}"), number) if 0 < number < 4 else None
@@ -415,7 +415,7 @@ class FakeDesk:
         return (
             None
             if self.reads.empty
-            else {"nice_question": BadgeCount(17, (9, 1, 5, 2), None, Share(8, 94, 30, NOON), (0, 2))}
+            else {"nice_question": BadgeCount(17, (0, 1, 5, 2), None, Share(8, 94, 30, NOON), (0, 2))}
         )
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, catalog_of, document, panel
-from tests.unit.serving import FakeStore, client
+from tests.unit.serving import FakeStore, client, fakes
+from tests.unit.serving_catalog import FakeRehearsals, Unasked
 from tests.unit.test_panel import check_markup
+from worker.admin.app import build
 from worker.admin.credentials import digest
 from worker.admin.panel import playing
 from worker.admin.roles import Role
+from worker.config import load_settings
 from worker.errors import OperatorError
 
 
@@ -360,6 +363,48 @@ def test_a_dry_run_answers() -> None:
     assert "passed" in got.text
     check_markup(got.text)
     assert support.get("/panel/diagnostics/dry-run", params={"user": "u1", "at": "soon"}).status_code == 422
+
+
+class AskingDesk(FakeDesk):
+    """A desk whose catalog asks a condition in JavaScript; nothing is logged but one event that nobody asked about."""
+
+    def _document(self) -> dict[str, Any]:
+        flow = {"event": "question.scored", "criteria": {"$condition": {"type": "big", "params": {"over": 10}}}}
+        return document() | {
+            "condition_types": [{"name": "big", "source": "(event, params) => event.payload.score > params.over"}],
+            "badges": [
+                {"key": "big", "label": "Big", "flow": flow},
+                {"key": "asks", "flow": {"event": "comment.posted"}},
+            ],
+            "ladders": [],
+        }
+
+
+SCORED = {"id": "e1", "type": "question.scored", "occurred_at": "2026-02-01T00:00:00Z", "payload": {"score": 12}}
+
+
+@pytest.mark.parametrize("page", ["dry-run", "simulator"])
+def test_conditions_are_asked_about_what_is_tried(page: str) -> None:
+    """A condition in JavaScript is asked about events of the page's own; where none may run that is told."""
+    told = {}
+    for js in ("on", "off"):
+        parts = {"rehearsal": FakeRehearsals(Unasked(), load_settings(js=js))}
+        support = client(build(fakes(FakeStore(), **parts), load_settings(), desk=AskingDesk()), Role.SUPPORT)
+        for kind in ("question.scored", "comment.posted"):
+            line = json.dumps({**SCORED, "type": kind})
+            asked = {"user": "u1", "badge": "big", "event": line, "events": line, "play": "1"}
+            told[js, kind] = support.get(f"/panel/diagnostics/{page}", params=asked)
+    assert [(*one, got.status_code) for one, got in told.items()] == [
+        ("on", "question.scored", 200),
+        ("on", "comment.posted", 200),
+        ("off", "question.scored", 422),
+        ("off", "comment.posted", 200),
+    ]
+    yes = told["on", "question.scored"].text
+    assert "gave no answer" not in yes
+    assert ">passed</span>" in yes or "data-played" in yes
+    assert "BADGES_JS is off" in told["off", "question.scored"].text
+    assert "set BADGES_JS=on" in told["off", "question.scored"].text
 
 
 @pytest.mark.parametrize("text", ["comments", "comments = x", "nope = 1", "comments = Infinity", "= 3"])

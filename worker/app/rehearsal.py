@@ -1,4 +1,4 @@
-"""Tries things out for the API: dry runs, simulations, a condition asked about one event. Nothing is written.
+"""Tries things out for the API and the panel: dry runs, simulations, a condition about one event. Nothing is written.
 
 Answers `admin.rehearsal.Rehearsal`. Work that takes its time is done off the loop, two pieces at once at most.
 """
@@ -15,7 +15,7 @@ from worker.config import Settings
 from worker.errors import AuthorError, Fault, OperatorError
 from worker.events import Event, Rejected, decode_line, json_text, parse_instant
 from worker.rules.catalog.conditions_section import ConditionTypes
-from worker.rules.catalog.definitions import Catalog, Condition
+from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.nearest import nearest
 from worker.rules.operators.values import is_number
 from worker.rules.phrases import short_instant
@@ -75,9 +75,7 @@ class Rehearsals:
             if body.get("at") is None:
                 at_us = max(at_us, extra.occurred_us)
         keys = _keys(view, body.get("badge_key"), extra)
-        events, extra = await self._judged(catalog, events, extra)
-        if extra is not None:
-            events, _ = in_order([*events, extra])
+        events, _ = in_order(await self.judged(catalog, events, [] if extra is None else [extra]))
         async with self._turns:
             answers = await asyncio.to_thread(
                 DryRun(catalog).answers, user_id, events, keys, at_us=at_us, context=body.get("context")
@@ -101,7 +99,7 @@ class Rehearsals:
         overrides = _overrides(catalog, body.get("set") or {})
         read = [_event(sent, view, f"/events/{number}", number=number) for number, sent in enumerate(body["events"])]
         events, clashes = in_order(event for event in read if until is None or event.occurred_us <= until)
-        events, _ = await self._judged(catalog, events, None, stored=False)
+        events = await self.judged(catalog, [], events)
 
         def played() -> list[dict[str, Any]]:
             found = outcomes(compile_plan(catalog, overrides=overrides), events)
@@ -114,17 +112,19 @@ class Rehearsals:
     async def _history(self, user_id: str) -> list[Event]:
         return await HistoryTable(self._store.pool).history(user_id)
 
-    async def _judged(
-        self, catalog: Catalog, events: list[Event], extra: Event | None, *, stored: bool = True
-    ) -> tuple[list[Event], Event | None]:
-        """The same with what conditions in JavaScript say; of `stored` events the log knows where none may run."""
+    async def judged(self, catalog: Catalog, logged: Sequence[Event], sent: Sequence[Event]) -> list[Event]:
+        """Events of the log and others, with what conditions in JavaScript say of them.
+
+        Where none may run, the log knows of its own, and `sent` ones that conditions are asked about are Refused.
+        """
+        whole = [*logged, *sent]
         asked = asked_conditions(catalog, (badge for badge in catalog.badges if badge.status in EVALUATED))
-        whole = [*events, *([] if extra is None else [extra])]
-        if asked is None or not whole or (stored and self._settings.js == "off"):
-            return events, extra
+        new = [event for event in sent if asked is not None and event.type in asked]
+        if asked is None or not whole or (self._settings.js == "off" and not new):
+            return whole
         self._must_run()
-        judged = await _ask(asked, whole)
-        return judged[: len(events)], (None if extra is None else judged[-1])
+        async with Door() as door:
+            return await door.judge(asked, whole)
 
     def _must_run(self) -> None:
         if self._settings.js == "off":
@@ -133,11 +133,6 @@ class Rehearsals:
             check_engine()
         except OperatorError as error:
             raise Refused(error.message, help=error.help) from None
-
-
-async def _ask(asked: Mapping[str, Sequence[Condition]], events: Sequence[Event]) -> list[Event]:
-    async with Door() as door:
-        return await door.judge(asked, events)
 
 
 def _event(sent: Any, view: View, path: str, *, filled: Mapping[str, Any] | None = None, number: int = 0) -> Event:

@@ -10,12 +10,14 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
+from worker.admin.catalog_view import Refused
 from worker.admin.panel import playing
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.page import Opened, Page, triggers_of
 from worker.admin.panel.pages.users import moment
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
+from worker.admin.services import Asked, Services
 from worker.errors import BadgesError
 from worker.events import format_instant
 
@@ -43,6 +45,7 @@ async def diagnostics(page: Opened) -> Response:
 async def dry_run(
     request: Request,
     page: Opened,
+    services: Asked,
     user: str = "",
     badge: str = "",
     trigger: str = "",
@@ -62,11 +65,15 @@ async def dry_run(
         wrong += [Wrong(one, "f-event") for one in faults]
         listening = [key for key, one in page.badges.items() if not trigger or {trigger, "*"} & one.triggers]
         keys = [badge] if badge in page.badges else listening
+        try:
+            judged = [] if wrong else await services.rehearsal.judged(page.catalog, events, more)
+        except Refused as error:
+            wrong.append(Wrong(error.message, "f-event", error.help or ""))
         if not wrong:
             answers = await asyncio.to_thread(
-                playing.ask, page.catalog, given["user"], [*events, *more], keys, at_us=at_us, context=given["context"]
+                playing.ask, page.catalog, given["user"], judged, keys, at_us=at_us, context=given["context"]
             )
-            if not events and not more:
+            if not judged:
                 wrong.append(Wrong(f"No event of {given['user']} was ever logged.", "f-user", "Ids are exact."))
     return await page.show(
         "dry_run.html",
@@ -82,18 +89,18 @@ async def dry_run(
 
 @router.get("/diagnostics/simulator")
 @least(Role.SUPPORT, Role.AUTHOR)
-async def simulator(request: Request, page: Opened) -> Response:
+async def simulator(request: Request, page: Opened, services: Asked) -> Response:
     """The form; with `play`, what a link kept is played."""
     asked = request.query_params
     given = {name: asked.get(name, "")[:_LONGEST_LINK] for name in _GIVEN}
     if not asked.get("play"):
         return await _simulator(page, {**given, "log": "1"}, [], None)
-    return await _play(request, page, given)
+    return await _play(request, page, services, given)
 
 
 @router.post("/diagnostics/simulator")
 @least(Role.SUPPORT, Role.AUTHOR, accepts=FORM)
-async def simulate(request: Request, page: Opened) -> Response:
+async def simulate(request: Request, page: Opened, services: Asked) -> Response:
     """Play: the user's log, the events pasted, with metrics set, up to a moment; `shift` moves the clock on before."""
     async with request.form() as form:
         given = {name: str(form.get(name) or "")[:_MOST_TEXT] for name in _GIVEN}
@@ -102,10 +109,12 @@ async def simulate(request: Request, page: Opened) -> Response:
         if isinstance(file, UploadFile):
             text = (await file.read(_MOST_TEXT)).decode("utf-8-sig", "replace").replace("\r\n", "\n")
             given["events"] = f"{given['events']}\n{text}".strip()[:_MOST_TEXT]
-    return await _play(request, page, given, shift=shift)
+    return await _play(request, page, services, given, shift=shift)
 
 
-async def _play(request: Request, page: Page, given: dict[str, str], *, shift: str = "") -> Response:
+async def _play(
+    request: Request, page: Page, services: Services, given: dict[str, str], *, shift: str = ""
+) -> Response:
     wrong: list[Wrong] = []
     if page.catalog is None:
         return await _simulator(page, given, [Wrong("No catalog rules yet.")], None)
@@ -117,8 +126,8 @@ async def _play(request: Request, page: Page, given: dict[str, str], *, shift: s
     events, faults = playing.read_lines(given["events"], page.catalog, user_id=user)
     overrides, more = playing.read_overrides(given["set"], page.catalog)
     wrong += [Wrong(one, "f-events") for one in faults] + [Wrong(one, "f-set") for one in more]
-    if given["log"] and user:
-        events = [*await page.desk.history(user), *events]
+    logged = list(await page.desk.history(user)) if given["log"] and user else []
+    events = [*logged, *events]
     if not events and not overrides and not wrong:
         wrong.append(Wrong("There is nothing to play.", "f-events", "Paste events, or name a user and take their log."))
     if wrong:
@@ -133,6 +142,12 @@ async def _play(request: Request, page: Page, given: dict[str, str], *, shift: s
             said = error.message
         if said:
             return await _simulator(page, given, [Wrong(said, "f-at", "Set the clock to an earlier time.")], None)
+    known = {(event.source, event.id) for event in logged}
+    sent = [event for event in events if (event.source, event.id) not in known]
+    try:
+        events = await services.rehearsal.judged(page.catalog, logged, sent)
+    except Refused as error:
+        return await _simulator(page, given, [Wrong(error.message, "f-events", error.help or "")], None)
     played = await asyncio.to_thread(playing.play, page.catalog, events, overrides, until_us=at_us, user_id=user)
     return await _simulator(page, given, [], played)
 
