@@ -11,14 +11,13 @@ ORDER BY logged_at DESC, user_id DESC, sequence DESC
 LIMIT $5;
 
 -- name: panel_awards_of
--- The same of some badges, trigger types and origins; so many of the newest are looked at, and only those that match are
--- put in order.
+-- The same of some badges, trigger types and origins; so many of the newest are looked at.
 SELECT user_id, sequence, badge_key, context, awarded_at, kind, origin, trigger_type, trigger_id, catalog_version,
        reason, logged_at
 FROM (
     SELECT * FROM badge_awards_log
     WHERE logged_at >= $1 AND logged_at <= $2 AND (logged_at, user_id, sequence) < ($2, $3::text, $4::bigint)
-    ORDER BY logged_at DESC
+    ORDER BY logged_at DESC, user_id DESC, sequence DESC
     LIMIT $8
 ) AS newest
 WHERE ($5::text[] IS NULL OR badge_key = ANY ($5))
@@ -26,6 +25,13 @@ WHERE ($5::text[] IS NULL OR badge_key = ANY ($5))
   AND ($7::text IS NULL OR origin = $7)
 ORDER BY logged_at DESC, user_id DESC, sequence DESC
 LIMIT $9;
+
+-- name: panel_awards_bound
+-- The last one of those that are looked at, and the one after it, where there are so many.
+SELECT logged_at, user_id, sequence FROM badge_awards_log
+WHERE logged_at >= $1 AND logged_at <= $2 AND (logged_at, user_id, sequence) < ($2, $3::text, $4::bigint)
+ORDER BY logged_at DESC, user_id DESC, sequence DESC
+OFFSET $5 - 1 LIMIT 2;
 
 -- name: panel_count_awards
 -- How many awards were given since an instant, counted up to so many.

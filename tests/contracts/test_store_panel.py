@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.contracts.samples import AnyStore, badge, grant, letter, load
 from worker.events.instants import DAY
 from worker.exchange import Grant
@@ -31,6 +33,26 @@ async def test_the_feed_is_read_page_by_page(database: PostgresStore) -> None:
     assert await reads.panel_count_awards(0) == 3
     counts = await reads.panel_counts(first.logged_us)
     assert (counts["a"].users, counts["a"].days[-1], len(counts["a"].days)) == (2, 2, 28)
+
+
+async def test_what_a_filter_does_not_look_at_is_known(
+    database: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter looks at a bounded number of awards; where older ones are left, the next look begins with them."""
+    monkeypatch.setattr("worker.store.panel.LOOKED_AT", 2)
+    reads = PanelTables(database.pool)
+    await give(database, *(grant("u1", "b", context=str(number), sequence=number) for number in range(2, 6)))
+    await give(database, grant("u1", "a", sequence=6))
+    whole = await reads.panel_awards(since_us=0)
+    assert [(one.badge_key, one.sequence) for one in whole] == [("a", 6), ("b", 5), ("b", 4), ("b", 3), ("b", 2)]
+    seen, bound = [], None
+    for _ in range(3):
+        seen += await reads.panel_awards(since_us=0, before=bound, badges=["b"])
+        bound = await reads.panel_awards_bound(since_us=0, before=bound)
+        if bound is None:
+            break
+    assert seen == whole[1:]
+    assert bound is None
 
 
 async def test_a_user_is_read_page_by_page(database: PostgresStore) -> None:

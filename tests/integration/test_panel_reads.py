@@ -37,6 +37,7 @@ _LAST = 2**63 - 1
 WORST: dict[str, tuple[Any, ...]] = {
     "panel_awards": (0, LAST_US, "~", _LAST, 51),
     "panel_awards_of": (0, LAST_US, "~", _LAST, ["no"], "no", "cron", LOOKED_AT, 51),
+    "panel_awards_bound": (0, LAST_US, "~", _LAST, LOOKED_AT),
     "panel_count_awards": (0, COUNTED),
     "panel_count_letters": (0, COUNTED),
     "panel_users": ("u", "u2", 51),

@@ -96,6 +96,7 @@ class FakeReads:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     lines: list[tuple[Any, ...]] = field(default_factory=list)
     held_at: list[tuple[str, str]] | None = None
+    bounds: int = 0
 
     def _some(self, *rows: Any) -> list[Any]:
         return [] if self.empty else list(rows)
@@ -106,6 +107,12 @@ class FakeReads:
             self.text, 1, "nice_question", self.text, NOON, "awarded", "live", self.text, self.text, 3, self.text, NOON
         )
         return self._some(entry, AwardEntry("u2", 2, self.text, "", NOON, "revoked", "manual", None, None, 3, None, 1))
+
+    async def panel_awards_bound(self, **given: Any) -> tuple[int, str, int] | None:
+        if self.bounds == 0:
+            return None
+        self.bounds -= 1
+        return NOON, "u9", 7
 
     async def panel_count_awards(self, since_us: int) -> int:
         return 0 if self.empty else 10_001

@@ -7,6 +7,7 @@ import json
 import re
 from html import unescape
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -413,6 +414,38 @@ def test_metrics_that_cannot_be_set(text: str) -> None:
     found, wrong = playing.read_overrides(text, catalog_of(document()))
     assert found == {}
     assert len(wrong) == 1
+
+
+def test_what_a_filter_did_not_look_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a filter's bound was met the feed says so and goes on; its CSV looks further, and says where it ends."""
+    desk = FakeDesk()
+    reader = user(desk, Role.READER)
+    feed = "/panel/awards?badge=nice_question"
+    assert "looked at" not in reader.get(feed).text
+    desk.reads.bounds = 1
+    cut = reader.get(feed).text
+    assert "none was looked at yet" in cut
+    assert "before=1772366400000000~7~u9" in unquote(cut)
+    check_markup(cut)
+    desk.reads.bounds, desk.reads.empty = 1, True
+    none = reader.get(feed).text
+    assert "None of the newest awards matches; older ones were not looked at yet." in none
+    assert "No award of the last 24 hours matches." not in none
+    check_markup(none)
+    assert "No award of the last 24 hours matches." in reader.get(feed).text
+    desk.reads.bounds, desk.reads.empty = 2, False
+    lines = reader.get("/panel/awards.csv?badge=nice_question").text.splitlines()
+    assert (len(lines), "looked at" in lines[-1]) == (7, False)
+    monkeypatch.setattr("worker.admin.panel.pages.awards._MOST_LOOKS", 1)
+    desk.reads.bounds = 2
+    lines = reader.get("/panel/awards.csv?badge=nice_question").text.splitlines()
+    assert (len(lines), lines[-1]) == (
+        4,
+        '"Awards before 2026-03-01T12:00:00.000000Z were not looked at. Filter by less."',
+    )
+    monkeypatch.setattr("worker.admin.panel.pages.awards._MOST_ROWS", 1)
+    lines = reader.get("/panel/awards.csv").text.splitlines()
+    assert (len(lines), lines[-1]) == (3, '"More than 1 awards match: older ones are left out. Filter by less."')
 
 
 def test_csv_of_the_audit_log() -> None:

@@ -165,6 +165,14 @@ class PanelTables(Database):
             found = await self.rows("panel_awards_of", *place, keys, trigger, origin, LOOKED_AT, limit)
         return [AwardEntry(*row) for row in found]
 
+    async def panel_awards_bound(
+        self, *, since_us: int, before: tuple[int, str, int] | None = None
+    ) -> tuple[int, str, int] | None:
+        """The key of the last award that a filter looks at, where older ones are not looked at."""
+        start, user_id, sequence = before or (LAST_US, _LAST_TEXT, _LAST_NUMBER)
+        found = await self.rows("panel_awards_bound", since_us, start, user_id, sequence, LOOKED_AT)
+        return (found[0]["logged_at"], found[0]["user_id"], found[0]["sequence"]) if len(found) == 2 else None
+
     async def panel_count_awards(self, since_us: int) -> int:
         """How many awards were logged since an instant, at most 10,001."""
         return int((await self.rows("panel_count_awards", since_us, COUNTED))[0]["awards"])

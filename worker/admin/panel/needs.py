@@ -30,7 +30,12 @@ class Reads(Protocol):
         origin: str | None = None,
         limit: int = 50,
     ) -> Sequence[Any]:
-        """The newest awards, newest first."""
+        """The newest awards, newest first; with a filter, of a bounded number of them."""
+
+    async def panel_awards_bound(
+        self, *, since_us: int, before: tuple[int, str, int] | None = None
+    ) -> tuple[int, str, int] | None:
+        """The key of the last award that a filter looks at, where older ones are not looked at."""
 
     async def panel_count_awards(self, since_us: int) -> int:
         """How many awards were logged since an instant."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.frame import ROOT, is_fragment
+from worker.admin.panel.needs import Reads
 from worker.admin.panel.page import PAGE, Opened, Page, triggers_of
 from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.roles import Role, least
@@ -20,6 +23,8 @@ router = guarded_router(prefix=ROOT, include_in_schema=False)
 ORIGINS: Final = ("live", "late", "backfill", "cron", "manual")
 #: Rows of a CSV; what is older is fetched by narrower filters.
 _MOST_ROWS: Final = 50_000
+#: So often a filter looks at the next awards of a CSV.
+_MOST_LOOKS: Final = 50
 
 
 @router.get("/awards")
@@ -52,43 +57,75 @@ async def feed_rows(request: Request, page: Opened, trigger: str = "", badge: st
 @few(EXPORTS)
 @least(Role.READER)
 async def feed_csv(page: Opened, trigger: str = "", badge: str = "", origin: str = "") -> Response:
-    """The filtered list of 24 hours as CSV, in UTC."""
-    found = await page.desk.reads.panel_awards(
-        since_us=page.desk.now() - DAY,
-        badges=[badge] if badge else None,
-        trigger=trigger or None,
-        origin=origin or None,
-        limit=_MOST_ROWS,
-    )
+    """The filtered list of 24 hours as CSV, in UTC; where older ones are left out, its last line says so."""
+    asked = _Asked(page.desk.now() - DAY, trigger, badge, origin)
+    found: list[Any] = []
+    bound: tuple[int, str, int] | None = None
+    for _ in range(_MOST_LOOKS):
+        more, bound = await asked.page(page.desk.reads, bound, _MOST_ROWS + 1 - len(found))
+        found += more
+        if bound is None or len(found) > _MOST_ROWS:
+            break
+    cut = ""
+    if len(found) > _MOST_ROWS:
+        cut = f"More than {_MOST_ROWS:,} awards match: older ones are left out. Filter by less."
+    elif bound is not None:
+        cut = f"Awards before {format_instant(bound[0])} were not looked at. Filter by less."
     lines = (
         (
             format_instant(one.logged_us), one.user_id, one.badge_key, one.context, format_instant(one.awarded_us),
             one.kind, one.origin, one.trigger_type or "", one.reason or "",
         )
-        for one in found
+        for one in found[:_MOST_ROWS]
     )  # fmt: skip
     names = ("logged_at", "user_id", "badge_key", "context", "awarded_at", "kind", "origin", "trigger", "note")
-    return await csv_answer("awards.csv", names, lines)
+    return await csv_answer("awards.csv", names, lines, cut=cut)
 
 
 async def _rows(page: Page, trigger: str, badge: str, origin: str, before: str) -> dict[str, Any]:
-    now = page.desk.now()
-    found = await page.desk.reads.panel_awards(
-        since_us=now - DAY,
-        before=_key(before),
-        badges=[badge] if badge else None,
-        trigger=trigger or None,
-        origin=origin or None,
-        limit=PAGE + 1,
-    )
+    asked = _Asked(page.desk.now() - DAY, trigger, badge, origin)
+    found, bound = await asked.page(page.desk.reads, _key(before), PAGE + 1)
     last = found[PAGE - 1] if len(found) > PAGE else None
+    next_key = bound if last is None else (last.logged_us, last.user_id, last.sequence)
     return {
         "given": {"trigger": trigger, "badge": badge, "origin": origin},
         "awards": found[:PAGE],
-        "older": None if last is None else f"{last.logged_us}~{last.sequence}~{last.user_id}",
+        "older": None if next_key is None else f"{next_key[0]}~{next_key[2]}~{next_key[1]}",
         "newer": bool(before),
-        "filtered": bool(trigger or badge or origin),
+        "filtered": asked.filtered,
+        "bound_us": None if bound is None else bound[0],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which awards a list is of; a filter "" lets all through."""
+
+    since_us: int
+    trigger: str
+    badge: str
+    origin: str
+
+    @property
+    def filtered(self) -> bool:
+        """Whether some may be left out."""
+        return bool(self.trigger or self.badge or self.origin)
+
+    async def page(
+        self, reads: Reads, before: tuple[int, str, int] | None, limit: int
+    ) -> tuple[Sequence[Any], tuple[int, str, int] | None]:
+        """A page; where it is not full, and older awards were not looked at, the key of the last one that was."""
+        found = await reads.panel_awards(
+            since_us=self.since_us,
+            before=before,
+            badges=[self.badge] if self.badge else None,
+            trigger=self.trigger or None,
+            origin=self.origin or None,
+            limit=limit,
+        )
+        if not self.filtered or len(found) >= limit:
+            return found, None
+        return found, await reads.panel_awards_bound(since_us=self.since_us, before=before)
 
 
 def _key(text: str) -> tuple[int, str, int] | None:
