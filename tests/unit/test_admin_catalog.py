@@ -202,6 +202,13 @@ def test_event_types_change_and_go() -> None:
         (
             "POST",
             BADGES,
+            BADGE | {"animation": {"kind": "webm", "url": "javascript:alert(1)"}},
+            (422, "invalid", ["/animation/url"]),
+        ),
+        ("POST", BADGES, BADGE | {"animation": {"kind": "webm"}}, (422, "invalid", ["/animation"])),
+        (
+            "POST",
+            BADGES,
             BADGE | {"flow_definition": {"event": "no.such", "criteria": {}}, "image_url": "http://x"},
             (422, "invalid", ["/image_url", "/flow_definition/event"]),
         ),

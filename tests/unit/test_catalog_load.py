@@ -90,6 +90,22 @@ def load(text: str):
         (f"badges: [{SOME[:-1]}, image_url: 'javascript:x'}}]", "bad_operand", "/badges/0/image_url"),
         (f"badges: [{SOME[:-1]}, revocable: yes}}]", "bad_operand", "/badges/0/revocable"),
         (f"badges: [{SOME[:-1]}, animation: {{}}}}]", "missing_key", "/badges/0/animation"),
+        (
+            f"badges: [{SOME[:-1]}, animation: {{kind: webm, url: 'javascript:alert(1)'}}}}]",
+            "bad_operand",
+            "/badges/0/animation/url",
+        ),
+        (
+            f"badges: [{SOME[:-1]}, animation: {{kind: own, url: 'http://x/y'}}}}]",
+            "bad_operand",
+            "/badges/0/animation/url",
+        ),
+        (f"badges: [{SOME[:-1]}, animation: {{kind: webm}}}}]", "missing_key", "/badges/0/animation"),
+        (
+            f"badges: [{SOME[:-1]}, animation: {{kind: webm, url: 'https://x/y', src: 'https://x/y'}}}}]",
+            "unknown_key",
+            "/badges/0/animation/src",
+        ),
         (f"badges: [{SOME[:-1]}, translations: {{'d e': {{}}}}}}]", "invalid_key", "/badges/0/translations/d e"),
         (f"badges: [{SOME[:-1]}, breaker: on}}]", "bad_operand", "/badges/0/breaker"),
         (f"badges: [{SOME[:-1]}, label: }}]", "bad_operand", "/badges/0/label"),
@@ -372,7 +388,7 @@ def test_display_keys_reach_the_badge():
           sort_score: 40
           status: hidden
           revocable: manual
-          animation: {kind: webm, src: https://example.com/x.webm}
+          animation: {kind: webm, url: https://example.com/x.webm}
           translations: {de: {label: Gut}}
           flow: {event: thing.done}
           per: item
@@ -380,7 +396,7 @@ def test_display_keys_reach_the_badge():
     ).badges[0]
     assert (badge.label, badge.family, badge.sort_score, badge.status) == ("Nice one", "fun", 40, "hidden")
     assert (badge.per, badge.revocable, badge.color) == ("item", "manual", "#c9a227")
-    assert badge.animation == {"kind": "webm", "src": "https://example.com/x.webm"}
+    assert badge.animation == {"kind": "webm", "url": "https://example.com/x.webm"}
     assert badge.translations == {"de": {"label": "Gut"}}
     assert badge.flow == {"event": "thing.done"}
 

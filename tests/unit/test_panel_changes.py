@@ -245,6 +245,15 @@ def test_animations() -> None:
     assert shown(None, "confetti") == {"kind": "confetti"}
 
 
+async def test_a_form_offers_animations_that_are_whole() -> None:
+    """A film needs its address, which no form has: it is not offered, and without one refused at its field."""
+    page = author(FakeDesk()).get("/panel/catalog/new").text
+    assert ("<option>confetti</option>" in page, "<option>webm</option>" in page) == (True, False)
+    flow = FLOW.replace("scroe", "score")
+    judged = await judge(FakeDesk(), catalog_of(document()), None, form(flow, animation="webm"))
+    assert [(mark.code, mark.field) for mark in judged.marks] == [("missing_key", "f-animation")]
+
+
 def test_the_editor_knows_the_catalogs_words() -> None:
     """One answer has operators with their meanings, event types with the fields of their schemas, metrics, badges."""
     user = author(FakeDesk())

@@ -9,17 +9,22 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind: what it shows in words, and the keys of a badge's `animation` that it takes beside `kind`."""
+    """A kind: what it shows in words, and the keys of a badge's `animation` that it takes, or needs, beside `kind`."""
 
     words: str
     takes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 KINDS: Final[Mapping[str, Kind]] = {
     "none": Kind("The badge alone, still."),
     "confetti": Kind("Confetti falls over the badge.", ("particles",)),
-    "webm": Kind("A film of the address `url` plays once.", ("url",)),
+    "webm": Kind("A film of the address `url` plays once.", ("url",), needs=("url",)),
 }
+
+
+#: What forms offer: kinds that need no other key. One that does is written in the catalog, and stays as it is.
+CHOICES: Final = tuple(name for name, kind in KINDS.items() if not kind.needs)
 
 
 def shown(animation: Mapping[str, Any] | None, kind: str = "") -> dict[str, Any]:

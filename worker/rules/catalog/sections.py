@@ -111,6 +111,15 @@ _WORDS = Record(
     },
 )
 
+_KIND = need(Text("confetti", 100), "confetti, webm, …")
+_FILM = _url("https://example.com/nice.webm")
+#: A kind that is not known here is the page's own, with keys of its own; an address is one for every kind.
+_ANIMATION = Either(
+    Record("A webm animation", {"kind": _KIND, "url": need(_FILM, "the film, at an https address")}),
+    Record("An animation", {"kind": _KIND, "url": Key(_FILM, "what it shows, at an https address")}, open=True),
+    lambda value: isinstance(value, dict) and value.get("kind") == "webm",
+)
+
 #: Keys that say how a badge looks and behaves; they stand on badges, ladders, tenures and milestones alike.
 DISPLAY = {
     "family": Key(Text("misc", 100), "badges that belong together"),
@@ -128,10 +137,7 @@ DISPLAY = {
         Choice(("never", "manual", "auto")),
         "auto: it is taken back once what it takes no longer holds; else only people take it back",
     ),
-    "animation": Key(
-        Record("An animation", {"kind": need(Text("confetti", 100), "confetti, webm, …")}, open=True),
-        "what is shown when it is earned",
-    ),
+    "animation": Key(_ANIMATION, "what is shown when it is earned"),
     "translations": Key(
         Named(_WORDS, LANGUAGE, "is no language tag.", example="de: {label: Gute Frage}", most=1_000),
         "label and description in other languages",

@@ -138,7 +138,7 @@ async def _form(page: Page, badge: Badge | None, judged: Judged, *, status: int 
         revocables=REVOCABLE,
         icons=icon_names(),
         families=sorted({one.family for one in page.badges.values()}),
-        kinds=list(animations.KINDS),
+        kinds=animations.CHOICES,
         types={
             name: sorted(((entry or {}).get("schema") or {}).get("properties") or {}) for name, entry in types.items()
         },

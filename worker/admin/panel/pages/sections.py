@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from worker.admin.catalog_view import Refused
-from worker.admin.panel.animations import KINDS as ANIMATIONS
+from worker.admin.panel.animations import CHOICES as ANIMATIONS
 from worker.admin.panel.frame import ROOT, Wrong
 from worker.admin.panel.judging import Judged, json_of
 from worker.admin.panel.kinds import KINDS, Kind
@@ -162,7 +162,7 @@ async def _form(
         name=name,
         judged=judged,
         values=judged.values,
-        animations=list(ANIMATIONS),
+        animations=ANIMATIONS,
         events=sorted(document.get("events") or {}),
         metrics=sorted(document.get("metrics") or {}),
         verdict=said,
