@@ -30,6 +30,8 @@ NO_PAGES: Final = frozenset(
         "GET /why",
         "GET /awards.csv",
         "GET /awards/holders.csv",
+        "GET /awards/quarantine.csv",
+        "GET /users.csv",
         "GET /jobs.csv",
         "GET /dead-letters.csv",
         "GET /settings/audit.csv",

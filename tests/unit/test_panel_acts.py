@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import re
 from html import unescape
@@ -11,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.panel_routes import panel_routes
 from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, catalog_of, document, panel
 from tests.unit.serving import FakeStore, client, fakes
 from tests.unit.serving_catalog import FakeRehearsals, Unasked
@@ -446,6 +448,47 @@ def test_what_a_filter_did_not_look_at_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("worker.admin.panel.pages.awards._MOST_ROWS", 1)
     lines = reader.get("/panel/awards.csv").text.splitlines()
     assert (len(lines), lines[-1]) == (3, '"More than 1 awards match: older ones are left out. Filter by less."')
+
+
+#: The lists by their pages; what is not among them of what has pages is of the catalog, which is a file itself.
+LISTS = {
+    "/awards?origin=live": "/awards.csv?origin=live",
+    "/awards/holders": "/awards/holders.csv",
+    "/awards/quarantine?badge=nice_question": "/awards/quarantine.csv?badge=nice_question",
+    "/dead-letters?reason=not_json": "/dead-letters.csv?reason=not_json",
+    "/jobs?state=done": "/jobs.csv?state=done",
+    "/settings/audit?action=a.b": "/settings/audit.csv?action=a.b",
+    "/users?q=u": "/users.csv?q=u",
+    "/users/u1/history": "/users/u1/history.csv",
+}
+
+
+def test_every_list_goes_out_as_csv() -> None:
+    """Each list leads to its filtered file, in which nothing is a formula; no other page has a file."""
+    desk = FakeDesk(text="=1+1", reads=FakeReads(text="=1+1"))
+    admin = user(desk)
+    desk.changes.append(("=1+1", "a.b", "=1+1", None, None, "=1+1"))
+    for path, file in LISTS.items():
+        assert f'href="/panel{file}"' in unescape(admin.get(f"/panel{path}").text), path
+        got = admin.get(f"/panel{file}")
+        assert got.headers["content-type"].startswith("text/csv"), path
+        rows = list(csv.reader(got.text.splitlines()))
+        assert any("'=1+1" in cell for row in rows[1:] for cell in row), path
+        assert not any(cell.startswith("=") for row in rows for cell in row), path
+    files = {name.removeprefix("GET ") for name, _ in panel_routes() if name.endswith(".csv")}
+    assert files == {file.partition("?")[0].replace("u1", "{user_id}") for file in LISTS.values()}
+
+
+def test_a_file_that_is_cut_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are more users or awards that are held than a file has, its last line says so."""
+    for module, file in (("users", "/users.csv"), ("quarantine", "/awards/quarantine.csv?badge=nice_question")):
+        desk = FakeDesk()
+        desk.reads.held_at = [("u1", "4"), ("u1", "5")]
+        reader = user(desk, Role.READER)
+        assert len(reader.get(f"/panel{file}").text.splitlines()) == 3
+        monkeypatch.setattr(f"worker.admin.panel.pages.{module}._MOST_ROWS", 1)
+        lines = reader.get(f"/panel{file}").text.splitlines()
+        assert (len(lines), "the rest is left out" in lines[-1]) == (3, True)
 
 
 def test_csv_of_the_audit_log() -> None:

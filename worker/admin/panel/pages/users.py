@@ -47,6 +47,21 @@ async def users(page: Opened, q: str = "", after: str = "") -> Response:
     )
 
 
+@router.get("/users.csv")
+@few(EXPORTS)
+@least(Role.READER)
+async def users_csv(page: Opened, q: str = "") -> Response:
+    """Users whose id begins with what is typed as CSV, in UTC."""
+    text = q.strip()[:200]
+    found = [] if "\0" in text else await page.desk.reads.panel_users(text, limit=_MOST_ROWS + 1)
+    lines = (
+        (one.user_id, "" if one.newest_us is None else format_instant(one.newest_us), one.built_version or "")
+        for one in found[:_MOST_ROWS]
+    )
+    cut = f"More than {_MOST_ROWS:,} users match: the rest is left out." if len(found) > _MOST_ROWS else ""
+    return await csv_answer("users.csv", ("user_id", "newest_event_at", "built_version"), lines, cut=cut)
+
+
 @router.get("/why")
 @least(Role.SUPPORT)
 async def why_of(page: Opened, user: str = "", badge: str = "") -> Response:
