@@ -194,7 +194,9 @@ class Metrics:
         self.job_seconds = self._last_run("seconds", "How long the last run of a job took that ended well")
         self.job_users = self._last_run("users", "Users whom the last run of a job looked at")
         self.job_events = self._last_run("events", "Events that the last run of a job sent, read or removed")
-        self.job_awards = self._last_run("awards", "Awards that the last run of a job gave, put back or counted")
+        self.job_awards = self._last_run(
+            "awards", "Awards that the last run of a job gave, put back or counted; none of jobs that only send events"
+        )
         self.job_counts = self._last_run("counts", "Counts that the last run of a job wrote")
         self.holders = self._gauge("holders", "Users who hold a badge, as last counted", "livemax", "badge")
         self.holders_change_ratio = self._gauge(

@@ -184,7 +184,9 @@ class FakeReads:
         return done
 
     async def job_runs(self, **given: Any) -> Sequence[Any]:
-        return self._some(JobRun("holders", NOON, "done", self.text, 1, {"users": 3}, self.text, NOON, NOON))
+        return self._some(
+            JobRun("holders", NOON, "done", self.text, 1, {"users": 3, "awards": None}, self.text, NOON, NOON)
+        )
 
     async def newest_runs(self) -> Sequence[Any]:
         return await self.job_runs()

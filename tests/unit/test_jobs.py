@@ -455,7 +455,9 @@ async def test_schedules_reach_every_user_once() -> None:
     job = Schedules(People(2_500), send, entries, "UTC")
     tables = Tables()
     (told,) = await runner(tables).take(job, NOON + MINUTE) or ()
-    assert told.figures == Figures(users=2_500, events=2_500, note="cron.monthly")
+    assert told.figures == Figures(users=2_500, events=2_500, awards=None, note="cron.monthly")
+    assert job_line(told)["awards"] is None, "workers give them, later"
+    assert told.figures.as_json()["awards"] is None
     assert [event.user_id for event in sent] == People(2_500).ids
     sent.clear()
     tables.runs[NOON].outcome = "running"

@@ -111,6 +111,13 @@ def test_jobs_are_looked_at_before_they_start() -> None:
     assert store.changes[0][1] == "recompute.started"
 
 
+def test_scheduled_runs_name_no_awards_that_are_not_known() -> None:
+    """What a run did is named; the awards that workers give for its events are not, not even as none."""
+    page = user(FakeDesk(), Role.READER).get("/panel/jobs").text
+    assert "users 3" in page
+    assert "awards None" not in page
+
+
 def test_jobs_are_cancelled_and_go_on() -> None:
     """Running ones are cancelled, ended ones go on; what had ended already is told."""
     desk = FakeDesk()

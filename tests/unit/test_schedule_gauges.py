@@ -166,6 +166,10 @@ async def test_a_replica_that_just_started_shows_what_jobs_did() -> None:
     assert found["badges_job_last_success_timestamp"] == 9.5
     figures = {name: found[f"badges_job_{name}"] for name in ("seconds", "users", "events", "awards", "counts")}
     assert figures == {"seconds": 0.25, "users": 3, "events": 0, "awards": 0, "counts": 0}
+    store.runs = [replace(store.runs[0], figures={"users": 3, "awards": None})]
+    metrics = Metrics()
+    found = await shown(store, Gauges(metrics), metrics.registry)
+    assert (found["badges_job_users"], "badges_job_awards" in found) == (3, False)
 
 
 async def test_a_job_is_overdue_by_its_own_clock() -> None:

@@ -65,7 +65,8 @@ class Gauges:
                 (metrics.job_awards, "awards"),
                 (metrics.job_counts, "counts"),
             ):
-                gauge.labels(run.job).set(run.figures.get(name, 0))
+                if (figure := run.figures.get(name, 0)) is not None:
+                    gauge.labels(run.job).set(figure)
 
     async def _read_silence(self, store: PostgresStore, plan: Plan) -> None:
         """Which types are silent, as coverage says it: from the last event up to where arrivals are counted."""

@@ -35,7 +35,8 @@ def schedule(once: str | None, at: str | None, format: Format) -> None:
     """Run the jobs that are due by the clock; any number of these may run, each tick is run once.
 
     With --once one job's due ticks are run, the missed ones too, or its newest tick once more, which changes nothing
-    that was done: for cron systems.
+    that was done: for cron systems. anniversaries and schedules send events; the awards column is empty for them, for
+    workers give what the events earn, a moment later (badges_awards_total of origin cron).
 
     \b
     Example:

@@ -86,7 +86,7 @@ class Anniversaries:
                         if day_of_year in joined_on(day, self._feb_29):
                             sent += await self._serve(event_type, day_of_year, zone, day)
         sent += await self._serve_changed(run.tick_us)
-        return Figures(users=sent, events=sent)
+        return Figures(users=sent, events=sent, awards=None)
 
     async def _follow(self) -> bool:
         began = False

@@ -33,17 +33,20 @@ class Timing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run did, for its summary line: users looked at, events sent, awards given, counts written."""
+    """What one run did, for its summary line: users looked at, events sent, awards given, counts written.
+
+    `awards` is None where the job only sends events: what those earn is given by workers, after the run.
+    """
 
     users: int = 0
     events: int = 0
-    awards: int = 0
+    awards: int | None = 0
     counts: int = 0
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The figures that are not zero or empty, as JSON data."""
-        return {name: value for name, value in asdict(self).items() if value}
+        """The figures that are not zero or empty, as JSON data; null is what the job cannot know."""
+        return {name: value for name, value in asdict(self).items() if value or value is None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,4 +50,4 @@ class Schedules:
             users += len(chunk)
             after = chunk[-1]
             await run.mark(after)
-        return Figures(users=users, events=users * len(types), note=", ".join(types))
+        return Figures(users=users, events=users * len(types), awards=None, note=", ".join(types))
