@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.rig.waiting import until
-from worker.conditions import Door
+from worker.conditions import Door, child, process
 from worker.conditions.parking import LEAST_CALLS, LOOKED_AT, SLOW_IN_A_ROW, Parking
-from worker.conditions.process import Child
+from worker.conditions.process import Child, processor_seconds
 from worker.errors import OperatorError, TransientError
 from worker.events import Event, json_text
 from worker.rules.catalog.definitions import Condition
@@ -379,6 +379,43 @@ async def test_a_child_killed_while_it_works(asking: Asking) -> None:
     os.kill(asking.door.pid or 0, signal.SIGKILL)
     assert await judging == ["yes", "no"] * 150
     assert asking.said == []
+
+
+async def test_a_child_without_a_processor_is_waited_for(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is silent because it does not run, whoever is to blame for that, goes on where it was."""
+    await asking.about(GOOD)
+    looks: list[float | None] = []
+
+    def looked(pid: int) -> float | None:
+        looks.append(processor_seconds(pid))
+        return looks[-1]
+
+    monkeypatch.setattr(process, "processor_seconds", looked)
+    pid = asking.door.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    asked = asyncio.create_task(asking.about(GOOD, event(9)))
+    await until(lambda: asked.done() or len(looks) > 2, "looks at a child that stands still")
+    os.kill(pid, signal.SIGCONT)
+    assert (await asked, asking.said, asking.door.pid) == (["no"], [], pid)
+
+
+def test_a_call_stopped_without_a_processor_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that the clock stops while the process does not compute has its verdict all the same."""
+    evaluate, stopped = child.Runtime.eval, [True, True]
+
+    class Stalling(child.Runtime):  # type: ignore[misc]
+        def eval(self, source: str, **limits: Any) -> Any:
+            if source.startswith("$(") and stopped:
+                stopped.pop()
+                raise child.JsTimeoutError("time is up")
+            return evaluate(self, source, **limits)
+
+    monkeypatch.setattr(child, "Runtime", Stalling)
+    engine = child.Engine()
+    engine.conditions["a"] = (1, GOOD, '{"min":10}')
+    assert engine.call("a", '{"payload": {"total": 12}}') is True
+    assert (stopped, engine.check("() => true")) == ([], True)
 
 
 async def test_a_caller_that_gives_up(asking: Asking) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -19,6 +20,8 @@ from worker.events import json_text
 #: A call is stopped in the child after 0.25 s; a child that says nothing for so long hangs in one step of the engine.
 KILL_SECONDS: Final = 1.0
 START_SECONDS: Final = 30.0
+#: Who was silent without computing for half of the time had no processor: it is waited for, so many times as long.
+PATIENCE: Final = 10
 
 _SCRIPT: Final = Path(__file__).with_name("child.py")
 _LENGTH: Final = struct.Struct(">I")
@@ -59,7 +62,7 @@ class Child:
 
     async def request(self, request: Mapping[str, Any], count: int) -> AsyncGenerator[list[bool | str | None], None]:
         """The replies, in bundles as they come; None where the child had no time. Raises Died where the next does not
-        come in time; TransientError where no child can be started.
+        come in time, though the child had a processor; TransientError where no child can be started.
 
         Who does not take all replies must `stop` the child.
         """
@@ -102,11 +105,16 @@ class Child:
 
     async def _read(self, process: Process, seconds: float) -> bytes:
         assert process.stdout is not None  # noqa: S101 (PIPE)
-        try:
-            async with asyncio.timeout(seconds):
-                data = await process.stdout.read(_READ_BYTES)
-        except TimeoutError:
-            data = b""
+        data, spent = b"", processor_seconds(process.pid)
+        for _ in range(PATIENCE):
+            try:
+                async with asyncio.timeout(seconds):
+                    data = await process.stdout.read(_READ_BYTES)
+                break
+            except TimeoutError:
+                now = processor_seconds(process.pid)
+                if spent is None or now is None or now - spent >= seconds / 2:
+                    break
         if not data:
             await self.stop()
             raise Died
@@ -125,6 +133,16 @@ class Child:
         await process.wait()
         with contextlib.suppress(ConnectionError):
             await process.stdin.wait_closed()
+
+
+def processor_seconds(pid: int) -> float | None:
+    """The processor time that a process has taken so far; None where the system does not tell."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        user, system = told.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
 
 
 def _replies(buffer: bytes) -> tuple[list[bool | str | None], bytes]:
