@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import pytest
 
-from tests.properties.growth import DAY, cost_by_catalog, cost_by_history, cost_by_users
+from tests.properties.growth import DAY, catalog_of, cost_by_catalog, cost_by_history, cost_by_users
 from tests.properties.test_growth import HISTORIES, assert_flat
+from worker.rules.plan import compile_plan
 
 pytestmark = [pytest.mark.growth, pytest.mark.timeout(600)]
 
@@ -15,6 +18,14 @@ def test_a_hundred_thousand_silent_badges_cost_nothing() -> None:
     costs = cost_by_catalog((10, 1_000, 100_000))
     assert (costs[0].checks, costs[0].steps) == (0, 2)
     assert_flat(costs)
+
+
+def test_a_hundred_thousand_silent_badges_are_compiled_in_seconds() -> None:
+    """A worker that takes up a version with 100,000 badges computes for 20 s at most before it goes on."""
+    catalog = catalog_of(100_000)
+    began = process_time()
+    assert len(compile_plan(catalog).badges) > 100_000
+    assert process_time() - began <= 20.0
 
 
 @pytest.mark.parametrize("name", HISTORIES)

@@ -1,6 +1,7 @@
 """Growth laws of the store: rows read and written per event stay the same as histories, users and catalogs grow.
 
-Counted by PostgreSQL itself, not timed. `make acceptance-growth` goes to 100,000 events and 10^6 users.
+Counted by PostgreSQL itself, not timed. `make acceptance-growth` goes to 100,000 events, 10^6 users and
+100,000 badges.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import msgspec
 
 from worker.events import Event
 from worker.events.json_text import dumps
+from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.evaluate import apply
 from worker.rules.plan import Plan, Tally, compile_plan
@@ -50,13 +51,18 @@ class Cost:
     calls: int
 
 
-def plan_of(silent: int, *, watched: tuple[Flow, ...] = WATCHED) -> tuple[Plan, Tally]:
-    """The plan of the watched badges and so many silent ones, and the tally of its work."""
+def catalog_of(silent: int, *, watched: tuple[Flow, ...] = WATCHED) -> Catalog:
+    """The watched badges and so many silent ones."""
     flows = [*watched, *(SILENT[number % len(SILENT)](number) for number in range(silent))]
     badges = [{"key": f"b{number}", "flow": flow} for number, flow in enumerate(flows)]
     document = {"version": 1, "events": {"a.done": {}, "b.done": {}}, "badges": badges}
+    return catalog_from_document(document, 1)
+
+
+def plan_of(silent: int, *, watched: tuple[Flow, ...] = WATCHED) -> tuple[Plan, Tally]:
+    """The plan of the watched badges and so many silent ones, and the tally of its work."""
     tally = Tally()
-    return compile_plan(catalog_from_document(document, 1), tally=tally), tally
+    return compile_plan(catalog_of(silent, watched=watched), tally=tally), tally
 
 
 def event(number: int, *, user: str = "u", apart: int = DAY // 2, payload: Mapping[str, Any] | None = None) -> Event:
