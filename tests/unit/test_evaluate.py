@@ -419,3 +419,13 @@ def test_nearness_tells_how_far_a_user_is() -> None:
     assert steps[3] == steps[4] == 1
     strict = plan({"event": "comment.posted", "criteria": {"$eventCount": {"$gt": 3}}})
     assert why(strict, [event("comment.posted", day) for day in range(3)]).nearness < 1
+
+
+def test_a_badge_is_tested_after_all_it_asks_for() -> None:
+    """Of one event: who asks for the first and not for the second waits for both."""
+    compiled = plan(
+        {"key": "one", "flow": COMMENT},
+        {"key": "two", "flow": COMMENT},
+        {"key": "one_alone", "flow": {"$and": [{"badge": "one"}, {"$not": {"badge": "two"}}]}},
+    )
+    assert earned(play(compiled, [event("comment.posted", id="c")])) == [("one", "", "c"), ("two", "", "c")]

@@ -17,6 +17,7 @@ from worker.rules.normalize import triggers, true_on_empty
 from worker.rules.operators import TRAILS, always
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.pairs import MOST_OPEN
+from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.sequence import MAX_STEPS
 from worker.rules.plan import compile_plan, needs_build
 from worker.rules.plan.timing import drift
@@ -469,3 +470,11 @@ def test_an_explanation_names_figures_thresholds_and_events() -> None:
     assert (steps["actual"], steps["bound"]) == (2, {"$gte": 3})
     whole = why(plan(sequence("comment.posted", "order.paid")), events).tree
     assert whole["event_ids"] == ["comment.posted@0", "order.paid@1"]
+
+
+def test_pauses_tell_what_they_remember() -> None:
+    """Of the events at 1, 4 and 6 seconds; of none there is nothing to tell."""
+    pauses, utc = Pauses(), Calendar("UTC")
+    told = ("event_count", "first_us", "last_us", "min_gap_us", "min_gap_end_us", "max_gap_us", "max_gap_end_us")
+    assert pauses.facts([3, 1, 6, 2, 6, 3, 4], 9, {}, utc) == dict(zip(told, (3, 1, 6, 2, 6, 3, 4), strict=True))
+    assert pauses.facts(None, 9, {}, utc) == dict(zip(told, (0, *[None] * 6), strict=True))

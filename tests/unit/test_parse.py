@@ -84,6 +84,7 @@ FLOWS: list[tuple[Any, str, str]] = [
     (leaf(a="x" * 65_537), "bad_operand", "/criteria/a"),
     (leaf(a={"$in": ["ü" * 32_769]}), "bad_operand", "/criteria/a/$in"),
     (leaf(a=float("nan")), "bad_operand", "/criteria/a"),
+    (leaf(eventCount={"$gte": float("inf")}), "bad_operand", "/criteria/$eventCount/$gte"),
     (leaf(eventCount=5), "bad_operand", "/criteria/$eventCount"),
     (leaf(eventCount={}), "bad_operand", "/criteria/$eventCount"),
     (leaf(eventCount={"gte": 5}), "bad_operand", "/criteria/$eventCount/gte"),

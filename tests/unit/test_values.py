@@ -14,6 +14,7 @@ from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.distinct import canonical_text
 from worker.rules.operators.expressions import compile_regex
 from worker.rules.operators.facts import check_fact, compile_check, figure
+from worker.rules.operators.number import Numbers
 from worker.rules.operators.place import cut
 from worker.rules.operators.values import (
     FIELD_OPERATORS,
@@ -348,3 +349,13 @@ def test_a_sentence_holds_60_characters() -> None:
     """A text as long as that is told whole, a longer one is cut."""
     assert cut("x" * 60) == "x" * 60
     assert cut("x" * 61) == "x" * 57 + "…"
+
+
+def test_the_least_and_the_greatest_of_two_stretches() -> None:
+    """Whichever of them has the one or the other."""
+    numbers = Numbers()
+    inner, outer = [2, 8, 3, 5], [3, 13, 1, 9]
+    for a, b in ((inner, outer), (outer, inner)):
+        merged = numbers.merge(a, b)
+        assert merged is not None
+        assert (merged[0], *merged[2:]) == (5, 1, 9)
