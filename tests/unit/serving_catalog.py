@@ -52,6 +52,7 @@ class FakeCatalogs:
         self.types: dict[str, EntryRow] = {}
         self.conditions: dict[str, EntryRow] = {}
         self.managed_by_file = False
+        self.held: dict[str, int | None] = {}
         self.rivals: list[Mapping[str, Any]] = []
         self.clock = NOON
         self.changes: list[tuple[Any, ...]] = []
@@ -102,6 +103,9 @@ class FakeCatalogs:
 
     async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
         return dict.fromkeys(keys, 3), dict.fromkeys(keys, 0.25)
+
+    async def awards_held(self, key: str) -> int | None:
+        return self.held.get(key, 0)
 
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None

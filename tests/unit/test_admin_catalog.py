@@ -32,6 +32,34 @@ def asking(role: Role = Role.AUTHOR, catalogs: FakeCatalogs | None = None, store
     return client(served(store, parts={"catalog": catalogs or FakeCatalogs()}), role)
 
 
+def test_a_change_in_place_is_warned_of() -> None:
+    """Awards of the old test stay and look like those of the new one: the answer says so, where there are any."""
+    catalogs = FakeCatalogs()
+    author = asking(catalogs=catalogs)
+    assert "warnings" not in author.post(BADGES, json=BADGE).json()
+    address = f"{BADGES}/simple_badge_1742134382840"
+
+    def lifted(score: int, method: str = "PATCH", **more: Any) -> Any:
+        flow = {"event": "simple_event", "criteria": {"value": {"$gte": score}}}
+        answer = author.request(method, address, json={"flow_definition": flow, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json().get("warnings")
+
+    assert lifted(60) is None, "nobody holds it"
+    catalogs.held["simple_badge_1742134382840"] = 1204
+    (warning,) = lifted(70)
+    assert (warning["code"], warning["path"]) == ("changed_in_place", "/flow_definition")
+    assert "the 1,204 awards given at 60 stay and will look like those given at 70" in warning["message"]
+    assert lifted(70, description="other words") is None, "the test is the same"
+    assert len(lifted(80, "PUT", name="Simple Badge_1742134382840")) == 1
+    catalogs.held["simple_badge_1742134382840"] = None
+    assert "the awards given at 80 stay" in lifted(90)[0]["message"]
+    rule = {"event": "simple_event", "badge_id": "simple_badge_1742134382840", "operator": "and"}
+    condition = {"field": "value", "operator": "gte", "value": 5}
+    made = author.post("/api/v1/admin/rules", json={**rule, "conditions": [condition]})
+    assert [one["code"] for one in made.json()["warnings"]] == ["changed_in_place"], made.text
+
+
 def refusal(answer: Any) -> tuple[int, str, list[str]]:
     """Status, code and the paths of the details."""
     error = answer.json()["error"]

@@ -205,6 +205,9 @@ class Catalogs(Protocol):
     async def holders(self, keys: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
         """How many hold each of these badges, and which part of the active users does, 0 to 1, both as last counted."""
 
+    async def awards_held(self, key: str) -> int | None:
+        """How many awards of a badge are held; None where that could not be counted in time."""
+
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None
     ) -> tuple[Edit, View, View]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from worker.admin.routes import By
 from worker.admin.services import Asked, Services
 from worker.exchange import AuditLine
 from worker.rules.catalog.edits import Edit, Fixed, Taken, entry_of
+from worker.rules.compare import badge_in_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class CatalogChange:
     async def made(self, action: str, shown: Callable[[View, str], Any], change: Change) -> Any:
         """Make a change, and give what `shown` says of the entry afterwards (before: where it is gone).
 
-        `action` is the line of the audit log, as `badge.created`. Raises Problem 409, AuthorError for 422.
+        What is given by the old test of a badge stays: then `warnings` say so. `action` is the line of the audit log,
+        as `badge.created`. Raises Problem 409, AuthorError for 422.
         """
         catalog, noun = self.services.catalog, action.partition(".")[0].replace("_", " ")
         try:
@@ -43,7 +46,19 @@ class CatalogChange:
             details = [{"path": fault.path, "message": fault.message, "code": fault.code} for fault in error.faults]
             raise Problem(409, _said(error.message, error.help), details=details) from None
         became = shown(after, edit.key)
-        return shown(before, edit.key) if became is None else became
+        if became is None:
+            return shown(before, edit.key)
+        warnings = await self._in_place(edit, before, after) if noun == "badge" else []
+        return {**became, "warnings": warnings} if warnings else became
+
+    async def _in_place(self, edit: Edit, before: View, after: View) -> list[dict[str, str]]:
+        found = await asyncio.to_thread(badge_in_place, before.catalog, after.catalog, edit.key)
+        if found is None or (held := await self.services.catalog.awards_held(edit.key)) == 0:
+            return []
+        message = f"{edit.key}: {found.sentence(held)}; {found.help}."
+        flows = [entry_of(view.catalog.document, "badge", edit.key) or {} for view in (before, after)]
+        path = "/flow_definition" if flows[0].get("flow") != flows[1].get("flow") else ""
+        return [{"code": "changed_in_place", "path": path, "message": message}]
 
     def _line(self, action: str, noun: str, edit: Edit, view: View, _version: int) -> AuditLine:
         """What the log of changes says: the entry as authors write it, before and after."""

@@ -22,6 +22,14 @@ _CORE: Final = {
 _SHOWN: Final = {"family": "misc", "tier": None, "icon": "star", "color": "#c9a227"}
 _CRITERIA: Final = {"id": 106, "badge_id": 106, "flow_definition": shapes.FLOW, **_TIMES}
 _WHOLE: Final = {"badge": _CORE, "criteria": _CRITERIA}
+_IN_PLACE: Final = {
+    "code": "changed_in_place",
+    "path": "/flow_definition",
+    "message": (
+        "simple_badge: the 1,204 awards given at 20 stay and will look like those given at 50; "
+        "to keep them apart, deprecate simple_badge and add simple_badge_50."
+    ),
+}
 _METADATA: Final = {"filtered_event_count": 1, "first_event_id": "e1", "last_event_id": "e1"}
 _TREE: Final = {
     "operator": "event",
@@ -72,6 +80,7 @@ FORMS: Final[Mapping[str, Any]] = {
     "EventTypeOut": {"id": 50, **shapes.EVENT_TYPE, "aliases": [], "login": False, "builtin": False, **_TIMES},
     "ConditionTypeOut": {"id": 3, **shapes.CONDITION_TYPE, **_TIMES},
     "BadgeWithCriteria": _WHOLE,
+    "BadgeChanged": {**_WHOLE, "warnings": [_IN_PLACE]},
     "Criteria": _CRITERIA,
     "BadgeOut": {
         **_CORE,
@@ -103,7 +112,7 @@ FORMS: Final[Mapping[str, Any]] = {
     "Placed": {"user_id": "u1", "badge_key": "simple_badge", "sort_override": 100, "awards": 1},
     "AwardOut": _AWARD,
     "Verdict": {"verdict": "yes", "message": None},
-    "Translated": {"flow_definition": shapes.FLOW, "badge": _CORE, "criteria": _CRITERIA},
+    "Translated": {"flow_definition": shapes.FLOW, "badge": _CORE, "criteria": _CRITERIA, "warnings": [_IN_PLACE]},
     "Sent": {
         "success": True,
         "event_id": "1b4e28ba-2fa1-51d2-883f-0016d3cca427",

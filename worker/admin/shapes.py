@@ -137,6 +137,20 @@ class BadgeWithCriteria(BaseModel):
     criteria: Criteria
 
 
+class ChangeWarning(BaseModel):
+    """What an author may not have meant; the change is made."""
+
+    code: Literal["changed_in_place"]
+    path: str
+    message: str
+
+
+class BadgeChanged(BadgeWithCriteria):
+    """A badge and what it asks now."""
+
+    warnings: list[ChangeWarning] = Field([], description="There where awards of the old test stay")
+
+
 class BadgeOut(BadgeCore):
     """A badge, flat, with how many hold it and how many of the active users do, 0 to 1 (null: not counted)."""
 

@@ -12,12 +12,13 @@ from worker.app.catalog import put_in_force
 from worker.app.conditions import refuse_unasked, source_faults
 from worker.app.plans import HeadPlans
 from worker.config import Settings
-from worker.errors import AuthorError, Fault, OperatorError
+from worker.errors import AuthorError, Fault, OperatorError, TransientError
 from worker.events import json_text
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.edits import Edit, Nameless, Taken
 from worker.rules.catalog.load import catalog_from_document
 from worker.store.catalog import HeadMoved
+from worker.store.population import PopulationTable
 from worker.store.postgres import PostgresStore
 
 #: So often a change is made again on top of what others applied meanwhile.
@@ -50,6 +51,13 @@ class CatalogDesk:
         shares = await self._store.badge_shares(keys)
         parts = {key: one.part for key, one in shares.items() if one.part is not None}
         return await self._store.holder_counts(keys), parts
+
+    async def awards_held(self, key: str) -> int | None:
+        """How many awards of a badge are held; None where that could not be counted in time."""
+        try:
+            return (await PopulationTable(self._store.pool).awards([key])).get(key, 0)
+        except TransientError:
+            return None
 
     async def edit(
         self, change: Change, *, by: str, note: str, line: Line, expected: int | None = None

@@ -208,6 +208,13 @@ def in_place(change: BadgeChange, phrases: Phrases) -> InPlace | None:
     return InPlace(change.key, before, now, f"{change.key}_{now or 2}")
 
 
+def badge_in_place(old: Catalog, new: Catalog, key: str) -> InPlace | None:
+    """What to say where a new catalog edits one badge's test in place; None where it does not."""
+    was, now = (next((badge for badge in catalog.badges if badge.key == key), None) for catalog in (old, new))
+    change = None if now is None else _change(was, now, None)
+    return None if change is None else in_place(change, Phrases(old, new))
+
+
 def changed_in_place(old: Catalog, new: Catalog) -> list[Fault]:
     """A warning for each badge that a new catalog changes in place: `changed_in_place`, at its entry."""
     phrases = Phrases(old, new)

@@ -25,6 +25,7 @@ router = guarded_router(prefix="/api/v1/admin/badges", tags=["badges"])
 Ref = Annotated[str, Path(min_length=1, max_length=200, description="Its id, key or name")]
 
 _WHOLE: Final[Any] = {200: {"model": shapes.BadgeWithCriteria}}
+_CHANGED: Final[Any] = {200: {"model": shapes.BadgeChanged}}
 _LIST: Final = "all badges"
 
 
@@ -78,14 +79,15 @@ async def criteria(ref: Ref, services: Asked) -> Response:
 @router.put(
     "/{ref}",
     summary="Replace a badge",
-    responses=_WHOLE,
+    responses=_CHANGED,
     openapi_extra=described_body(shapes.BadgeChange, shapes.BADGE),
 )
 @least(Role.AUTHOR)
 async def replace(ref: Ref, body: JsonBody, asked: Changing) -> Response:
     """The badge as sent; its key stays, and so do flow and status where they are left out.
 
-    What was awarded stays awarded. 409 for a badge that a ladder or a tenure makes.
+    What was awarded stays awarded; `warnings` say so where that is of another test. 409 for a badge that a ladder or a
+    tenure makes.
     """
     return await _changed(asked, ref, body, whole=True)
 
@@ -93,12 +95,15 @@ async def replace(ref: Ref, body: JsonBody, asked: Changing) -> Response:
 @router.patch(
     "/{ref}",
     summary="Change a badge",
-    responses=_WHOLE,
+    responses=_CHANGED,
     openapi_extra=described_body(shapes.BadgeChange, {"is_active": False}, {"flow_definition": shapes.FLOW}),
 )
 @least(Role.AUTHOR)
 async def patch(ref: Ref, body: JsonBody, asked: Changing) -> Response:
-    """The keys sent change, null takes one away; `is_active: false` deprecates."""
+    """The keys sent change, null takes one away; `is_active: false` deprecates.
+
+    What was awarded stays awarded; `warnings` say so where that is of another test.
+    """
     return await _changed(asked, ref, body, whole=False)
 
 

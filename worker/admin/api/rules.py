@@ -58,6 +58,7 @@ class Translated(BaseModel):
     flow_definition: shapes.JsonObject
     badge: shapes.BadgeCore | None
     criteria: shapes.Criteria | None
+    warnings: list[shapes.ChangeWarning] = Field([], description="There where awards of the badge's old test stay")
 
 
 @router.post(
