@@ -45,6 +45,7 @@ badges:
   - key: editor
     label: Editor
     description: An approved edit
+    animation: {kind: webm, url: "https://films.example/editor.webm"}
     flow: {event: edit.approved}
     breaker: {limit: 1}
 ladders:

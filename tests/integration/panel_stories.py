@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.integration.browsing import event, shoot, wait_for
 from tests.integration.panel_served import Served
+from worker.admin.panel.animations import KINDS
 from worker.errors import TransientError
 
 #: A job that another worker has begun and does not go on with.
@@ -279,6 +281,30 @@ def ask_again(panel: Served, page: Any) -> None:
     expect(page.locator("#notice")).to_be_empty()
 
 
+def play_every_kind(panel: Served, page: Any) -> None:
+    """Each kind of animation that the panel knows is played; a film plays to its end, again, and rests where asked."""
+    film = Path(__file__).with_name("film.webm").read_bytes()
+    page.route("https://films.example/**", lambda route: route.fulfill(body=film, content_type="video/webm"))
+    shown = f"{panel.address}/diagnostics/milestone?badge=editor"
+    for kind in KINDS:
+        page.goto(f"{shown}&kind={kind}")
+        page.wait_for_selector(f".stage[data-shown={kind}]")
+        played = ".stage canvas, .stage video"
+        expect(page.locator(played)).to_have_count(0 if kind == "none" else 1)
+    page.goto(shown)
+    page.wait_for_selector(".stage[data-shown=webm]")
+    video = "document.querySelector('.stage video')"
+    page.wait_for_function(f"() => {video}.ended")
+    page.evaluate(f"() => {{ window.again = new Promise((end) => {video}.onended = end); }}")
+    page.click("text=Show again")
+    page.evaluate("() => window.again.then(() => null)")
+    shoot(page, "milestone-with-a-film")
+    page.emulate_media(reduced_motion="reduce")
+    page.reload()
+    page.wait_for_selector(".stage [data-still]:not([hidden])")
+    assert page.evaluate(f"{video}.played.length") == 0
+
+
 #: In the order in which they are told: each stands alone, but for the last, which closes the panel.
 STORIES = (
     ask_again,
@@ -288,6 +314,7 @@ STORIES = (
     drop_what_is_held,
     how_rare_badges_are,
     whether_triggers_come,
+    play_every_kind,
     ask_what_would_be,
     replay_a_dead_letter,
     roll_back,

@@ -242,7 +242,7 @@ def test_animations() -> None:
     assert shown({"kind": "confetti", "particles": 50, "x": 1}) == {"kind": "confetti", "particles": 50}
     assert shown({"kind": "fire"}) == {"kind": "none", "unknown": "fire"}
     assert shown({"kind": "webm", "url": "javascript:x"}) == {"kind": "webm"}
-    assert shown(None, "confetti") == {"kind": "confetti"}
+    assert shown(None, "confetti") == {"kind": "confetti", "particles": 120}
 
 
 async def test_a_form_offers_animations_that_are_whole() -> None:

@@ -1,25 +1,31 @@
-"""The kinds of animation a badge can have; a new kind is a line here and its function in `static/panel.js`."""
+"""The kinds of animation a badge can have, told here alone.
+
+The page plays what it is given, whatever the kind is called: `particles` fall over the stage, a film at `url` is shown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind: what it shows in words, and the keys of a badge's `animation` that it takes, or needs, beside `kind`."""
+    """A kind: what it shows in words, and the keys of a badge's `animation` that it takes, or needs, beside `kind`.
+
+    What it takes has the value that holds where the badge says none; None where nothing does.
+    """
 
     words: str
-    takes: tuple[str, ...] = ()
+    takes: Mapping[str, int | None] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
 
 KINDS: Final[Mapping[str, Kind]] = {
     "none": Kind("The badge alone, still."),
-    "confetti": Kind("Confetti falls over the badge.", ("particles",)),
-    "webm": Kind("A film of the address `url` plays once.", ("url",), needs=("url",)),
+    "confetti": Kind("Confetti falls over the badge.", {"particles": 120}),
+    "webm": Kind("A film of the address `url` plays once.", {"url": None}, needs=("url",)),
 }
 
 
@@ -34,8 +40,8 @@ def shown(animation: Mapping[str, Any] | None, kind: str = "") -> dict[str, Any]
     if name not in KINDS:
         return {"kind": "none", "unknown": name}
     found: dict[str, Any] = {"kind": name}
-    for key in KINDS[name].takes:
-        value = own.get(key)
+    for key, usual in KINDS[name].takes.items():
+        value = own.get(key, usual)
         if key == "url" and not (isinstance(value, str) and value.startswith("https://")):
             continue
         if isinstance(value, str | int):

@@ -219,37 +219,32 @@
     }
   };
 
-  // -- the milestone preview: kinds of animation are a table, extended here and in the page's list of kinds
+  // -- the milestone preview: what the server says falls over the stage, and the film that stands in it plays
   const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const kinds = {
-    none: () => undefined,
-    confetti: (stage, given) => {
-      if (!window.confetti) return;
-      const canvas = stage.querySelector("canvas") || stage.appendChild(doc.createElement("canvas"));
-      canvas.setAttribute("aria-hidden", "true");
-      canvas.width = stage.clientWidth;
-      canvas.height = stage.clientHeight;
-      const shoot = confetti.create(canvas, { useWorker: false, disableForReducedMotion: true });
-      shoot({ particleCount: given.particles || 120, spread: 80, origin: { y: 0.7 } });
-    },
-    webm: (stage) => {
-      const video = stage.querySelector("video");
-      if (!video) return;
-      video.hidden = false;
-      video.currentTime = 0;
-      video.play().catch(() => announce("The video cannot be played"));
-    },
+  const burst = (stage, particles) => {
+    if (!window.confetti) return;
+    const canvas = stage.querySelector("canvas") || stage.appendChild(doc.createElement("canvas"));
+    canvas.setAttribute("aria-hidden", "true");
+    canvas.width = stage.clientWidth;
+    canvas.height = stage.clientHeight;
+    const shoot = confetti.create(canvas, { useWorker: false, disableForReducedMotion: true });
+    shoot({ particleCount: particles, spread: 80, origin: { y: 0.7 } });
+  };
+  const project = (film) => {
+    film.currentTime = 0;
+    film.play().catch(() => announce("The video cannot be played"));
   };
   const play = (stage) => {
     if (!stage) return;
     const given = JSON.parse(stage.dataset.stage || "{}");
-    stage.dataset.shown = given.kind || "none";
+    stage.dataset.shown = given.kind;
     const note = stage.querySelector("[data-still]");
     if (still()) {
       if (note) note.hidden = false;
       return;
     }
-    (kinds[given.kind] || kinds.none)(stage, given);
+    if (given.particles) burst(stage, given.particles);
+    stage.querySelectorAll("video").forEach(project);
   };
 
   // -- the event player: one line after the other
