@@ -275,6 +275,15 @@ def _lines(text: str) -> list[dict[str, str]]:
     return [dict(line.partition(": ")[::2] for line in block.splitlines()) for block in blocks]
 
 
+def test_the_feed_comes_in_pages_anyway() -> None:
+    """Without a limit the feed, which has no end, comes a hundred at a time, and its description says so."""
+    reader = asking(awards=FakeAwards([logged(number) for number in range(1, 102)]))
+    first = reader.get("/api/v1/awards")
+    assert (len(first.json()), 'rel="next"' in first.headers["link"]) == (100, True)
+    told = reader.get("/openapi.json").json()["paths"]["/api/v1/awards"]["get"]["description"]
+    assert "in pages also without `limit`: of 100" in told
+
+
 def test_the_feed_tells_awards_as_they_come() -> None:
     """Each award is an event; the last of a look carries the place to go on from, which comes back as it went."""
     awards = FakeAwards(

@@ -98,7 +98,10 @@ async def listed(
     origin: Annotated[Origin | None, Query(description="Given in this way")] = None,
     user: Annotated[str | None, Query(max_length=200, description="To this user")] = None,
 ) -> Response:
-    """The log of awards and revocations in the order in which they were written down, newest first."""
+    """The log of awards and revocations in the order in which they were written down, newest first.
+
+    It has no end, so that it comes in pages also without `limit`: of 100, and `Link` names the next one.
+    """
     before = NEWEST if cursor is None else position(cursor, tuple[int, str, int], of=_LIST)
     view = await services.catalog.view()
     rows = await services.awards.page(
