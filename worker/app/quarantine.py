@@ -51,23 +51,28 @@ async def settle_quarantine(
             f"The catalog no longer has the badge {badge_key}.", help="apply a catalog that has it, or drop its awards"
         )
     done = "released" if verb == "release" else "dropped"
-    reason = f"{done} by {actor}: {note}"
-    chosen = {user_id for user_id, _ in places} if users is None and places is not None else users
-    named = None if chosen is None else sorted(chosen)
     pairs = None if places is None else sorted(set(places))
+    named = _named(users, pairs)
     meant = partial(store.quarantined, badge_key=badge_key, users=named, context=context, places=pairs, limit=_PAGE)
     after = ("", "", "")
     while page := await meant(after=after):
         awards = [one.award for one in page]
         after = (awards[-1].badge_key, awards[-1].user_id, awards[-1].context)
         async with store.transaction() as transaction:
-            count = await _settle(transaction, plan, verb, awards, topic=topic, reason=reason)
+            count = await _settle(transaction, plan, verb, awards, topic=topic, reason=f"{done} by {actor}: {note}")
             if count:
                 told = {"awards": count, "users": "all" if named is None else named}
                 await transaction.audit(
                     AuditLine(actor, f"quarantine.{done}", f"badge {badge_key}", after=told, note=note)
                 )
         yield count
+
+
+def _named(users: Collection[str] | None, pairs: Sequence[tuple[str, str]] | None) -> list[str] | None:
+    """Whose awards are meant, in order; None where it is everybody's."""
+    if users is None and pairs is not None:
+        return sorted({user_id for user_id, _ in pairs})
+    return None if users is None else sorted(users)
 
 
 async def _settle(

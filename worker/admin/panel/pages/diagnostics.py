@@ -19,7 +19,8 @@ from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import guarded_router
 from worker.admin.services import Asked, Services
 from worker.errors import BadgesError
-from worker.events import format_instant
+from worker.events import Event, format_instant
+from worker.rules.catalog.definitions import Catalog
 
 router = guarded_router(prefix=ROOT, include_in_schema=False)
 
@@ -65,10 +66,7 @@ async def dry_run(
         wrong += [Wrong(one, "f-event") for one in faults]
         listening = [key for key, one in page.badges.items() if not trigger or {trigger, "*"} & one.triggers]
         keys = [badge] if badge in page.badges else listening
-        try:
-            judged = [] if wrong else await services.rehearsal.judged(page.catalog, events, more)
-        except Refused as error:
-            wrong.append(Wrong(error.message, "f-event", error.help or ""))
+        judged = [] if wrong else await _judged(services, page.catalog, events, more, "f-event", wrong)
         if not wrong:
             answers = await asyncio.to_thread(
                 playing.ask, page.catalog, given["user"], judged, keys, at_us=at_us, context=given["context"]
@@ -144,12 +142,22 @@ async def _play(
             return await _simulator(page, given, [Wrong(said, "f-at", "Set the clock to an earlier time.")], None)
     known = {(event.source, event.id) for event in logged}
     sent = [event for event in events if (event.source, event.id) not in known]
-    try:
-        events = await services.rehearsal.judged(page.catalog, logged, sent)
-    except Refused as error:
-        return await _simulator(page, given, [Wrong(error.message, "f-events", error.help or "")], None)
+    events = await _judged(services, page.catalog, logged, sent, "f-events", wrong)
+    if wrong:
+        return await _simulator(page, given, wrong, None)
     played = await asyncio.to_thread(playing.play, page.catalog, events, overrides, until_us=at_us, user_id=user)
     return await _simulator(page, given, [], played)
+
+
+async def _judged(
+    services: Services, catalog: Catalog, logged: list[Event], sent: list[Event], field: str, wrong: list[Wrong]
+) -> list[Event]:
+    """All the events with what conditions say of them; where none may be asked, `wrong` has why, at a field."""
+    try:
+        return await services.rehearsal.judged(catalog, logged, sent)
+    except Refused as error:
+        wrong.append(Wrong(error.message, field, error.help or ""))
+        return []
 
 
 async def _simulator(page: Page, given: dict[str, str], wrong: list[Wrong], played: playing.Played | None) -> Response:
