@@ -100,6 +100,12 @@ WORDS: list[tuple[Any, list[Event], bool, str]] = [
     (window(count({"$gte": 2}), last="2m", businessDaysOnly=True), SOME, False,
      ("1 of 2 comments in the last 2 months, weekends left out; 1 more to go. "
       "The oldest counted leaves the window on 2024-05-01")),
+    (last(last(count({"$gte": 4}), "30d")), SOME, False,
+     ("3 of 4 comments in the last 30 days in the last 7 days; 1 more to go. "
+      "The oldest counted leaves the window on 2024-03-08")),
+    (last(leaf(timestamp={"$gte": "$NOW(-3d)"}, _eventCount={"$gte": 4}), "30d"), SOME, False,
+     ("3 of 4 comments in the last 3 days in the last 30 days; 1 more to go. "
+      "The oldest counted leaves the window on 2024-03-04")),
     (window(COMMENT, start="2024-01-01T00:00:00Z", end="2024-01-31T23:59:59Z"), SOME, False,
      "No comments from 1 to 31 January 2024"),
     (window(COMMENT, start="2024-01-01T00:00:00Z", end="2024-03-02T23:59:59Z"), SOME, True,

@@ -57,7 +57,7 @@ def explain(plan: Plan, badge_key: str, state: UserState, *, now_us: int, contex
 
 @dataclass(slots=True)
 class Reason:
-    """One node of the tree. `first_us` is when the oldest event counted was, where events are counted."""
+    """One node of the tree. `leaves_us` is when the oldest event counted falls out of a window that moves with now."""
 
     operator: str
     path: str
@@ -70,7 +70,7 @@ class Reason:
     events: tuple[str, ...] = ()
     event_ids: tuple[str, ...] = ()
     children: tuple[Reason, ...] = ()
-    first_us: int | None = None
+    leaves_us: int | None = None
     evaluated: bool = True
 
     def as_json(self) -> Json:
@@ -178,8 +178,8 @@ class _Reader:
     def _window(self, node: Windowed) -> Reason:
         below = self.read(node.child)
         sentence = below.sentence
-        if node.last is not None and not below.passed and below.first_us is not None:
-            sentence += self.words.leaves(below.first_us, node.last)
+        if node.last is not None and not below.passed and below.leaves_us is not None:
+            sentence += self.words.leaves(below.leaves_us)
         window = below.window if node.last is None else {"last": last_text(node.last), **(below.window or {})}
         if node.days is not None:
             window = {**(window or {}), "business_days_only": node.days.exclude_weekends}
@@ -247,7 +247,7 @@ class _Reader:
             window=self._span(test.fold.match),
             events=test.fold.match.types,
             event_ids=_ids(facts),
-            first_us=facts.get("first_us"),
+            leaves_us=self._leaves(test.fold.match, facts),
             evaluated=test.operator != CONDITION.name or answered(facts),
         )
 
@@ -265,7 +265,7 @@ class _Reader:
             window=self._span(test.fold.match),
             events=test.fold.match.types,
             event_ids=_ids(facts),
-            first_us=facts.get("first_us"),
+            leaves_us=self._leaves(test.fold.match, facts),
         )
 
     def _bound(self, checks: tuple[Check, ...], *, instant: bool) -> Json | None:
@@ -289,6 +289,15 @@ class _Reader:
         if instant and isinstance(operand, int):
             return format_instant(operand)
         return thawed(operand)
+
+    def _leaves(self, match: Match, facts: Facts) -> int | None:
+        """When the oldest event counted falls out of the first of the bounds that move with now."""
+        first_us = facts.get("first_us")
+        if first_us is None:
+            return None
+        moments = [bound.moment for bound in match.bounds if bound.operator in ("$gte", "$gt")]
+        ahead = (Moment(tuple((-amount, unit) for amount, unit in moment.steps)) for moment in moments if moment.steps)
+        return min((self.calendar.shift(first_us, moment) for moment in ahead), default=None)
 
     def _span(self, match: Match) -> Json | None:
         """The span of time a match looks at as of now; None where it is all of it."""

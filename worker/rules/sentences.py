@@ -256,10 +256,9 @@ class Words:
             return f"Holds {label} since {self.day(since_us)}"
         return f"{label} comes first: {below}" if below else f"{label} comes first"
 
-    def leaves(self, first_us: int, last: Moment) -> str:
-        """When the oldest event counted falls out of a window that looks back this far."""
-        ahead = Moment(tuple((-amount, unit) for amount, unit in last.steps))
-        return f". The oldest counted leaves the window on {self.day(self._calendar.shift(first_us, ahead))}"
+    def leaves(self, us: int) -> str:
+        """When the oldest event counted falls out of a window."""
+        return f". The oldest counted leaves the window on {self.day(us)}"
 
 
 def all_of(holding: int, total: int, missing: Sequence[str]) -> str:
