@@ -23,7 +23,7 @@ from worker.rules.ir import Bound, Fold, Match, Moment
 from worker.rules.operators import KINDS, TRAILS, WINDOWS, memory, params_of
 from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.kind import Kind, Trail
-from worker.rules.operators.moving import Moving, held
+from worker.rules.operators.moving import Moving, held, may_cap, rises_with_now
 from worker.rules.operators.number import Numbers
 from worker.rules.operators.sliding import Behind, Sliding
 
@@ -250,22 +250,41 @@ def test_a_moving_window_states_what_its_events_do(
     assert window.facts(stored(state), now_us, params, calendar) == expected
 
 
-@given(events=histories(), days=st.integers(1, 5), cap=st.integers(1, 4), calendar=calendars)
+far_sides = limits_by(["$gte", "$gt"])
+#: Windows of a few places of a dense history, and others.
+near_sides = st.one_of(
+    of((Bound(word, Moment(((-6 * places, "h"),))),) for word, places in product(["$gte", "$gt"], range(1, 7))),
+    far_sides,
+)
+
+
+@pytest.mark.parametrize("name", ["count", "distinct", "periods"])
+@given(events=histories(), limits=near_sides, cap=st.integers(1, 4), wait=st.integers(0, 40), calendar=calendars)
 def test_a_capped_window_counts_right_up_to_its_cap(
-    events: list[Event], days: int, cap: int, calendar: Calendar
+    name: str, events: list[Event], limits: tuple[Bound, ...], cap: int, wait: int, calendar: Calendar
 ) -> None:
-    """Where now bounds the far side only, the newest K entries answer `at least K`."""
-    whole = Fold("count", Match(bounds=(Bound("$gte", Moment(((-days, "d"),))),)))
-    capped = replace(whole, cap=cap)
-    states = [None, None]
+    """Where now bounds the far side only, the newest K entries answer `at least K`, also later; no more are kept."""
+    whole = Fold(name, Match(bounds=limits), PARAMS[name])
+    assert may_cap(whole)
+    fact = KINDS[name].unit_fact or ""
+    windows = [(memory(fold), params_of(fold)) for fold in (whole, replace(whole, cap=cap))]
+    states: list[Any] = [None, None]
+    reached = False
     for event in sorted(events, key=lambda event: event.order):
-        counts = []
-        for index, fold in enumerate((whole, capped)):
-            window, params = memory(fold), params_of(fold)
-            states[index] = window.step(states[index], event, params, calendar)
-            counts.append(window.facts(states[index], event.occurred_us, params, calendar)["event_count"])
-        assert min(counts[0], cap) == min(counts[1], cap)
-        assert len(states[1] or ()) <= 2 * cap
+        states = [
+            window.step(state, event, params, calendar) for (window, params), state in zip(windows, states, strict=True)
+        ]
+        for now_us in (event.occurred_us, event.occurred_us + wait * 6 * HOUR):
+            full, less = (
+                window.facts(state, now_us, params, calendar)[fact]
+                for (window, params), state in zip(windows, states, strict=True)
+            )
+            assert min(full, cap) == min(less, cap)
+            # At the first event that finds so many, the figure itself is told.
+            assert full == less or reached
+            reached = reached or full >= cap
+        if states[1] and all(bound.operator == "$gte" and rises_with_now(bound.moment) for bound in limits):
+            assert (len(states[1]) // 2 if name == "count" else states[1][2]) <= cap
 
 
 trails = pytest.mark.parametrize("name", sorted(TRAILS))
@@ -315,14 +334,6 @@ def test_a_moving_window_over_a_trail_states_what_its_events_do(
 
 
 SLIDING = sorted({*WINDOWS, *(name for name, kept in {**KINDS, **TRAILS}.items() if kept.joins)})
-far_sides = limits_by(["$gte", "$gt"])
-#: Windows of a few places of a dense history, and others.
-near_sides = st.one_of(
-    of((Bound(word, Moment(((-6 * places, "h"),))),) for word, places in product(["$gte", "$gt"], range(1, 7))),
-    far_sides,
-)
-
-
 #: How far from the event before, its type, its payload.
 near = together(range(3), "aabbc", PAYLOADS)
 
@@ -352,9 +363,9 @@ def test_a_window_that_is_not_a_list_states_what_its_events_do(
     params = dict(given_params)
     kept = KINDS.get(name) or TRAILS[name]
     listed, sliding = Moving(kept, limits), memory(Fold(name, Match(bounds=limits), given_params))
-    assert isinstance(sliding, Behind)
+    assert isinstance(sliding, Behind) or name == "count"
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("sliding", "stairs", "tallied"):
+        for place in ("newest", "sliding", "stairs", "tallied"):
             patch.setattr(f"worker.rules.operators.{place}.PIECE", 2)
         one = other = None
         for index, event in enumerate(events):
@@ -397,6 +408,8 @@ def test_a_sliding_window_copies_and_joins_a_little_of_what_it_holds() -> None:
 def test_a_window_copies_a_few_pieces_of_what_it_holds(name: str) -> None:
     """After 20,000 events in the window a step makes a few new pieces, however many there are."""
     params = {
+        "distinct": {"field": "n"},
+        "periods": {"period": "day"},
         "tally": {"period": "month"},
         "steps": {"sequence": ("a", "b")},
         "pairs": {"start": ("a", ()), "end": ("b", ()), "checks": (), "unit": "hours"},
@@ -404,21 +417,21 @@ def test_a_window_copies_a_few_pieces_of_what_it_holds(name: str) -> None:
     window = memory(Fold(name, Match(bounds=(Bound("$gte", Moment(((-30, "d"),))),)), tuple(params.items())))
     step, calendar, state = window.stepper(params), CALENDARS[0], None
     for number in range(20_000):
-        event = Event("u", "ab"[number % 2], START + number * 60_000_000, "", str(number), {}, "")
+        event = Event("u", "ab"[number % 2], START + number * 60_000_000, "", str(number), {"n": number}, "")
         state = step(state, event, calendar)
     pieces = pieces_of(state)
-    assert len(pieces) > 20 or name == "steps"
+    assert len(pieces) > 20 or name in ("steps", "periods")
     for number in (20_000, 20_001):
-        event = Event("u", "ab"[number % 2], START + number * 60_000_000, "", str(number), {}, "")
+        event = Event("u", "ab"[number % 2], START + number * 60_000_000, "", str(number), {"n": number}, "")
         state = step(state, event, calendar)
     assert len({*pieces_of(state)} - {*pieces}) <= 12
     assert all(len(piece) <= 6 * 128 for piece in pieces_of(state).values())
 
 
 def pieces_of(state: Any) -> dict[int, list[Any]]:
-    """The innermost lists of a memory, by identity."""
+    """The innermost lists of a memory, rows apart, by identity."""
     inner = [one for one in state if isinstance(one, list)]
-    if not inner:
+    if not inner or all(len(one) == 2 and not isinstance(one[0], list) for one in inner):
         return {id(state): state}
     return {key: piece for one in inner for key, piece in pieces_of(one).items()}
 
@@ -434,7 +447,10 @@ def test_a_window_over_a_set_keeps_each_member_once(name: str) -> None:
     for number in range(100):
         event = Event("u", "a", START + number * HOUR, "", str(number), {"n": number % 3}, "")
         state = window.step(state, event, params, CALENDARS[0])
-    assert len(state) // 2 == len(set(map(str, state[1::2]))) <= 5
+    times, members, number = state
+    rows = [row for piece in times for row in piece]
+    assert sorted(row[::-1] for row in rows) == [row for piece in members for row in piece]
+    assert number == len(rows) == len({str(member) for _, member in rows}) <= 5
     assert window.step(state, event, params, CALENDARS[0]) is state
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from worker.bench import operators
-from worker.bench.operators import CASES, DAYS, QUICK, Case, document, following, history, holds, user
+from worker.bench.operators import BOUND, CASES, DAYS, QUICK, Case, document, following, history, holds, user
 from worker.cli import main
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.evaluate import apply, replay
@@ -95,3 +96,12 @@ def test_the_command_says_how_steep_each_operator_is(
     assert [row["operator"] for row in figures["operators"]] == ["$eventCount", "$timePeriod"]
     assert all(row["ratio"] > 0 and len(row["us"]) == len(row["bytes"]) == 2 for row in figures["operators"])
     assert main(["bench", "--scenario", "operators", "--full"]) == 2
+
+
+def test_the_guide_says_what_each_case_costs() -> None:
+    """The guide's table has a row for each case, in order, and none is steeper than the bound."""
+    guide = (Path(__file__).parents[2] / "schemas" / "README.md").read_text()
+    table = guide[guide.index("| operator | what is asked | times |") :].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [(word.strip("`"), means) for word, means, _ in rows] == [(case.operator, case.means) for case in CASES]
+    assert all(0 < float(ratio) <= BOUND for _, _, ratio in rows)

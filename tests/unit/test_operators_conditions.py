@@ -313,10 +313,10 @@ def test_a_moving_window_forgets_what_it_can_never_see_again() -> None:
 
 
 def test_a_cap_is_refused_where_it_would_change_an_answer() -> None:
-    """A near side that moves, a set of values, or a bare minimum of days may need more than the newest few."""
+    """A near side that moves, or a figure that an event may lower, may need more than the newest few."""
     near = {"event": "a", "criteria": {"timestamp": {"$lt": "$NOW(-7d)"}, "$eventCount": {"$gte": 3}}}
-    days_active = {"$timeWindow": {"last": "7d", "flow": {"$timePeriod": {"periodType": "day"}}}}
-    for flow in (near, days_active):
+    total = {"$timeWindow": {"last": "7d", "flow": {"$aggregate": {"type": "sum", "field": "n"}}}}
+    for flow in (near, total):
         assert not any(may_cap(test.fold) for test in ir.tests(read(flow)))
 
 

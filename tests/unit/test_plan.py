@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.playing import DAY, NOON, catalog, earned, event, plan, play
 from worker.errors import AuthorError
+from worker.events.instants import parse_instant
 from worker.rules.ir import Fold
 from worker.rules.operators.calendar import Calendar
 from worker.rules.plan import Plan, Tally, compile_plan, context_of, scope_of
@@ -327,6 +328,20 @@ def test_caps_change_neither_awards_nor_what_they_tell() -> None:
     days = [0, 20, 27.9, 28.3, 28.6, 28.9, 29.2, 29.3, 29.9, 30.1, 30.2, 30.6]
     history = [event("comment.posted", day, id=f"{number:02}") for number, day in enumerate(days)]
     assert play(compile_plan(known), history) == play(compile_plan(known, exact=True), history)
+
+
+@pytest.mark.parametrize("criterion", ["$eventCount", "$distinctCount"])
+def test_a_cap_tells_all_where_a_month_back_steps_back(criterion: str) -> None:
+    """On 31 March at 01:00 a month back is earlier than on 30 March at 20:00: of one event in the window it makes four,
+    and the badge for three tells all of them."""
+    asked = {"$gte": 3} if criterion == "$eventCount" else {"field": "item", "$gte": 3}
+    known = catalog(last({"event": "comment.posted", "criteria": {criterion: asked}}, "1m"))
+    instants = ["2024-02-29T12:00:00Z", "2024-02-29T13:00:00Z", "2024-03-30T20:00:00Z", "2024-03-31T01:00:00Z"]
+    days = [(parse_instant(text) - NOON) / DAY for text in instants]
+    history = [event("comment.posted", day, id=str(number), item=number) for number, day in enumerate(days)]
+    awards = play(compile_plan(known), history)
+    assert [award.metadata["window_" + criterion[1:].replace("C", "_c")] for award in awards] == [4]
+    assert awards == play(compile_plan(known, exact=True), history)
 
 
 def test_a_tally_counts_the_work() -> None:

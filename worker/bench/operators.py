@@ -98,6 +98,14 @@ _AB: Final = {"$sequence": {"sequence": ["a.done", "b.done"]}}
 _BOTH: Final = ("a.done", "b.done")
 _METRIC: Final = {"metrics": {"done": {"count": "a.done"}}}
 _ASKED: Final = {"condition_types": [{"name": "asked", "source": "() => true"}]}
+_METRICS: Final = {
+    "metrics": {
+        "level": {"count": "a.done", "less": "b.done"},
+        "first": {"first": "a.done"},
+        "last": {"last": "a.done"},
+    }
+}
+_LONG_AGO: Final = {"$lt": "2000-01-01T00:00:00Z"}
 _NOBODY: Final = {"badges": [{"key": "nobody", "flow": _leaf(eventCount=_MANY)}]}
 
 #: At least one for each operator that authors may write.
@@ -115,6 +123,27 @@ CASES: Final = (
     Case("$sequence", "the same, strict and within a day", _STRICT_ABC, _BOTH),
     Case("$duration", "starts and their ends", {"$duration": _PAIR}, _BOTH),
     Case("$timeWindow", "50 in the last 30 days", _window(_leaf(eventCount={"$gte": 50})), held=True),
+    Case("$timeWindow", "fewer than so many in the last month", _window(_leaf(eventCount={"$lt": 0}), "1m")),
+    Case(
+        "$timeWindow", "20 different values in the last 30 days, each event another",
+        _window(_leaf(distinctCount={"field": "new", "$gte": 20})), held=True,
+    ),
+    Case(
+        "$timeWindow", "an answer that came with the event in the last 30 days",
+        _window(_leaf(condition={"type": "asked"})), sections=_ASKED,
+    ),
+    Case(
+        "$timeWindow", "a metric that rises and falls in the last 30 days",
+        _window({"snapshot": {"level": _MANY}}), _BOTH, sections=_METRICS,
+    ),
+    Case(
+        "$timeWindow", "a metric's first event in the last 30 days",
+        _window({"snapshot": {"first": _LONG_AGO}}), sections=_METRICS,
+    ),
+    Case(
+        "$timeWindow", "a metric's last event in the last 30 days",
+        _window({"snapshot": {"last": _LONG_AGO}}), sections=_METRICS,
+    ),
     Case("$timeWindow", "days in the last 30 days", _window(_leaf(timePeriod=_DAYS_OF))),
     Case("$timeWindow", "a sum in the last 30 days", _window(_leaf(aggregate=_SUM))),
     Case("$timeWindow", "a longest pause in the last 30 days", _window({"$gap": {"maxGapHours": 0.001}})),
@@ -149,6 +178,18 @@ CASES: Final = (
     Case(
         "$withinTimeWindow", "steady days within 30 days",
         {"$withinTimeWindow": {"window": "30d", "conditions": {"$pattern": _STEADY}}},
+    ),
+    Case(
+        "$withinTimeWindow", "so many events within 30 days",
+        {"$withinTimeWindow": {"window": "30d", "conditions": _leaf(eventCount=_MANY)}},
+    ),
+    Case(
+        "$withinTimeWindow", "different values within 30 days",
+        {"$withinTimeWindow": {"window": "30d", "conditions": _leaf(distinctCount={"field": "item", **_MANY})}},
+    ),
+    Case(
+        "$withinTimeWindow", "an answer that came with the event within 30 days",
+        {"$withinTimeWindow": {"window": "30d", "conditions": _leaf(condition={"type": "asked"})}}, sections=_ASKED,
     ),
     Case("$and", "of two", {"$and": [_leaf(eventCount=_MANY), _leaf(aggregate=_SUM)]}),
     Case("$or", "of two", {"$or": [_leaf(eventCount=_MANY), _leaf(aggregate=_SUM)]}),
@@ -232,7 +273,12 @@ def following(case: Case, number: int) -> Event:
 
 
 def _event(case: Case, number: int, us: int) -> Event:
-    payload: Mapping[str, Any] = {"n": number % 7, "item": number % 50, "session": number // len(case.types)}
+    payload: Mapping[str, Any] = {
+        "n": number % 7,
+        "item": number % 50,
+        "new": us // 1_000_000 * 2_654_435_761 % 2**32,
+        "session": number // len(case.types),
+    }
     return Event("u", case.types[number % len(case.types)], us, "", f"{us:020}", payload, dumps(payload))
 
 

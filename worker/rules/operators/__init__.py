@@ -46,6 +46,7 @@ from worker.rules.operators.latch import Within
 from worker.rules.operators.logic import AND, NOT, OR
 from worker.rules.operators.login import Logins
 from worker.rules.operators.moving import Moving
+from worker.rules.operators.newest import Newest
 from worker.rules.operators.number import Numbers
 from worker.rules.operators.paired import Paired
 from worker.rules.operators.pairs import Pairs
@@ -98,12 +99,20 @@ def memory(fold: Fold) -> Kind | Trail:
     moving = Moving(kept, fold.match.bounds, fold.cap)
     if not is_behind(fold.match.bounds):
         return moving
+    if fold.kind == Count.name and (moving.keeps_window or fold.cap is not None):
+        return moving
     window = WINDOWS.get(fold.kind, Sliding if kept.joins else None)
     return moving if window is None else window(moving)
 
 
 #: What keeps a moving window of some kinds, where now bounds it on its far side only; of those that join, `Sliding`.
-WINDOWS: Mapping[str, type[Behind]] = {"tally": Tallied, "steps": Stepped, "pairs": Paired}
+WINDOWS: Mapping[str, type[Behind]] = {
+    "distinct": Newest,
+    "periods": Newest,
+    "tally": Tallied,
+    "steps": Stepped,
+    "pairs": Paired,
+}
 
 TRAILS: Mapping[str, Trail] = {
     trail.name: trail for trail in (Logins(), Pauses(), Steps(), Pairs(), Within(memory, VERDICTS))

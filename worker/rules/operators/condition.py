@@ -35,6 +35,7 @@ class Answers(Kind):
 
     name = "condition"
     local = False
+    joins = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         answer = None if event.verdicts is None else event.verdicts.get(params["condition"])

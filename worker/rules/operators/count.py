@@ -40,6 +40,7 @@ class Count(Kind):
 
     name = "count"
     local = False
+    joins = True
     unit_fact = "event_count"
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
@@ -71,6 +72,13 @@ class Count(Kind):
 
     def level(self, state: State | None) -> int:
         return 0 if state is None else int(state[0])
+
+    def single(self, us: int, note: Any) -> State:
+        return [1, us, "", note, us, "", note]
+
+    def join(self, a: State, b: State) -> State:
+        """As of `gather`: what comes after is later."""
+        return [a[0] + b[0], *a[1:4], *b[4:7]]
 
     def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any:
         return event.id

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ class Distinct(Kind):
     name = "distinct"
     local = False
     unit_fact = "distinct_count"
-    newest_only = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         text = _text(event, params["field"])
@@ -54,6 +53,9 @@ class Distinct(Kind):
         if not a or not b:
             return a or b or None
         return sorted({*a, *b})[:cap]
+
+    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
+        return sorted({one for note in entries[1::2] for one in note})[: params.get("cap")] or None
 
     def facts(self, state: State | None, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"distinct_count": len(state or ())}

@@ -23,6 +23,7 @@ class First(Kind):
 
     name = "first"
     local = False
+    joins = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         return [event.occurred_us, event.source, event.id]

@@ -22,6 +22,7 @@ class Gauge(Kind):
 
     name = "gauge"
     local = False
+    joins = True
     unit_fact = "value"
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:

@@ -37,8 +37,6 @@ class Kind(ABC):
     local: ClassVar[bool] = True
     #: Whether a moving window keeps what its events come to (see `sliding.py`); the note must be the memory.
     joins: ClassVar[bool] = False
-    #: Whether a memory merged with itself is itself, so that a moving window need keep each note once, at its newest.
-    newest_only: ClassVar[bool] = False
 
     @abstractmethod
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
@@ -156,6 +154,10 @@ class Around(Trail):
         if isinstance(self.kind, Kind):
             return self.kind.facts(gathered, params)
         return self.kind.facts(gathered, now_us, params, calendar)
+
+    def newest_us(self, state: State) -> int:
+        """The instant of the newest event of a memory that holds something: here a flat list of instants and notes."""
+        return int(state[-2])
 
     def note(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> Any | None:
         return self.kind.note(event, params, calendar)

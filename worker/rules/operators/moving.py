@@ -2,8 +2,10 @@
 
 Remembered per user: the matching events of the look-back, the newest `cap` of them once the window holds as many where
 the plan sets a cap (`may_cap`), else as many as the look-back holds; a match without a lower bound
-(`$lt: "$NOW(-7d)"`) keeps all of them. Source: documents 4 "Time Window Criteria" (`last`) and 5 "Window Count Rule";
-`$NOW` of the rule engine guide.
+(`$lt: "$NOW(-7d)"`) keeps all of them. Where now bounds the window on its far side only, other keepers than this one
+(`sliding.py`, `newest.py`, `tallied.py`, `stepped.py`, `paired.py`) hold the cost of an event however much the window
+holds, but for counts, which are kept here, and a window around a latch (`latch.py`), whose cost grows with it. Source:
+documents 4 "Time Window Criteria" (`last`) and 5 "Window Count Rule"; `$NOW` of the rule engine guide.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from worker.rules.ir import Bound, Fold, Moment
 from worker.rules.operators.calendar import FIXED, MAX_US, MIN_US, Calendar
 from worker.rules.operators.kind import Around, Kind, State, Stepper, Trail
-from worker.rules.operators.sliding import PIECE, appended, cut
+from worker.rules.operators.sliding import PIECE, appended, cut, is_behind, newest
 
 if TYPE_CHECKING:
     from worker.events.types import Event
@@ -34,12 +36,12 @@ class Moving(Around):
 
     A long one that `keeps_window` is [entries, piece, piece, …], each piece such a list.
 
-    A trail's facts are worked out again from all of the window whenever they are asked for.
+    But for such a count, facts are worked out again from all of the window whenever they are asked for.
     """
 
     name = "moving"
 
-    __slots__ = ("_lower", "bounds", "cap", "keeps_window", "kind", "newest_only")
+    __slots__ = ("_lower", "bounds", "cap", "keeps_window", "kind")
 
     def __init__(self, kind: Kind | Trail, bounds: tuple[Bound, ...], cap: int | None = None) -> None:
         self.kind = kind
@@ -48,10 +50,6 @@ class Moving(Around):
         #: Whether the state, right after a step, is the window and nothing else.
         self.keeps_window = kind.name == "count" and all(
             bound.operator == "$gte" and rises_with_now(bound.moment) for bound in bounds
-        )
-        #: Whether of equal notes only the newest matters: now bounds the far side only.
-        self.newest_only = (
-            isinstance(kind, Kind) and kind.newest_only and all(bound.operator in ("$gte", "$gt") for bound in bounds)
         )
         self._lower = tuple(bound.moment for bound in bounds if bound.operator in ("$gte", "$gt", "$eq"))
 
@@ -64,7 +62,6 @@ class Moving(Around):
             return _window_of(length, self.cap)
         note, within, horizon = self.kind.noter(params), self.within, self._horizon(length)
         most = None if self.cap is None else 2 * self.cap
-        newest_only = self.newest_only
 
         def step(state: State | None, event: Event, calendar: Calendar) -> State | None:
             noted = note(event, calendar)
@@ -72,16 +69,10 @@ class Moving(Around):
                 return state
             now_us = event.occurred_us
             earlier: list[Any] = _later(state or [], horizon(now_us, calendar))
-            if newest_only and noted in (notes := earlier[1::2]):
-                at = 2 * notes.index(noted)
-                if earlier[at] == now_us:
-                    return state
-                earlier = earlier[:at] + earlier[at + 2 :]
             kept = earlier + [now_us, noted]  # noqa: RUF005 - as in _window_of
-            if most is None or len(kept) <= most or len(within(kept, now_us, calendar)) < most:
-                return kept
-            # Not before the window holds as many: a calendar bound that steps back may bring older ones in again.
-            return kept[-most:]
+            # Not before the window held as many, and all were told: a calendar bound may step back at any event.
+            held_as_many = most is not None and state and len(within(state, state[-2], calendar)) >= most
+            return kept[-most:] if most is not None and held_as_many else kept
 
         return step
 
@@ -130,6 +121,9 @@ class Moving(Around):
         return [item for at in kept for item in entries[2 * at : 2 * at + 2]]
 
     def facts(self, state: State | None, now_us: int, params: Mapping[str, Any], calendar: Calendar) -> dict[str, Any]:
+        if state and state[1].__class__ is list and self.keeps_window and state[-1][-2] <= now_us:
+            start = max(calendar.shift(now_us, bound.moment) for bound in self.bounds)
+            return self.told(_counted(state, start), now_us, params, calendar)
         return self.told(self.gather(self.within(state, now_us, calendar), params), now_us, params, calendar)
 
 
@@ -138,7 +132,7 @@ def may_cap(fold: Fold) -> bool:
 
     It does where each entry adds one to the unit fact and now bounds the window on its far side only.
     """
-    return fold.kind == "count" and all(bound.operator in ("$gte", "$gt") for bound in fold.match.bounds)
+    return fold.kind in ("count", "distinct", "periods") and is_behind(fold.match.bounds)
 
 
 def rises_with_now(moment: object) -> bool:
@@ -189,6 +183,18 @@ def _next_in_pieces(state: list[Any], now_us: int, key: str, start: int, most: i
 def held(state: list[Any]) -> int:
     """How many entries a window that `keeps_window` holds."""
     return int(state[0]) if state[1].__class__ is list else len(state) // 2
+
+
+def _counted(state: list[Any], start: int) -> State | None:
+    """What `Count.gather` makes of the entries of a long window from an instant on, of which two pieces are read."""
+    count, *pieces = state
+    at = bisect_left(pieces, start, key=newest)
+    if at == len(pieces):
+        return None
+    first, last = pieces[at], pieces[-1]
+    low = bisect_left(first[::2], start)
+    count -= low + sum(map(len, pieces[:at])) // 2
+    return [count, first[2 * low], "", first[2 * low + 1], last[-2], "", last[-1]]
 
 
 def _later(entries: list[Any], start: int) -> list[Any]:

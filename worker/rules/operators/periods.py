@@ -9,7 +9,7 @@ Remembered per user: one integer per active period (a day of activity every day 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from worker.rules.operators.kind import Kind, State
@@ -24,7 +24,6 @@ class Periods(Kind):
 
     name = "periods"
     unit_fact = "unique_period_count"
-    newest_only = True
 
     def lift(self, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State:
         return [calendar.period(event.occurred_us, params["period"])]
@@ -45,6 +44,9 @@ class Periods(Kind):
         if not a or not b:
             return a or b or None
         return sorted({*a, *b})[:cap]
+
+    def gather(self, entries: Sequence[Any], params: Mapping[str, Any]) -> State | None:
+        return sorted({one for note in entries[1::2] for one in note})[: params.get("cap")] or None
 
     def facts(self, state: State | None, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"unique_period_count": len(state or ())}

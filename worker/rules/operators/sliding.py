@@ -109,6 +109,12 @@ class Sliding(Behind):
 
         return after
 
+    def newest_us(self, state: State) -> int:
+        if not isinstance(state[0], list):
+            return super().newest_us(state)
+        front, back, _ = state
+        return int((back or front)[-1][-2])
+
     def _sum(self, pieces: Pieces) -> State | None:
         singles = [self.kind.single(us, note) for piece in pieces for us, note in _pairs(piece)]
         return reduce(self.kind.join, singles) if singles else None
@@ -130,7 +136,7 @@ class Sliding(Behind):
     def window(self, state: State, start: int, params: Mapping[str, Any]) -> State | None:  # noqa: ARG002 - as above
         front, back, total = state
         if front and front[-1][-2] >= start:
-            piece = front[bisect_left(front, start, key=_newest)]
+            piece = front[bisect_left(front, start, key=newest)]
             kept = piece[2 * bisect_left(piece[::2], start) + 1]
             return kept if total is None else self.kind.join(kept, total)
         if not back or back[0][0] >= start:
@@ -146,7 +152,8 @@ def is_behind(bounds: Sequence[Bound]) -> bool:
     return all(bound.operator in ("$gte", "$gt") for bound in bounds)
 
 
-def _newest(piece: Sequence[Any]) -> int:
+def newest(piece: Sequence[Any]) -> int:
+    """The instant of a piece's last entry."""
     return int(piece[-2])
 
 
@@ -170,4 +177,4 @@ def _from(pieces: Pieces, start: int) -> Pieces:
     """The pieces without those that lie before an instant."""
     if not pieces or pieces[0][-2] >= start:
         return pieces
-    return pieces[bisect_left(pieces, start, key=_newest) :]
+    return pieces[bisect_left(pieces, start, key=newest) :]

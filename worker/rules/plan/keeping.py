@@ -17,6 +17,7 @@ from worker.rules.operators import KINDS, params_of
 from worker.rules.operators import memory as keeper_of
 from worker.rules.operators.calendar import Calendar
 from worker.rules.operators.count import Count
+from worker.rules.operators.kind import Around
 from worker.rules.operators.moving import Moving, held
 from worker.rules.plan.formula import Source, Tally, facts_reader
 from worker.rules.plan.identity import fold_key
@@ -164,7 +165,7 @@ def _unit_ladder(fold: Fold, rungs: Sequence[tuple[Threshold, int]]) -> UnitLadd
     goals: dict[int, list[int]] = defaultdict(list)
     for found, goal in rungs:
         goals[whole_number(found)].append(goal)
-    return UnitLadder(_unit_level(fold), {at: tuple(rung) for at, rung in goals.items()})
+    return UnitLadder(_unit_level(fold, rungs[0][0].fact), {at: tuple(rung) for at, rung in goals.items()})
 
 
 def _figure_ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]]) -> FigureLadder:
@@ -177,12 +178,12 @@ def _figure_ladder(fold: Fold, fact: str, rungs: Sequence[tuple[Threshold, int]]
     )
 
 
-def _unit_level(fold: Fold) -> Callable[[FoldState], int]:
+def _unit_level(fold: Fold, fact: str) -> Callable[[FoldState], int]:
     """Reads the unit fact of a state that holds something, as of its own last step."""
     keeper, kind = keeper_of(fold), KINDS[fold.kind]
-    if not isinstance(keeper, Moving):
+    if not isinstance(keeper, Around):
         return itemgetter(0) if isinstance(kind, Count) else kind.level
-    if keeper.keeps_window:
+    if isinstance(keeper, Moving) and keeper.keeps_window:
         return held
-    moving, params = keeper, params_of(fold)
-    return lambda state: kind.level(kind.gather(moving.within(state, state[-2], _ANYWHERE), params))
+    around, params = keeper, params_of(fold)
+    return lambda state: int(around.facts(state, around.newest_us(state), params, _ANYWHERE)[fact])
