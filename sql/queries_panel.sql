@@ -152,6 +152,29 @@ FROM (
 JOIN dead_letters d ON d.number = found.number
 ORDER BY d.number DESC;
 
+-- name: panel_letter_types
+-- How many dead letters say that they are of each of these types, in whatever state; so many of each are counted. A
+-- span of one type, since an equal one would let the order of numbers be the way to them.
+SELECT t.type, l.letters
+FROM unnest($1::text[]) AS t (type)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS letters
+    FROM (
+        SELECT number FROM dead_letters WHERE said_type >= t.type AND said_type <= t.type
+        ORDER BY said_type, number LIMIT $2
+    ) AS first
+) AS l
+WHERE l.letters > 0;
+
+-- name: panel_sample
+-- The events of a type that arrived when the newest one did, as arrivals are counted: one of them is the sample. All
+-- are found before one is chosen, so that nothing but the index of arrivals is ever the way to them.
+WITH newest AS MATERIALIZED (
+    SELECT user_id, source, id, occurred_at, received_at, payload FROM events WHERE type = $1 AND received_at = $2
+)
+SELECT user_id, source, id, occurred_at, received_at, payload FROM newest
+ORDER BY occurred_at DESC, user_id, source, id LIMIT 1;
+
 -- name: panel_letter_counts
 -- How many of the newest dead letters there are for each reason; so many are looked at.
 SELECT reason, count(*) AS letters, max(buried_at) AS last_at

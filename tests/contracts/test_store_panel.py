@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contracts.samples import AnyStore, badge, grant, letter, load
+from tests.contracts.samples import NOON, AnyStore, badge, event, grant, letter, load, remember
 from worker.events.instants import DAY
 from worker.exchange import Grant
 from worker.store.dead_letters import LetterFilter
-from worker.store.panel import COUNTED, PanelTables
+from worker.store.panel import COUNTED, PanelTables, SampleEvent
 from worker.store.postgres import PostgresStore
 
 
@@ -113,6 +113,27 @@ async def test_dead_letters_are_filtered_by_type(database: PostgresStore) -> Non
     count, newest = await database.count_letters(of_type)
     assert count == 1
     assert [one.offset for one in await database.waiting_letters(of_type, after=0, upto=newest, limit=9)] == [1]
+
+
+async def test_letters_are_counted_by_the_type_they_say(database: PostgresStore) -> None:
+    """Of each type that is asked for, those that there are; the others are left out."""
+    reads = PanelTables(database.pool)
+    async with database.transaction() as transaction:
+        await transaction.bury([letter(at, said_type=kind) for at, kind in enumerate(("grüße", "other", "other"))])
+    assert await reads.panel_letter_types(["other", "none", "grüße"]) == {"other": 2, "grüße": 1}
+
+
+async def test_a_sample_is_an_event_that_arrived_then(database: PostgresStore) -> None:
+    """One of the events of a type that arrived at an instant, with its payload as the log holds it."""
+    reads = PanelTables(database.pool)
+    later = event("u2", "e2", occurred_us=NOON + 1, payload={"note": "<b>"})
+    await remember(database, event("u1", "e1"), later)
+    arrived = await database.pool.fetchval("SELECT max(received_at) FROM events")
+    assert await reads.panel_sample(later.type, arrived) == SampleEvent(
+        "u2", "", "e2", NOON + 1, arrived, '{"note": "<b>"}'
+    )
+    assert await reads.panel_sample("never.sent", arrived) is None
+    assert await reads.panel_sample(later.type, arrived + 1) is None
 
 
 async def test_letters_say_of_which_type_they_are(database: PostgresStore) -> None:

@@ -47,6 +47,7 @@ MORE: Final = (
     "/catalog/sections/milestones/new",
     "/catalog/sections/condition-types/new",
     "/catalog/translations?lang=fr",
+    "/catalog/coverage?type=comment.posted",
     "/diagnostics/dry-run?user={user_id}&badge={key}",
     "/diagnostics/simulator?user={user_id}&play=1&log=1",
     "/diagnostics/milestone?badge={key}&lang=de&user={user_id}",

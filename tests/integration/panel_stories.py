@@ -206,6 +206,18 @@ def whether_triggers_come(panel: Served, page: Any) -> None:
     first.locator("summary").first.click()
     expect(first).to_contain_text("Editor")
     shoot(page, "coverage-with-a-silent-trigger")
+    first.locator("text=Sample event").click()
+    expect(page.locator("h1")).to_have_text("Coverage of edit.approved")
+    expect(page.locator("main")).to_contain_text("Its newest event is no longer in the log")
+    panel.rows(
+        """INSERT INTO events (user_id, id, type, occurred_at, payload, received_at)
+           SELECT 'u9', 'sampled', type, last_at, '{"note": "<b id=bold>"}', last_at FROM event_days
+           WHERE type = 'edit.approved' ORDER BY day DESC LIMIT 1 RETURNING 1"""
+    )
+    page.reload()
+    expect(page.locator("pre[aria-label=Payload]")).to_contain_text('"note": "<b id=bold>"')
+    assert page.locator("#bold").count() == 0
+    shoot(page, "coverage-of-a-type")
 
 
 def ask_what_would_be(panel: Served, page: Any) -> None:

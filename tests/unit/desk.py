@@ -42,7 +42,17 @@ from worker.store.catalog import HeadMoved, StoredCatalog, VersionRow
 from worker.store.dead_letters import BuriedLetter, LetterFilter, ReasonCount
 from worker.store.holders import Share
 from worker.store.jobs import JobRun
-from worker.store.panel import AwardEntry, BadgeCount, BuildStand, GroupStand, HeldAward, HeldBack, UserEntry, UserRow
+from worker.store.panel import (
+    AwardEntry,
+    BadgeCount,
+    BuildStand,
+    GroupStand,
+    HeldAward,
+    HeldBack,
+    SampleEvent,
+    UserEntry,
+    UserRow,
+)
 from worker.store.people import Erased
 from worker.store.quarantine import Quarantined
 
@@ -59,7 +69,7 @@ def document(text: str = "Nice question") -> dict[str, Any]:
                 "description": text,
                 "schema": {"type": "object", "properties": {"score": {"type": "integer"}, "post_id": {}}},
             },
-            "comment.posted": {"noun": {"one": "comment", "other": "comments"}},
+            "comment.posted": {"noun": {"one": "comment", "other": "comments"}, "aliases": ["comment.added"]},
         },
         "metrics": {"comments": {"count": "comment.posted"}},
         "badges": [
@@ -149,6 +159,10 @@ class FakeReads:
 
     async def panel_letter_counts(self) -> Sequence[Any]:
         return self._some(ReasonCount("not_json", 3, 0, NOON))
+
+    async def panel_sample(self, event_type: str, received_us: int) -> Any | None:
+        payload = json_text.dumps({"note": self.text})
+        return None if self.empty else SampleEvent(self.text, self.text, self.text, NOON, received_us, payload)
 
     async def panel_topics(self) -> Sequence[str]:
         return self._some("badges.events")
@@ -416,6 +430,9 @@ class FakeDesk:
             return (), False
         days = await self.reads.trigger_days([])
         return coverage(catalog_of(document(self.text)), days, NOON + 30 * DAY), True
+
+    async def letters_by_type(self) -> Mapping[str, int] | None:
+        return None if self.reads.empty else {"comment.posted": 2, "comment.added": 1_001}
 
     async def lag(self) -> Any:
         return None if self.reads.empty else Lag(1_204, 75.0)

@@ -46,6 +46,7 @@ PAGES = {
     "/catalog/translations": Role.READER,
     "/catalog/translations?lang=fr&missing=1": Role.READER,
     "/catalog/coverage": Role.READER,
+    "/catalog/coverage?type=comment.posted": Role.READER,
     "/awards/holders": Role.READER,
     "/awards/holders/nice_question": Role.READER,
     "/awards/quarantine": Role.READER,
@@ -348,6 +349,21 @@ def test_search_leads_there() -> None:
         ("u9", "/panel/users?q=u9"),
     ):
         assert user.get("/panel/find", params={"q": text}).headers["location"] == where
+
+
+def test_coverage_of_a_type_shows_its_newest_event_and_its_letters() -> None:
+    """Dead letters of a type and of its aliases lead to their list; an event of a user is for those who help users."""
+    desk = FakeDesk(reads=FakeReads(text="u7"))
+    every = client(panel(desk), Role.READER).get("/panel/catalog/coverage").text
+    for name, letters in (("comment.posted", "2"), ("comment.added", "1,000+")):
+        assert f'<a href="/panel/dead-letters?type={name}">{letters}<' in every
+    address = "/panel/catalog/coverage?type=comment.posted"
+    assert f'href="{address}"' in every
+    assert "&#34;note&#34;: &#34;u7&#34;" in client(panel(desk), Role.SUPPORT).get(address).text
+    shown = client(panel(desk), Role.READER).get(address).text
+    assert "u7" not in shown
+    assert "needs the role support" in shown
+    assert client(panel(desk), Role.READER).get("/panel/catalog/coverage?type=none").status_code == 404
 
 
 def test_shares_are_told_with_what_they_are_of() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import chain
 from time import monotonic
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
@@ -168,15 +168,17 @@ class Lookout:
         self._counts = Kept("counts", self._count, COUNT_SECONDS)
         self._trend = Kept("trend", self._look_back, TREND_SECONDS)
         self._coverage = Kept("coverage", self._cover, COVERAGE_SECONDS)
+        self._letters = Kept("letters", self._count_letters, COVERAGE_SECONDS)
         self._lag = Kept("lag", self._measure, LAG_SECONDS, fleeting=True)
+        self._all: tuple[Kept[Any], ...] = (self._counts, self._trend, self._coverage, self._letters, self._lag)
 
     async def open(self) -> None:
         """Begin to find all of them, before anybody asks."""
-        await asyncio.gather(*(one.get() for one in (self._counts, self._trend, self._coverage, self._lag)))
+        await asyncio.gather(*(one.get() for one in self._all))
 
     async def close(self) -> None:
         """Leave off finding them."""
-        await asyncio.gather(*(one.close() for one in (self._counts, self._trend, self._coverage, self._lag)))
+        await asyncio.gather(*(one.close() for one in self._all))
 
     async def counts(self) -> Mapping[str, BadgeCount] | None:
         """Holders and awards of 28 days by badge, as of some minutes ago; None while they are counted first."""
@@ -192,6 +194,13 @@ class Lookout:
     async def coverage(self) -> tuple[Sequence[Trigger], bool]:
         """Each event type, worst first; False where what arrived is not counted yet."""
         return await self._coverage.get() or ((), False)
+
+    async def letters(self) -> Mapping[str, int] | None:
+        """How many dead letters say that they are of each type or alias of the catalog, at most 1,001 each.
+
+        As of some seconds ago; those with none are left out. None while they are counted first.
+        """
+        return await self._letters.get()
 
     async def lag(self) -> Lag | None:
         """How far behind the workers are, as of some seconds ago; None where the broker does not tell."""
@@ -216,6 +225,11 @@ class Lookout:
     async def _cover(self) -> tuple[Sequence[Trigger], bool]:
         catalog = await self._catalog()
         return ((), False) if catalog is None else await logged_coverage(self._reads, catalog)
+
+    async def _count_letters(self) -> Mapping[str, int]:
+        catalog = await self._catalog()
+        kinds = () if catalog is None else catalog.dictionary.types.values()
+        return await self._reads.panel_letter_types({name for kind in kinds for name in (kind.name, *kind.aliases)})
 
     async def _measure(self) -> Lag:
         stands = await self._reads.panel_positions(self._reads.group_id)

@@ -111,6 +111,10 @@ class PanelDesk:
         """Each event type, worst first; False where what arrived is not counted yet."""
         return await self._lookout.coverage()
 
+    async def letters_by_type(self) -> Mapping[str, int] | None:
+        """How many dead letters say that they are of each type or alias; None while they are counted first."""
+        return await self._lookout.letters()
+
     async def lag(self) -> Lag | None:
         """How far behind the workers are; None where the broker does not tell."""
         return await self._lookout.lag()

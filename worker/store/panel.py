@@ -16,6 +16,8 @@ from worker.store.session import Database
 LOOKED_AT: Final = 20_000
 #: Counts stop here.
 COUNTED: Final = 10_001
+#: Those of each one of many types here.
+COUNTED_OF_TYPE: Final = 1_001
 #: After every instant that an event can have (the year 9999), and every number.
 LAST_US: Final = 253_402_300_799_999_999
 _LAST_NUMBER: Final = 2**63 - 1
@@ -139,6 +141,18 @@ class HeldBack:
     since_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class SampleEvent:
+    """An event as the log holds it; `payload` is JSON, instants in microseconds."""
+
+    user_id: str
+    source: str
+    id: str
+    occurred_us: int
+    received_us: int
+    payload: str
+
+
 class PanelTables(Database):
     """The panel's reads."""
 
@@ -247,6 +261,16 @@ class PanelTables(Database):
         else:
             found = await self.rows("panel_letters_of", *given, reason)
         return [replace(BuriedLetter(*row[:-1]), said_type=row["said_type"]) for row in found]
+
+    async def panel_letter_types(self, types: Collection[str]) -> dict[str, int]:
+        """How many dead letters say that they are of each of these types, at most 1,001 each; none is left out."""
+        found = await self.rows("panel_letter_types", list(types), COUNTED_OF_TYPE)
+        return {row["type"]: row["letters"] for row in found}
+
+    async def panel_sample(self, event_type: str, received_us: int) -> SampleEvent | None:
+        """An event of a type that arrived at an instant; None where the log no longer has one."""
+        found = await self.rows("panel_sample", event_type, received_us)
+        return SampleEvent(*found[0]) if found else None
 
     async def panel_letter_counts(self) -> list[ReasonCount]:
         """How many of the newest 20,000 dead letters there are for each reason, the most first."""

@@ -81,6 +81,9 @@ class Reads(Protocol):
     async def panel_letter_counts(self) -> Sequence[Any]:
         """How many dead letters there are for each reason."""
 
+    async def panel_sample(self, event_type: str, received_us: int) -> Any | None:
+        """An event of a type that arrived at an instant; None where the log no longer has one."""
+
     async def panel_topics(self) -> Sequence[str]:
         """The topics that have been read."""
 
@@ -182,6 +185,12 @@ class Desk(Protocol):
 
     async def coverage(self) -> tuple[Sequence[Any], bool]:
         """Each event type and whether it comes, worst first; False where what arrived is not counted yet."""
+
+    async def letters_by_type(self) -> Mapping[str, int] | None:
+        """How many dead letters say that they are of each type or alias of the catalog, at most 1,001 each.
+
+        Those with none are left out; None while they are counted first.
+        """
 
     async def lag(self) -> Any | None:
         """How many records wait to be read, for how long; None where the broker does not tell."""

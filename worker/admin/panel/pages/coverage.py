@@ -1,14 +1,16 @@
-"""Coverage: does each trigger arrive, and does any badge listen? The worst first."""
+"""Coverage: does each trigger arrive, and does any badge listen? The worst first; of one type a sample, too."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 
 from worker.admin.panel.frame import ROOT
-from worker.admin.panel.page import Opened
+from worker.admin.panel.page import Opened, Page
 from worker.admin.roles import Role, least
 from worker.admin.routes import guarded_router
 from worker.events.instants import DAY
@@ -27,7 +29,10 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event type: who listens, when it was seen last, and what that means."""
+    """One event type: who listens, when it was seen last, and what that means.
+
+    `letters` are dead letters by the name of it that they say, None while they are counted first.
+    """
 
     name: str
     description: str
@@ -36,6 +41,7 @@ class Line:
     last_us: int | None
     day: int
     usual: float | None
+    letters: Mapping[str, int] | None
     word: str
     kind: str
     sentence: str
@@ -43,12 +49,32 @@ class Line:
 
 @router.get("/catalog/coverage")
 @least(Role.READER)
-async def coverage(page: Opened) -> Response:
-    """The list."""
+async def coverage(page: Opened, type: str = "") -> Response:
+    """The list; or one type, with its newest event."""
     found, counted = await page.desk.coverage()
+    lines = await _lines(page, [one for one in found if not type or one.type == type])
+    known = page.catalog is not None and type in page.catalog.dictionary.types
+    if type and not lines and not known:
+        return await page.missing(
+            f"No event type is called {type[:200]}",
+            "It stands neither in the catalog nor among the types that badges listen to.",
+            section="Catalog",
+            link="/catalog/coverage",
+            act="All event types",
+        )
+    upto = await page.desk.reads.arrivals_counted() if counted else None
+    sample = await _sample(page, lines[0]) if lines and type and page.may(Role.SUPPORT) else None
+    return await page.show(
+        "coverage.html", title=f"Coverage of {type}" if type else "Coverage", section="Catalog", lines=lines,
+        counted=upto, chosen=type, sample=sample,
+    )  # fmt: skip
+
+
+async def _lines(page: Page, found: Sequence[Any]) -> list[Line]:
     types = {} if page.catalog is None else page.catalog.dictionary.types
     written = {} if page.catalog is None else page.catalog.document.get("events") or {}
     seen = await page.desk.reads.trigger_days(list(types))
+    letters = await page.desk.letters_by_type()
     now = page.desk.now()
     lines = []
     for one in found:
@@ -57,11 +83,19 @@ async def coverage(page: Opened) -> Response:
         badges = tuple(page.badges[key] for key in one.badges if key in page.badges)
         word, kind = _WORDS[one.state]
         aliases = tuple(entry.get("aliases") or ())
+        said = None if letters is None else {name: letters[name] for name in (one.type, *aliases) if name in letters}
         lines.append(
             Line(
-                one.type, entry.get("description") or "", aliases, badges, one.last_us, day, one.usual, word, kind,
-                one.sentence,
+                one.type, entry.get("description") or "", aliases, badges, one.last_us, day, one.usual, said, word,
+                kind, one.sentence,
             )
         )  # fmt: skip
-    upto = await page.desk.reads.arrivals_counted() if counted else None
-    return await page.show("coverage.html", title="Coverage", section="Catalog", lines=lines, counted=upto)
+    return lines
+
+
+async def _sample(page: Page, line: Line) -> tuple[Any, str] | None:
+    """The newest event of a type as it is logged, and its payload as text; None where there is none."""
+    if line.last_us is None:
+        return None
+    found = await page.desk.reads.panel_sample(line.name, line.last_us)
+    return None if found is None else (found, json.dumps(json.loads(found.payload), indent=2, ensure_ascii=False))
