@@ -141,7 +141,9 @@ WITH homes AS (
     SELECT unnest(string_to_array(others, $3::text)) COLLATE "C", home, false FROM homes
 ), locked AS MATERIALIZED (
     SELECT w.user_id, w.home, u.user_id IS NULL AS missing, u.award_sequence, u.built_version, u.newest_at,
-           u.newest_source, u.newest_id, u.state, w.known AND u.home IS NOT DISTINCT FROM w.home AS at_home
+           u.newest_source, u.newest_id,
+           CASE WHEN w.known AND u.home IS NOT DISTINCT FROM w.home THEN NULL ELSE u.state END AS state,
+           w.known AND u.home IS NOT DISTINCT FROM w.home AS at_home
     FROM (SELECT user_id, home, known FROM wanted ORDER BY user_id) AS w
     LEFT JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id FOR UPDATE) AS u ON true
 ), made AS (

@@ -220,3 +220,43 @@ def test_an_ended_claim_leaves_nothing() -> None:
     assert len(cache) == 1
     cache.drop(other)
     assert cache.taken_bytes == 0
+
+
+def test_who_was_taken_out_as_it_is_comes_back_as_it_is() -> None:
+    """Where all room is taken too; who came packed, or from elsewhere, may be packed at once."""
+    cache = Cache(ROOM)
+    for number in range(250):
+        put(cache, [plain(f"u{number}")], TOKEN)
+    assert cache._ready
+    assert cache._packed
+    ready, small = [*cache._ready][:20], [*cache._packed][:20]
+    for users, all_stay in ((ready, True), (small, False)):
+        before = cache.take(users, TOKEN)
+        again = {user_id: cache.closed(opened(user_id, kept), TOKEN, kept) for user_id, kept in before.items()}
+        cache.put(again, before)
+        as_they_are = {user_id for user_id in users if user_id in cache._ready}
+        assert (as_they_are == set(users)) is all_stay
+    assert cache._out_bytes == 0
+    assert cache._came_packed == set()
+
+
+def test_a_batch_that_failed_takes_no_room() -> None:
+    """Once its claim has ended nothing is counted as taken out."""
+    cache = Cache(ROOM)
+    for number in range(250):
+        put(cache, [plain(f"u{number}")], TOKEN)
+    cache.take([*cache._ready, *cache._packed], TOKEN)
+    assert cache._out_bytes > 0
+    cache.drop(TOKEN)
+    assert (cache._out_bytes, cache._came_packed, cache.taken_bytes) == (0, set(), 0)
+
+
+def test_a_user_grows_by_what_is_added() -> None:
+    """Between two times that the state is written, a user is weighed by what it was and how many values came since."""
+    cache = Cache(1 << 20)
+    put(cache, [plain("u")], TOKEN)
+    before = cache.take(["u"], TOKEN)["u"]
+    state = opened("u", before)
+    assert cache.closed(state, TOKEN, before)[2] == before[2]
+    state.scopes[""]["fold"] = [*state.scopes[""]["fold"], 7]
+    assert cache.closed(state, TOKEN, before)[2] == before[2] + 64

@@ -167,7 +167,7 @@ class Applier:
                 await settle(transaction, decoded.letters, facts)
             buried = await self._bury(transaction, decoded.letters) if decoded.letters and settle is None else ()
         if advance is not None:
-            self.cache.put(advance.kept())
+            advance.keep()
         facts.transaction_seconds = self.clock() - started - facts.decode_seconds
         for letter in buried:
             facts.dead_letters[letter.reason] += 1

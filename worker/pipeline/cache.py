@@ -35,13 +35,13 @@ _AT_ONCE: Final = 500
 _Whole: TypeAlias = tuple[None, UUID, int, UserState]
 #: A user taken out, or to be put: `opened` makes the state of it, `Cache.closed` makes it of a state.
 Kept: TypeAlias = Flat | _Whole
+#: Where nobody was taken out.
+NOBODY: Final[Mapping[str, Kept]] = {}
 #: A packed user: the shape of what is flat, the token of its claim, the bytes.
 _Packed: TypeAlias = tuple[Shape | None, UUID, bytes]
 #: Where all room is taken, one of so many users from elsewhere still stays as it is: who comes often gets there soon,
 #: and who comes once is packed at once, rather than to have another packed.
 _ADMITTED: Final = 8
-#: So many users are taken out at a time, at most; of more, some are of batches that failed.
-_MOST_OUT: Final = 100_000
 #: The part of the room that is for shapes.
 _FOR_SHAPES: Final = 32
 
@@ -66,9 +66,10 @@ class Cache:
         self._packed: dict[str, _Packed] = {}
         self._ready_bytes = 0
         self._packed_bytes = 0
-        #: Who is taken out of those who are not packed: what they weighed, and of how many values (0: not flat).
-        self._out: dict[str, tuple[int, int]] = {}
+        #: What those take who are taken out, about: a batch that failed does not bring them back.
         self._out_bytes = 0
+        #: Who of them was packed.
+        self._came_packed: set[str] = set()
         self._refused = 0
         self._hits = 0
         self._misses = 0
@@ -99,12 +100,11 @@ class Cache:
         entry = self._ready.pop(user_id, None)
         if entry is None:
             return self._take_packed(user_id, token) if self._packed else None
-        shape, owner, weight = entry[:3]
-        self._ready_bytes -= weight
+        self._ready_bytes -= entry[2]
+        owner = entry[1]
         if owner is not token and owner != token:
             return None
-        self._out[user_id] = (weight, 0) if shape is None else weighed(entry)
-        self._out_bytes += weight
+        self._out_bytes += entry[2]
         return entry
 
     def _take_packed(self, user_id: str, token: UUID) -> Kept | None:
@@ -115,34 +115,36 @@ class Cache:
         self._packed_bytes -= size_of_packed(blob)
         if owner != token:
             return None
+        self._came_packed.add(user_id)
         return (None, owner, 0, unpacked(blob)) if shape is None else unpacked_flat(shape, owner, blob)
 
-    def closed(self, state: UserState, home: Home) -> Kept:
-        """What is kept of a state under a token, or under that of the user's claim; the state is not used any more."""
+    def closed(self, state: UserState, home: Home, before: Kept | None = None) -> Kept:
+        """What is kept of a state under a token, or under that of the user's claim; the state is not used any more.
+
+        `before` is what was taken out of the user.
+        """
         if not state.dirty and len(state.scopes) > 1:
             _page_out(state)
         token = home if isinstance(home, UUID) else home[state.user_id]
-        before = self._out.get(state.user_id)
-        known = before if state.dirty and before is not None and before[1] else None
+        known = weighed(before) if before is not None and state.dirty and before[0] is not None else None
         return self._shapes.flat(state, token, known) or (None, token, size_of(state), state)
 
-    def put(self, users: Mapping[str, Kept]) -> None:
-        """Keep the users of a batch that was committed; what was unused longest makes room."""
-        ready = self._ready
+    def put(self, users: Mapping[str, Kept], before: Mapping[str, Kept] = NOBODY) -> None:
+        """Keep the users of a batch that was committed; what was unused longest makes room.
+
+        `before` are those of them, and others, that were taken out for the batch.
+        """
+        ready, came_packed = self._ready, self._came_packed
         for user_id, entry in users.items():
             if user_id in ready or user_id in self._packed:
                 self._forget(user_id)
-            before = self._out.pop(user_id, None)
-            if before is not None:
-                self._out_bytes -= before[0]
-            if before is not None or self._admits():
+            if (user_id in before and user_id not in came_packed) or self._admits():
                 ready[user_id] = entry
                 self._ready_bytes += entry[2]
             else:
                 self._pack(user_id, entry)
-        if len(self._out) > _MOST_OUT:
-            self._out.clear()
-            self._out_bytes = 0
+        self._out_bytes = max(0, self._out_bytes - sum([kept[2] for kept in before.values()]))
+        came_packed.difference_update(before)
         if self.taken_bytes > self._room:
             self._pack_oldest()
             self._forget_oldest()
@@ -184,7 +186,9 @@ class Cache:
         return found
 
     def drop(self, token: UUID) -> None:
-        """Forget what was put under a token whose claim has ended."""
+        """Forget what was put under a token whose claim has ended, and what is out: its batch may have failed."""
+        self._out_bytes = 0
+        self._came_packed.clear()
         for entries in (self._ready, self._packed):
             for user_id in [user_id for user_id, entry in entries.items() if entry[1] == token]:
                 self._forget(user_id)

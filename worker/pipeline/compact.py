@@ -79,13 +79,13 @@ class Shapes:
             return None
         values: list[Any] = []
         lengths = []
-        long, listed = 0, 0
+        singles, long, listed = values, 0, 0
         for memory in own.values():
             if type(memory) is not list:
                 lengths.append(-1)
                 values.append(memory)
-            elif len(memory) <= _MOST_FLAT:
-                lengths.append(len(memory))
+            elif (length := len(memory)) <= _MOST_FLAT:
+                lengths.append(length)
                 values += memory
             elif _SCALARS.issuperset(map(type, memory)):
                 lengths.append(-1)
@@ -94,7 +94,8 @@ class Shapes:
                 long += 1
             else:
                 return None
-        singles = [value for value in values if type(value) is not list] if long else values
+        if long:
+            singles = [value for value in values if type(value) is not list]
         if len(values) - len(singles) != long or not _SCALARS.issuperset(map(type, singles)):
             return None
         shape = self._shape(state, tuple(own), tuple(lengths))

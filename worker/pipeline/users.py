@@ -45,7 +45,7 @@ _order_of = attrgetter("order")
 
 
 class Advance:
-    """Takes the new events of one batch to their users; once it is committed, they are to be `kept` in the cache.
+    """Takes the new events of one batch to their users; once it is committed, the cache is to `keep` them.
 
     `home` is the token of the claim, or each user's. `control`: they are from the control topic. `breaker` says which
     awards are held back (None: no badge has one).
@@ -121,12 +121,11 @@ class Advance:
 
     # ---- what is known of the users ---------------------------------------------------------------------------------
 
-    def kept(self) -> dict[str, Kept]:
-        """All users as they are after the batch, to be put into the cache."""
-        return {
-            **self._closed,
-            **{user_id: self._cache.closed(state, self._home) for user_id, state in self.states.items()},
-        }
+    def keep(self) -> None:
+        """Put all users as they are after the batch, which is committed, into the cache."""
+        before, closed = self._at_home, self._cache.closed
+        written = {user_id: closed(state, self._home, before.get(user_id)) for user_id, state in self.states.items()}
+        self._cache.put({**self._closed, **written}, before)
 
     def _state(self, user_id: str) -> UserState:
         """The state of a user of the batch; whoever is at home is opened when asked for."""
@@ -214,8 +213,9 @@ class Advance:
     def _close(self, state: UserState) -> None:
         """Let go of a state of which nothing is to be written: while it is at hand that costs less than after all."""
         self.facts.evaluations += state.evaluations
-        self._closed[state.user_id] = self._cache.closed(state, self._home)
-        del self.states[state.user_id]
+        user_id = state.user_id
+        self._closed[user_id] = self._cache.closed(state, self._home, self._at_home.get(user_id))
+        del self.states[user_id]
 
     def _take(self, change: Change, origin: str) -> None:
         self._granted.append((change, "backfill" if self.limits.past and origin in ("live", "late") else origin))

@@ -120,10 +120,12 @@ def chunks(items: Sequence[Item], size: Callable[[Item], int], limit: int) -> It
 def joined(*lists: Sequence[str]) -> tuple[str, ...]:
     """Lists of texts, each as one text, and last the separator, a character that none of them holds."""
     separator = "\x1f"
-    if any(separator in text for texts in lists for text in texts):
-        used = {char for texts in lists for text in texts for char in text}
+    texts = [separator.join(texts) for texts in lists]
+    if sum([text.count(separator) for text in texts]) != sum([max(0, len(one) - 1) for one in lists]):
+        used = {char for one in lists for text in one for char in text}
         separator = next(char for char in map(chr, chain(*_SEPARATORS)) if char not in used)
-    return (*(separator.join(texts) for texts in lists), separator)
+        texts = [separator.join(one) for one in lists]
+    return (*texts, separator)
 
 
 def storable(text: str) -> str:
