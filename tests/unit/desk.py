@@ -260,6 +260,7 @@ class FakeDesk:
     reads: Any = field(default_factory=FakeReads)
     group_id: str = "badges"
     managed_by_file: bool = False
+    catalog_file: str = ""
     none: bool = False
     sent: list[ControlEvent] = field(default_factory=list)
     slow: bool = False

@@ -215,7 +215,10 @@ def test_buttons_follow_the_role() -> None:
     assert "New badge</a>" in client(panel(), Role.AUTHOR).get("/panel/catalog").text
     managed = client(panel(FakeDesk(managed_by_file=True)), Role.ADMIN).get("/panel/catalog").text
     assert "New badge</a>" not in managed
-    assert "managed by a file" in managed
+    assert "managed by a file, which <code>BADGES_CATALOG</code> of the workers names:" in managed
+    named = client(panel(FakeDesk(managed_by_file=True, catalog_file="/etc/<b>/catalog.yaml")), Role.READER)
+    for path in ("/catalog", "/catalog/sections/ladders", "/catalog/translations"):
+        assert "by a file, <code>/etc/&lt;b&gt;/catalog.yaml</code>:" in named.get(f"/panel{path}").text
 
 
 def signed_in(role: Role = Role.ADMIN) -> Any:

@@ -47,6 +47,7 @@ class PanelDesk:
         self.reads = PanelReads(store.pool, group_id=store.group_id)
         self.group_id = store.group_id
         self.managed_by_file = settings.catalog_managed == "file"
+        self.catalog_file = "" if settings.catalog is None else str(settings.catalog)
         self.now = now
         self._store = store
         self._plans = plans

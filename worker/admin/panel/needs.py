@@ -168,6 +168,10 @@ class Desk(Protocol):
         """Whether the catalog comes from a file, so that nothing here may change it."""
 
     @property
+    def catalog_file(self) -> str:
+        """The file or folder that `BADGES_CATALOG` names here, "" where it names none."""
+
+    @property
     def now(self) -> Callable[[], int]:
         """The wall clock, microseconds since 1970."""
 

@@ -72,6 +72,7 @@ class Page:
             catalog_version=None if self.catalog is None else self.catalog.version,
             badges=self.badges,
             managed=self.desk.managed_by_file,
+            managed_file=self.desk.catalog_file,
             faults=faults or (),
             **values,
         )
@@ -85,6 +86,7 @@ class Page:
             status=status,
             badges=self.badges,
             managed=self.desk.managed_by_file,
+            managed_file=self.desk.catalog_file,
             **values,
         )
 
