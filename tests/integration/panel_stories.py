@@ -68,6 +68,28 @@ def stop_a_job(panel: Served, page: Any) -> None:
     expect(page.locator("#job .tag").first).to_have_text("done", timeout=10_000)
 
 
+def hear_of_a_jobs_end(panel: Served, page: Any) -> None:
+    """A change of a job's state is told to who does not see it, once; then the job is not looked at any more."""
+    number = panel.rows(BEGUN)[0]["id"]
+    page.clock.install()
+    page.goto(f"{panel.address}/jobs/{number}")
+    looked = f"**/_/jobs/{number}"
+    with page.expect_response(looked):
+        pass
+    page.focus("button:text-is('Cancel')")
+    with page.expect_response(looked):
+        pass
+    assert page.evaluate("document.activeElement.textContent") == "Cancel"
+    expect(page.locator("#announce")).to_be_empty()
+    panel.rows(f"UPDATE user_jobs SET state = 'done', done_at = now() WHERE id = {number} RETURNING 1")
+    expect(page.locator("#announce")).to_have_text(f"Job {number}: done")
+    assert page.get_attribute("#job", "hx-trigger") is None
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(5_000)
+    assert asked == []
+
+
 def replay_a_dead_letter(panel: Served, page: Any) -> None:
     """A letter is found by its reason and looked at in its bytes; after the fix it is tried dry, then replayed."""
     wait_for(panel, page, "SELECT count(*) > 0 FROM dead_letters", "the letter")
@@ -322,6 +344,7 @@ STORIES = (
     ask_again,
     recompute_a_user,
     stop_a_job,
+    hear_of_a_jobs_end,
     grant_and_revoke,
     drop_what_is_held,
     how_rare_badges_are,

@@ -127,8 +127,10 @@ def test_jobs_are_cancelled_and_go_on() -> None:
     assert "Cancelled" in author.get(author.post("/panel/jobs/1/cancel").headers["location"]).text
     assert "ended already" in author.get(author.post("/panel/jobs/1/resume").headers["location"]).text
     assert author.post("/panel/jobs/1/explode").status_code == 404
-    part = author.get("/panel/_/jobs/1", headers={"HX-Request": "true"})
-    assert part.status_code == 200
+    for number, polls in ((1, True), (2, False)):  # one that ended is not looked at again
+        part = author.get(f"/panel/_/jobs/{number}", headers={"HX-Request": "true"})
+        assert (part.status_code, "hx-trigger" in part.text) == (200, polls)
+        assert f'data-says="Job 1: {"running" if polls else "cancelled"}"' in part.text
     assert "Cancel</button>" not in user(desk, Role.READER).get("/panel/jobs/1").text
 
 
@@ -256,7 +258,10 @@ def test_many_dead_letters_are_replayed_beside_the_page(monkeypatch: pytest.Monk
         assert desk.replay.stopping
         part = support.get("/panel/_/dead-letters/replays/r0", headers={"HX-Request": "true"}).text
         assert "It ends behind the letters that are being tried." in part
+        assert 'data-says="Replay: running" hx-get=' in part
     desk.replay.task = None
+    part = support.get("/panel/_/dead-letters/replays/r0", headers={"HX-Request": "true"}).text
+    assert 'data-says="Replay: stopped">' in part
     assert "4,997, which wait in the list" in support.get("/panel/dead-letters/replays/r0").text
     assert support.get("/panel/dead-letters/replays/other").status_code == 404
     assert [change[1] for change in store.changes] == ["dead_letters.replayed", "dead_letters.stopped"]

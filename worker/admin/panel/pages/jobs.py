@@ -25,6 +25,7 @@ KINDS: Final = ("backfill", "recompute")
 LISTED: Final = ("backfill", "recompute", "sweep")
 #: Rows of a CSV; what is older is fetched by narrower filters.
 _MOST_ROWS: Final = 50_000
+_GOING: Final = ("waiting", "running")
 STATES: Final = ("waiting", "running", "done", "cancelled", "failed")
 
 
@@ -38,7 +39,7 @@ async def jobs(page: Opened, kind: str = "", state: str = "", before: int | None
         "jobs.html",
         title="Jobs",
         section="Jobs",
-        live=any(one.state in ("waiting", "running") for one in found),
+        live=any(one.state in _GOING for one in found),
         jobs=found[:PAGE],
         runs=runs,
         given={"kind": kind, "state": state},
@@ -154,10 +155,7 @@ async def job(page: Opened, number: int) -> Response:
     found = await page.desk.reads.user_job(number) if 0 < number < 2**63 else None
     if found is None:
         return await page.missing(f"There is no job {number}", "Old jobs are forgotten.", section="Jobs", link="/jobs")
-    return await page.show(
-        "job.html", title=f"Job {number}", section="Jobs", job=found, live=found.state in ("waiting", "running"),
-        speed=_speed(found),
-    )  # fmt: skip
+    return await page.show("job.html", title=f"Job {number}", section="Jobs", **_stand(found))
 
 
 @router.get("/_/jobs/{number}")
@@ -169,7 +167,7 @@ async def job_part(request: Request, page: Opened, number: int) -> Response:
     found = await page.desk.reads.user_job(number) if 0 < number < 2**63 else None
     if found is None:
         raise Problem(404, "There is no such job.")
-    return page.part("job_state.html", job=found, speed=_speed(found))
+    return page.part("job_live.html", **_stand(found))
 
 
 @router.post("/jobs/{number}/{act}")
@@ -194,6 +192,11 @@ class Speed:
 
     events: int
     left: float | None
+
+
+def _stand(job: Any) -> dict[str, Any]:
+    """How far a job is; one that ended is not looked at again."""
+    return {"job": job, "speed": _speed(job), "live": job.state in _GOING}
 
 
 def _speed(job: Any) -> Speed | None:

@@ -91,7 +91,7 @@ async def watch_part(request: Request, page: Opened, replay_id: str) -> Response
     made = page.desk.letters_replay(replay_id)
     if made is None:
         raise Problem(404, "This replay was forgotten: what was not tried waits in the list.")
-    return page.part("letters_replay_state.html", run=made)
+    return page.part("letters_replay_live.html", live=made.running, run=made)
 
 
 @router.post("/dead-letters/replays/{replay_id}/stop")

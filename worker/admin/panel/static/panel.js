@@ -54,6 +54,15 @@
     const place = doc.getElementById("announce");
     if (place) place.textContent = text;
   };
+  // what a part says of its state is announced when it is another one than before, not each time the part is looked at
+  const told = new Map();
+  const tellStates = () => {
+    for (const place of all("[data-says]")) {
+      const before = told.get(place.id);
+      told.set(place.id, place.dataset.says);
+      if (before !== undefined && before !== place.dataset.says) announce(place.dataset.says);
+    }
+  };
 
   doc.addEventListener("htmx:before:request", (event) => {
     const source = event.detail?.ctx?.sourceElement || event.target;
@@ -79,6 +88,7 @@
     }
     localTimes(doc);
     updated();
+    tellStates();
     charts();
   });
 
@@ -269,6 +279,7 @@
       doc.cookie = `tz=${encodeURIComponent(zone)};path=/;max-age=31536000;samesite=lax`;
     }
     localTimes(doc);
+    tellStates();
     showPause();
     charts();
     const keysOn = doc.getElementById("keys-on");
