@@ -44,7 +44,7 @@ def opened(browser: Any, **options: Any) -> tuple[Any, list[str]]:
 
 def serious(complaints: list[str]) -> list[str]:
     """Complaints but for those of refusals and of cut connections, which tests bring about."""
-    brought = ("status of 4", "status of 503", "ERR_CONNECTION_RESET")
+    brought = ("status of 4", "status of 503", "ERR_CONNECTION_RESET", "Failed to fetch")
     return [one for one in complaints if not any(text in one for text in brought)]
 
 

@@ -339,9 +339,32 @@ def play_every_kind(panel: Served, page: Any) -> None:
     assert page.evaluate(f"{video}.played.length") == 0
 
 
+def lose_the_server(panel: Served, page: Any) -> None:
+    """Where looking again is not answered, a note says so and as of when the page is, until it is answered again."""
+    page.clock.install()
+    page.goto(f"{panel.address}/")
+    page.wait_for_selector("#state[data-htmx-powered]")
+    page.route("**/_/health", lambda route: route.abort("connectionreset"))
+    page.clock.run_for(5_000)
+    note = page.locator("#notice .note")
+    expect(note).to_contain_text(re.compile(r"not reached. What is shown is as of \d\d:\d\d:\d\d. It is asked again"))
+    expect(page.locator("#announce")).to_have_text("The server is not reached")
+    shoot(page, "server-not-reached")
+    page.locator("#notice >> text=Retry").focus()
+    page.clock.run_for(5_000)
+    expect(note).to_have_count(1)
+    assert page.evaluate("document.activeElement.textContent") == "Retry"
+    page.unroute("**/_/health")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_be_empty()
+    expect(page.locator("#announce")).to_have_text("The server is reached again")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
 #: In the order in which they are told: each stands alone, but for the last, which closes the panel.
 STORIES = (
     ask_again,
+    lose_the_server,
     recompute_a_user,
     stop_a_job,
     hear_of_a_jobs_end,

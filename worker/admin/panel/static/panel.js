@@ -71,14 +71,50 @@
   });
   // -- what was refused is asked again by a button of the notice, which goes once it was answered
   let refused = null;
+  const refuse = ({ sourceElement, target, swap, request }) => {
+    refused = { source: sourceElement, target, swap, method: request.method, action: request.action };
+  };
   const retry = (button) => {
     if (!refused?.source.isConnected) return void location.reload();
-    button.disabled = true;
+    button.disabled = !unreached; // a note that goes by itself keeps the focus till then
     htmx.ajax(refused.method, refused.action, { source: refused.source, target: refused.target, swap: refused.swap });
   };
-  doc.addEventListener("htmx:response:error", (event) => {
-    const { sourceElement, target, swap, request } = event.detail.ctx;
-    refused = { source: sourceElement, target, swap, method: request.method, action: request.action };
+  doc.addEventListener("htmx:response:error", (event) => refuse(event.detail.ctx));
+
+  // -- a request without any answer: said once, until one is answered
+  let seen = new Date();
+  let unreached = false;
+  doc.addEventListener("htmx:error", (event) => {
+    const ctx = event.detail?.ctx;
+    if (!ctx || ctx.text) return; // it was answered; something else is wrong
+    refuse(ctx);
+    const place = doc.getElementById("notice");
+    const again = place?.querySelector("button");
+    if (again) again.disabled = false;
+    if (unreached || !place) return;
+    unreached = true;
+    const polls = (ctx.sourceElement.getAttribute("hx-trigger") || "").startsWith("every");
+    const note = doc.createElement("div");
+    note.className = "note warn";
+    const said = doc.createElement("p");
+    said.textContent = `The server is not reached. What is shown is as of ${clock.format(seen)}. `;
+    if (polls) said.append("It is asked again by itself. ");
+    const button = doc.createElement("button");
+    Object.assign(button, { type: "button", className: "small", textContent: "Retry" });
+    button.dataset.does = "retry";
+    said.append(button);
+    note.append(said);
+    place.replaceChildren(note);
+    announce("The server is not reached");
+  });
+  doc.addEventListener("htmx:after:request", () => {
+    seen = new Date();
+    if (!unreached) return;
+    unreached = false;
+    const place = doc.getElementById("notice");
+    if (place?.contains(doc.activeElement)) doc.getElementById("main")?.focus();
+    place?.replaceChildren();
+    announce("The server is reached again");
   });
   doc.addEventListener("htmx:after:swap", (event) => {
     const { sourceElement, response } = event.detail.ctx;
