@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -19,7 +20,7 @@ from worker.admin.roles import Role
 from worker.admin.routes import Guarded
 from worker.errors import TransientError
 from worker.store.holders import Share
-from worker.store.panel import BadgeCount
+from worker.store.panel import BadgeCount, UserRow
 
 PAGES = {
     "/": Role.READER,
@@ -352,6 +353,43 @@ def test_search_leads_there() -> None:
         ("u9", "/panel/users?q=u9"),
     ):
         assert user.get("/panel/find", params={"q": text}).headers["location"] == where
+
+
+class ManyUsers(FakeReads):
+    """As many users as anybody turns to, named by numbers."""
+
+    async def panel_users(self, prefix: str, *, after: str = "", limit: int = 50) -> Sequence[Any]:
+        return [UserRow(f"{number:04}", NOON, 3) for number in range(int(after or 0) + 1, int(after or 0) + 1 + limit)]
+
+
+def turned(page: str, way: str) -> str | None:
+    """Where a list's link of a kind leads."""
+    found = re.search(rf'href="([^"]+)" rel="{way}"', page)
+    return None if found is None else unescape(found[1])
+
+
+def begins(link: str | None) -> str:
+    """Where the page of a link begins."""
+    found = re.search(r"after=(\w+)", link or "")
+    return "" if found is None else found[1]
+
+
+def test_lists_are_turned_both_ways() -> None:
+    """The page before is the one that was left, with its filters, for twenty pages; farther back is the first."""
+    user = client(panel(FakeDesk(reads=ManyUsers())), Role.READER)
+    pages = [user.get("/panel/users?q=0&said=x").text]
+    for _ in range(22):
+        pages.append(user.get(turned(pages[-1], "next") or "").text)
+    assert ["First page" in page for page in pages[:4]] == [False, False, True, True]
+    assert turned(pages[0], "prev") is None
+    assert "/0051" in pages[1]
+    page = pages[-1]
+    for before in reversed(pages[2:-1]):
+        page = user.get(turned(page, "prev") or "").text
+        assert begins(turned(page, "next")) == begins(turned(before, "next"))
+        assert 'value="0"' in page
+    assert turned(page, "prev") is None
+    assert turned(user.get(turned(pages[1], "prev") or "").text, "next") == turned(pages[0], "next")
 
 
 def test_coverage_of_a_type_shows_its_newest_event_and_its_letters() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -47,6 +47,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+#: So many pages before it an address of a list remembers.
+_BACK: Final = 20
 FOLDER: Final = Path(str(files("worker.admin.panel")))
 
 
@@ -68,6 +70,18 @@ class Banner:
     text: str
     path: str
     act: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The other pages of a list, as queries: the first, the one before and the one behind; None where there is none.
+
+    `first` is None, too, where the page before is the first.
+    """
+
+    first: str | None
+    newer: str | None
+    older: str | None
 
 
 def zone_of(request: Request) -> ZoneInfo | None:
@@ -110,6 +124,7 @@ def render(
         "csrf_field": lambda: _csrf_field(request),
         "when": lambda us, ago=True: phrasing.time_tag(us, zone, ago=ago),
         "query": _query(request),
+        "turn": _turned(request),
     }
     text = environment().get_template(template).render({**defaults, **values})
     return HTMLResponse(text, status, headers={**_HEADERS, **(headers or {})})
@@ -139,11 +154,34 @@ def _query(request: Request) -> Any:
     """Makes this page's address with some parameters changed; those set to None or "" go away."""
 
     def changed(**values: Any) -> str:
-        left = {name: value for name, value in request.query_params.items() if name not in values and name != "said"}
+        left = {name: value for name, value in request.query_params.items() if name not in {*values, "said", "back"}}
         left.update({name: str(value) for name, value in values.items() if value not in (None, "")})
         return "?" + urlencode(left)
 
     return changed
+
+
+def _turned(request: Request) -> Any:
+    """Makes the addresses of a list's pages, which begin at a key; each says, in `back`, how those before it began."""
+
+    def turned(name: str, older: object = None, **more: str) -> Turn:
+        given = request.query_params
+        left = {key: value for key, value in given.items() if key not in {name, "said", "back"}} | more
+
+        def at(place: str, behind: Sequence[str]) -> str:
+            begins = [(name, place)] if place else []
+            return "?" + urlencode([*left.items(), *begins, *(("back", one) for one in behind)])
+
+        here, back = given.get(name, ""), given.getlist("back")[-_BACK:]
+        newer = at(back[-1], back[:-1]) if here and back else None
+        first = at("", []) if here else None
+        return Turn(
+            None if first == newer else first,
+            newer,
+            None if older in (None, "") else at(str(older), [*back, here][-_BACK:]),
+        )
+
+    return turned
 
 
 @lru_cache(maxsize=1)

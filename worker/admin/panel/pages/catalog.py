@@ -62,7 +62,7 @@ async def catalog_rows(
 
 async def _list(page: Page, given: dict[str, str], after: int) -> dict[str, Any]:
     if page.catalog is None:
-        return {"given": given, "rows": [], "total": 0, "older": None, "newer": None, "users": 0}
+        return {"given": given, "rows": [], "total": 0, "older": None, "users": 0}
     counts = await page.desk.counts()
     found = chosen(
         entries(page.catalog),
@@ -80,7 +80,6 @@ async def _list(page: Page, given: dict[str, str], after: int) -> dict[str, Any]
         "rows": rows(shown, page.catalog, counts),
         "total": len(found),
         "older": start + PAGE if len(found) > start + PAGE else None,
-        "newer": 0 if start else None,
     }
 
 
@@ -92,7 +91,6 @@ async def versions(page: Opened, before: int | None = None) -> Response:
     older = found[PAGE - 1].version if len(found) > PAGE else None
     return await page.show(
         "versions.html", title="Versions of the catalog", section="Catalog", versions=found[:PAGE], older=older,
-        newer=before is not None,
     )  # fmt: skip
 
 

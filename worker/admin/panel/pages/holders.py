@@ -57,7 +57,6 @@ async def holders(page: Opened, after: int = 0) -> Response:
         counted=found is not None,
         shared=next((line.share for line in lines if line.share is not None), None),
         older=start + PAGE if len(lines) > start + PAGE else None,
-        newer=start > 0,
     )
 
 

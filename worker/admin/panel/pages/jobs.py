@@ -46,7 +46,6 @@ async def jobs(page: Opened, kind: str = "", state: str = "", before: int | None
         kinds=LISTED,
         states=STATES,
         older=found[PAGE - 1].id if len(found) > PAGE else None,
-        newer=before is not None,
         filtered=bool(kind or state),
         most=_MOST_ROWS,
     )

@@ -60,7 +60,6 @@ async def letters(
         spans=list(SINCE),
         letters_found=found[:PAGE],
         older=found[PAGE - 1].number if len(found) > PAGE else None,
-        newer=before is not None,
         filtered=bool(reason or type or topic or since),
         most=_MOST_ROWS,
         replaying=page.desk.letters_replay() if page.may(Role.SUPPORT) else None,

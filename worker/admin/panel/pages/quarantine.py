@@ -154,5 +154,4 @@ async def _list(page: Page, badge: str, after: str, wrong: list[Wrong] | None = 
         count=next((one.awards for one in counts if one.badge_key == key), 0),
         held=found[:PAGE],
         older=None if last is None else f"{last.user_id}~{last.context}",
-        newer=bool(after),
     )

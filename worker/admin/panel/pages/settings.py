@@ -94,7 +94,6 @@ async def audit(page: Opened, actor: str = "", action: str = "", before: int | N
         changes=found[:PAGE],
         given={"actor": actor, "action": action},
         older=found[PAGE - 1].id if len(found) > PAGE else None,
-        newer=before is not None,
         filtered=bool(actor or action),
     )
 

@@ -159,7 +159,6 @@ async def _table(page: Page, lang: str, *, missing: bool, after: int, wrong: lis
         total=len(found),
         lacking=sum(line.missing for line in found),
         older=start + PAGE if len(found) > start + PAGE else None,
-        newer=start > 0,
         undo=_number(page.request.query_params.get("undo", "")),
     )
 

@@ -43,7 +43,6 @@ async def users(page: Opened, q: str = "", after: str = "") -> Response:
         q=text,
         users=found[:PAGE],
         older=found[PAGE - 1].user_id if len(found) > PAGE else None,
-        newer=bool(after),
     )
 
 
@@ -93,7 +92,6 @@ async def history(page: Opened, user_id: Named, before: int | None = None) -> Re
         user_id=user_id,
         lines=found[:PAGE],
         older=found[PAGE - 1].sequence if len(found) > PAGE else None,
-        newer=before is not None,
     )
 
 
