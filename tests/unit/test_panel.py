@@ -407,6 +407,24 @@ def test_coverage_of_a_type_shows_its_newest_event_and_its_letters() -> None:
     assert client(panel(desk), Role.READER).get("/panel/catalog/coverage?type=none").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("zone", "reader", "told"),
+    [("Asia/Tokyo", "Europe/Berlin", True), ("Asia/Tokyo", "Asia/Tokyo", False), ("No/Where", "Asia/Tokyo", False)],
+)
+def test_a_users_page_tells_the_hour_where_they_are(zone: str, reader: str, told: bool) -> None:
+    """Days count in the user's zone: where its clocks show another time than the reader's, both stand there."""
+
+    class Elsewhere(FakeDesk):
+        async def overview(self, user_id: str) -> Mapping[str, Any] | None:
+            return {**(await super().overview(user_id) or {}), "zone": zone}
+
+    user = client(panel(Elsewhere()), Role.READER)
+    user.cookies.set("tz", reader)
+    shown = user.get("/panel/users/u1").text
+    assert f"Zone {zone}" in shown
+    assert ("it is 2026-03-01 21:00:00 there" in shown, "2026-03-01 21:00:00 in Asia/Tokyo" in shown) == (told, told)
+
+
 def test_shares_are_told_with_what_they_are_of() -> None:
     """A badge's share stands where its holders do, with the users it is a part of; a spike is marked in the table."""
     user = client(panel(), Role.READER)

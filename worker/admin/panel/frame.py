@@ -86,7 +86,11 @@ class Turn:
 
 def zone_of(request: Request) -> ZoneInfo | None:
     """The reader's zone, by the cookie that the browser set; None before, and where it names none."""
-    name = unquote(request.cookies.get("tz", ""))[:64]
+    return zone_named(unquote(request.cookies.get("tz", ""))[:64])
+
+
+def zone_named(name: str) -> ZoneInfo | None:
+    """A zone of the IANA database; None where it has none of the name."""
     return ZoneInfo(name) if name in _zones() else None
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from worker.admin.panel.addresses import Named, user_address
-from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_of
+from worker.admin.panel.frame import ROOT, Wrong, is_fragment, zone_named, zone_of
 from worker.admin.panel.page import PAGE, Opened, Page, slug
+from worker.admin.panel.phrasing import instant_text
 from worker.admin.panel.tables import EXPORTS, csv_answer
 from worker.admin.panel.working import PATIENCE, working_of
 from worker.admin.problems import Problem
@@ -77,7 +80,7 @@ async def user_part(request: Request, page: Opened, user_id: Named) -> Response:
     found = await _overview(request, page, user_id, seconds=None)
     if found is None:
         raise Problem(404, f"No event and no award for {user_id[:200]}.")
-    return page.part("user_body.html", **_whole(user_id, found))
+    return page.part("user_body.html", **_whole(request, page, user_id, found))
 
 
 @router.get("/users/{user_id:path}/history")
@@ -181,7 +184,7 @@ async def user(request: Request, page: Opened, user_id: Named, whole: str = "") 
         return await page.show("user.html", title=user_id, section="Users", user_id=user_id, found=None, awards=awards)
     if found is None:
         return await _nobody(page, user_id)
-    return await page.show("user.html", title=user_id, section="Users", **_whole(user_id, found))
+    return await page.show("user.html", title=user_id, section="Users", **_whole(request, page, user_id, found))
 
 
 async def _overview(request: Request, page: Page, user_id: str, *, seconds: float | None) -> Any:
@@ -189,8 +192,10 @@ async def _overview(request: Request, page: Page, user_id: str, *, seconds: floa
     return await working.answer(("user", user_id), page.desk.overview(user_id), seconds=seconds)
 
 
-def _whole(user_id: str, found: Any) -> dict[str, Any]:
+def _whole(request: Request, page: Page, user_id: str, found: Any) -> dict[str, Any]:
     return {
+        "there": _there(request, found["zone"]),
+        "now": page.desk.now(),
         "user_id": user_id,
         "found": found,
         "awards": found["awards"][:_SHOWN],
@@ -198,6 +203,17 @@ def _whole(user_id: str, found: Any) -> dict[str, Any]:
         "shown": _SHOWN,
         "us": _us,
     }
+
+
+def _there(request: Request, name: str) -> Callable[[int | None], str]:
+    """What the clocks of a user's zone show at an instant; "" where those of the reader's show the same."""
+    zone, reader = zone_named(name), zone_of(request) or ZoneInfo("UTC")
+
+    def shown(us: int | None) -> str:
+        text = "" if us is None or zone is None else instant_text(us, zone)
+        return "" if us is None or text == instant_text(us, reader) else text
+
+    return shown
 
 
 async def _nobody(page: Page, user_id: str) -> Response:
