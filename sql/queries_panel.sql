@@ -152,6 +152,30 @@ FROM (
 JOIN dead_letters d ON d.number = found.number
 ORDER BY d.number DESC;
 
+-- name: panel_waiting_letters
+-- How many of the newest dead letters of a reason, of a type, of a topic, since an instant were not applied yet, and
+-- whether there may be more: so many of them are looked at, in the order that the filter has.
+WITH looked AS MATERIALIZED (
+    (SELECT number, reason, topic, buried_at FROM dead_letters
+     WHERE $1::text IS NULL AND $2::text IS NULL
+     ORDER BY number DESC LIMIT $5)
+    UNION ALL
+    (SELECT number, reason, topic, buried_at FROM dead_letters
+     WHERE $2::text IS NULL AND reason >= $1 AND reason <= $1
+     ORDER BY reason DESC, number DESC LIMIT $5)
+    UNION ALL
+    (SELECT number, reason, topic, buried_at FROM dead_letters
+     WHERE said_type >= $2 AND said_type <= $2
+     ORDER BY said_type DESC, number DESC LIMIT $5)
+)
+SELECT count(*) FILTER (
+           WHERE ($1::text IS NULL OR l.reason = $1) AND ($3::text IS NULL OR l.topic = $3)
+             AND ($4::timestamptz IS NULL OR l.buried_at >= $4)
+             AND (SELECT d.state FROM dead_letters d WHERE d.number = l.number LIMIT 1) = 'new'
+       ) AS letters,
+       count(*) >= $5 AND coalesce(min(l.buried_at) >= $4, true) AS more
+FROM looked l;
+
 -- name: panel_letter_types
 -- How many dead letters say that they are of each of these types, in whatever state; so many of each are counted. A
 -- span of one type, since an equal one would let the order of numbers be the way to them.

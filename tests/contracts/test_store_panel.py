@@ -115,6 +115,24 @@ async def test_dead_letters_are_filtered_by_type(database: PostgresStore) -> Non
     assert [one.offset for one in await database.waiting_letters(of_type, after=0, upto=newest, limit=9)] == [1]
 
 
+async def test_waiting_letters_are_counted(database: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By each filter, those that were not applied yet, as far as letters are looked at; whether it was all is said."""
+    reads = PanelTables(database.pool)
+    async with database.transaction() as transaction:
+        await transaction.bury([letter(at, said_type=kind) for at, kind in enumerate(("a", "b", "b", "b"))])
+    newest = (await reads.panel_letters(limit=1))[0]
+    await database.pool.execute("UPDATE dead_letters SET state = 'replayed' WHERE number = $1", newest.number)
+    assert await reads.panel_waiting_letters() == (3, False)
+    assert await reads.panel_waiting_letters(event_type="b") == (2, False)
+    assert await reads.panel_waiting_letters(event_type="b", reason="too_old") == (0, False)
+    assert await reads.panel_waiting_letters(reason=newest.reason, topic=newest.topic, since_us=0) == (3, False)
+    assert await reads.panel_waiting_letters(topic="none such") == (0, False)
+    monkeypatch.setattr("worker.store.panel.WAITING_LOOKED_AT", 2)
+    assert await reads.panel_waiting_letters() == (1, True)
+    assert await reads.panel_waiting_letters(event_type="a") == (1, False)
+    assert await reads.panel_waiting_letters(since_us=newest.buried_us + DAY) == (0, False)
+
+
 async def test_letters_are_counted_by_the_type_they_say(database: PostgresStore) -> None:
     """Of each type that is asked for, those that there are; the others are left out."""
     reads = PanelTables(database.pool)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.rig.postgres import PostgresService, in_thread
-from worker.store.panel import COUNTED, COUNTED_OF_TYPE, LAST_US, LOOKED_AT
+from worker.store.panel import COUNTED, COUNTED_OF_TYPE, LAST_US, LOOKED_AT, WAITING_LOOKED_AT
 from worker.store.pool import open_connection
 from worker.store.queries import QUERIES
 
@@ -52,6 +52,7 @@ WORST: dict[str, tuple[Any, ...]] = {
     "panel_letters": (_LAST, "no", 0, LOOKED_AT, 51),
     "panel_letters_of": (_LAST, None, None, LOOKED_AT, 51, "too_old"),
     "panel_letters_of_type": (_LAST, None, None, LOOKED_AT, 51, None, "no"),
+    "panel_waiting_letters": ("not_json", "often", "no", 0, WAITING_LOOKED_AT),
     "panel_letter_types": (["often", "no"], COUNTED_OF_TYPE),
     "panel_sample": ("often", _ARRIVED),
     "panel_letter_counts": (LOOKED_AT,),
@@ -100,6 +101,10 @@ async def test_reads_are_bounded(large: str, mode: str) -> None:
             (row,) = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {QUERIES[name]}", *values)
             found = json.loads(row[0])
             touched[name] = _touched(found[0]["Plan"])
+        for values in ((None, None), ("not_json", None), ("no", None), (None, "no"), (None, "often")):
+            statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {QUERIES['panel_waiting_letters']}"
+            (row,) = await connection.fetch(statement, *values, None, None, WAITING_LOOKED_AT)
+            touched[f"waiting of {values}"] = _touched(json.loads(row[0])[0]["Plan"])
     finally:
         await connection.close()
     assert {name: rows for name, rows in touched.items() if rows > LOOKED_AT + 51} == {}

@@ -157,6 +157,10 @@ class FakeReads:
     async def panel_letters(self, **given: Any) -> Sequence[Any]:
         return self._some(self._letter())
 
+    async def panel_waiting_letters(self, **given: Any) -> tuple[int, bool]:
+        self.asked.append(("waiting", given))
+        return {"not_json": (1_204, True), "erased": (0, False), "too_old": (0, True)}.get(given["reason"], (41, False))
+
     async def panel_letter_counts(self) -> Sequence[Any]:
         return self._some(ReasonCount("not_json", 3, 0, NOON))
 

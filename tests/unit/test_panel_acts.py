@@ -14,7 +14,7 @@ import pytest
 
 from tests.panel_routes import panel_routes
 from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, catalog_of, document, panel
-from tests.unit.serving import FakeStore, client, fakes
+from tests.unit.serving import NOON, FakeStore, client, fakes
 from tests.unit.serving_catalog import FakeRehearsals, Unasked
 from tests.unit.test_panel import check_markup
 from worker.admin.app import build
@@ -23,6 +23,7 @@ from worker.admin.panel import playing
 from worker.admin.roles import Role
 from worker.config import load_settings
 from worker.errors import OperatorError
+from worker.events.instants import DAY
 
 
 def user(desk: FakeDesk, role: Role = Role.ADMIN, store: FakeStore | None = None) -> Any:
@@ -232,6 +233,26 @@ def test_dead_letters_are_tried_dry_first() -> None:
     assert desk.applied[-1][0].event_type == "comment.lost"
     assert store.changes[-1][4] == {"letters": 3, "type": "comment.lost"}
     assert user(desk, Role.AUTHOR).post("/panel/dead-letters/replay", data=letter).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("", "Replay all 41 that match…"),
+        ("not_json", "Replay all 1,204+ that match…"),
+        ("too_old", "Replay all that match…"),
+        ("erased", "None of them waits"),
+    ],
+)
+def test_the_button_says_how_many_would_be_tried(reason: str, told: str) -> None:
+    """All that match are counted on their button, as far as they are looked at; without any there is no button."""
+    desk = FakeDesk()
+    page = user(desk, Role.SUPPORT).get(f"/panel/dead-letters?reason={reason}&type=x&since=24+h").text
+    assert told in page
+    assert ('value="all"' in page) == (reason != "erased")
+    asked = {"reason": reason or None, "topic": None, "since_us": NOON - DAY, "event_type": "x"}
+    assert ("waiting", asked) in desk.reads.asked
+    assert "Replay all" not in user(desk, Role.READER).get("/panel/dead-letters").text
 
 
 def test_many_dead_letters_are_replayed_beside_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_looking_changes_nothing() -> None:
                 desk.applied,
                 desk.sent,
                 store.changes,
-                [one for one, _ in desk.reads.asked if one not in ("awards", "jobs")],
+                [one for one, _ in desk.reads.asked if one not in ("awards", "jobs", "waiting")],
             )
             if name in _NOTED:
                 assert [change[1] for change in store.changes] == ["user.exported"] * 2

@@ -16,6 +16,8 @@ from worker.store.session import Database
 LOOKED_AT: Final = 20_000
 #: Counts stop here.
 COUNTED: Final = 10_001
+#: So many letters are looked at to say how many of them wait.
+WAITING_LOOKED_AT: Final = 2_000
 #: Those of each one of many types here.
 COUNTED_OF_TYPE: Final = 1_001
 #: After every instant that an event can have (the year 9999), and every number.
@@ -261,6 +263,18 @@ class PanelTables(Database):
         else:
             found = await self.rows("panel_letters_of", *given, reason)
         return [replace(BuriedLetter(*row[:-1]), said_type=row["said_type"]) for row in found]
+
+    async def panel_waiting_letters(
+        self,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        since_us: int | None = None,
+        event_type: str | None = None,
+    ) -> tuple[int, bool]:
+        """How many of the newest 2,000 letters that match were not applied yet, and whether there may be more."""
+        (row,) = await self.rows("panel_waiting_letters", reason, event_type, topic, since_us, WAITING_LOOKED_AT)
+        return row["letters"], row["more"]
 
     async def panel_letter_types(self, types: Collection[str]) -> dict[str, int]:
         """How many dead letters say that they are of each of these types, at most 1,001 each; none is left out."""

@@ -78,6 +78,16 @@ class Reads(Protocol):
     ) -> Sequence[Any]:
         """Dead letters, newest first."""
 
+    async def panel_waiting_letters(
+        self,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        since_us: int | None = None,
+        event_type: str | None = None,
+    ) -> tuple[int, bool]:
+        """How many of the newest dead letters that match were not applied yet, and whether there may be more."""
+
     async def panel_letter_counts(self) -> Sequence[Any]:
         """How many dead letters there are for each reason."""
 

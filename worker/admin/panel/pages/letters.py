@@ -47,7 +47,9 @@ async def letters(
 ) -> Response:
     """The list, with how many there are for each reason."""
     reads = page.desk.reads
-    found = await _found(page, reason, type, topic, since, before=before, limit=PAGE + 1)
+    meant = _meant(page, reason, type, topic, since)
+    found = await reads.panel_letters(**meant, before=before, limit=PAGE + 1)
+    helps = page.may(Role.SUPPORT)
     return await page.show(
         "letters.html",
         title="Dead letters",
@@ -62,7 +64,8 @@ async def letters(
         older=found[PAGE - 1].number if len(found) > PAGE else None,
         filtered=bool(reason or type or topic or since),
         most=_MOST_ROWS,
-        replaying=page.desk.letters_replay() if page.may(Role.SUPPORT) else None,
+        replaying=page.desk.letters_replay() if helps else None,
+        waiting=await reads.panel_waiting_letters(**meant) if helps else (0, False),
     )
 
 
@@ -71,7 +74,7 @@ async def letters(
 @least(Role.READER)
 async def letters_csv(page: Opened, reason: str = "", type: str = "", topic: str = "", since: str = "") -> Response:
     """The filtered list as CSV, in UTC, without the bytes."""
-    found = await _found(page, reason, type, topic, since, limit=_MOST_ROWS)
+    found = await page.desk.reads.panel_letters(**_meant(page, reason, type, topic, since), limit=_MOST_ROWS)
     names = (
         "number", "buried_at", "reason", "path", "detail", "type", "user_id", "topic", "partition", "offset",
         "incarnation", "length", "recorded_at", "state",
@@ -87,18 +90,15 @@ async def letters_csv(page: Opened, reason: str = "", type: str = "", topic: str
     return await csv_answer("dead-letters.csv", names, lines)
 
 
-async def _found(
-    page: Page, reason: str, type: str, topic: str, since: str, *, before: int | None = None, limit: int
-) -> Sequence[Any]:
+def _meant(page: Page, reason: str, type: str, topic: str, since: str) -> dict[str, Any]:
+    """Which letters a filter means."""
     span = SINCE.get(since)
-    return await page.desk.reads.panel_letters(
-        reason=reason or None,
-        topic=topic or None,
-        since_us=None if span is None else page.desk.now() - span,
-        event_type=type[:200].replace("\0", "") or None,
-        before=before,
-        limit=limit,
-    )
+    return {
+        "reason": reason or None,
+        "topic": topic or None,
+        "since_us": None if span is None else page.desk.now() - span,
+        "event_type": type[:200].replace("\0", "") or None,
+    }
 
 
 @router.get("/_/dead-letters")
