@@ -361,6 +361,17 @@ def lose_the_server(panel: Served, page: Any) -> None:
     assert page.evaluate("document.activeElement.id") == "main"
 
 
+def see_what_is_connected(panel: Served, page: Any) -> None:
+    """Connections shows what `badges doctor` finds, by itself, once all is checked."""
+    page.goto(f"{panel.address}/settings")
+    page.click("main >> text=Connections")
+    checks = page.locator("#checks table")
+    expect(checks.locator("caption")).to_contain_text(re.compile(r"\d+ ok, \d+ warnings?, 0 failed"))
+    for what, found in (("database", "PostgreSQL"), ("kafka", "1 broker"), ("catalog", "no fault")):
+        expect(checks.locator(f"tr:has(th:text-is('{what}'))").last).to_contain_text(found)
+    shoot(page, "connections-checked")
+
+
 #: In the order in which they are told: each stands alone, but for the last, which closes the panel.
 STORIES = (
     ask_again,
@@ -376,6 +387,7 @@ STORIES = (
     ask_what_would_be,
     replay_a_dead_letter,
     roll_back,
+    see_what_is_connected,
 )
 
 

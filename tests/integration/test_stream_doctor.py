@@ -9,8 +9,9 @@ from click.testing import CliRunner, Result
 
 from tests.rig.kafka import KafkaService
 from tests.rig.kafka_broker import KafkaBroker, free_port
-from worker.cli.doctor import Finding, judge_settings, judge_topics, lines, summary
+from worker.app.doctor import Finding, judge_settings, judge_topics, summary
 from worker.cli.doctor import doctor as doctor_command
+from worker.cli.doctor import lines
 from worker.cli.topics import topics as topics_command
 from worker.config import load_settings, shown_address
 from worker.errors import OperatorError

@@ -14,7 +14,7 @@ from tests.community import CATALOG, DEMO, community_events
 from tests.people import settle_users
 from tests.rig.postgres import PostgresService, execute, in_thread
 from worker import cli
-from worker.cli.doctor import SHOWN, Doctor
+from worker.app.doctor import SHOWN, Doctor
 from worker.config import load_settings
 
 Capture = pytest.CaptureFixture[str]

@@ -17,6 +17,7 @@ from tests.unit.serving_catalog import FakeCatalogs
 from worker.admin.app import build
 from worker.app.comparing import Difference
 from worker.app.coverage import coverage
+from worker.app.doctor import Finding, summary
 from worker.app.job_asks import JobAsk
 from worker.app.lookout import Lag, trend_of
 from worker.app.proposals import Proposal
@@ -286,6 +287,15 @@ class FakeDesk:
 
     async def entry_text(self, number: int, section: str, key: str) -> str:
         return f'{{\n  "label": "{self.text} {number}"\n}}'
+
+    async def checks(self) -> tuple[Sequence[Any], str]:
+        found = [
+            Finding("ok", "database", f"PostgreSQL {self.text}"),
+            Finding("warn", "settings", self.text, self.text, grave=True),
+            Finding("FAIL", "kafka", self.text, "start the broker"),
+            Finding("skip", "topics", "needs kafka"),
+        ]
+        return found, summary(found)
 
     async def overview(self, user_id: str) -> Mapping[str, Any] | None:
         if user_id == "nobody":

@@ -79,7 +79,7 @@ PAGES = {
     "/dead-letters?reason=not_json&since=24+h": Role.READER,
     "/dead-letters/badges.events/3/88": Role.SUPPORT,
 }
-FRAGMENTS = ("/_/health", "/_/catalog?q=nice", "/_/awards", "/_/users/u1")
+FRAGMENTS = ("/_/health", "/_/catalog?q=nice", "/_/awards", "/_/users/u1", "/_/settings/connections")
 
 
 class Found(HTMLParser):

@@ -61,6 +61,7 @@ MAY: Final = {
         "GET /diagnostics/milestone",
         "GET /settings",
         "GET /settings/connections",
+        "GET /_/settings/connections",
         "POST /logout",
     ),
     SUPPORT: (

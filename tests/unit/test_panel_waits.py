@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -43,6 +43,26 @@ def test_long_logs_do_not_hold_a_page_up(path: str, part: str) -> None:
     assert "whole=1" in got.text
     assert "Nice question" in got.text
     check_markup(got.text)
+
+
+def test_connections_do_not_hold_their_page_up() -> None:
+    """What the tables say comes at once; settings and connections are checked beside it, each time anew."""
+
+    class Away(FakeDesk):
+        async def checks(self) -> tuple[Sequence[Any], str]:
+            if self.slow:
+                await asyncio.Event().wait()
+            return await super().checks()
+
+    late = client(panel(Away(slow=True)), Role.READER).get("/panel/settings/connections").text
+    assert 'hx-get="/panel/_/settings/connections" hx-trigger="load"' in late
+    assert "whole=1" in late
+    assert "Workers of group badges" in late
+    check_markup(late)
+    found = client(panel(), Role.READER).get("/panel/settings/connections").text
+    assert "hx-get" not in found
+    assert "1 ok, 1 warning, 1 failed, 1 not checked" in found
+    assert [word in found for word in ("failed</span>", "start the broker", "needs kafka")] == [True] * 3
 
 
 def test_a_log_that_is_known_to_be_long_is_not_begun() -> None:

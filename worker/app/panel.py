@@ -12,6 +12,7 @@ from worker.app.comparing import readable
 from worker.app.control import send_control
 from worker.app.coverage import Trigger
 from worker.app.dead_letters import redrive_letters
+from worker.app.doctor import Finding, examine_all, summary
 from worker.app.erasure import erase_user, export_user
 from worker.app.job_asks import JobAsk, JobAsks
 from worker.app.lookout import Lag, Lookout, PanelReads, Trend
@@ -119,6 +120,11 @@ class PanelDesk:
     async def lag(self) -> Lag | None:
         """How far behind the workers are; None where the broker does not tell."""
         return await self._lookout.lag()
+
+    async def checks(self) -> tuple[Sequence[Finding], str]:
+        """What `badges doctor` finds from here, and its sum in words."""
+        found = [one async for one in examine_all(self._settings)]
+        return found, summary(found)
 
     async def overview(self, user_id: str) -> Mapping[str, Any] | None:
         """All of a user, as the API answers it; None where nothing is known of them."""

@@ -209,6 +209,9 @@ class Desk(Protocol):
     async def lag(self) -> Any | None:
         """How many records wait to be read, for how long; None where the broker does not tell."""
 
+    async def checks(self) -> tuple[Sequence[Any], str]:
+        """What `badges doctor` finds of settings and connections, and its sum in words; seconds where one is away."""
+
     async def overview(self, user_id: str) -> Json | None:
         """All of a user, as the API answers it; None where nothing is known of them."""
 

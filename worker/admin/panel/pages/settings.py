@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
-from fastapi import Form
-from starlette.responses import Response
+from fastapi import Form, Request
+from starlette.responses import RedirectResponse, Response
 
 from worker.admin.credentials import digest, new_token
-from worker.admin.panel.frame import ROOT, Wrong
+from worker.admin.panel.frame import ROOT, Wrong, is_fragment
 from worker.admin.panel.page import PAGE, Opened, Page
 from worker.admin.panel.tables import EXPORTS, csv_answer
+from worker.admin.panel.working import PATIENCE, working_of
 from worker.admin.roles import FORM, Role, least
 from worker.admin.routes import few, guarded_router
 from worker.errors import OperatorError
@@ -30,8 +32,8 @@ async def settings(page: Opened) -> Response:
 
 @router.get("/settings/connections")
 @least(Role.READER)
-async def connections(page: Opened) -> Response:
-    """Database, group of workers, outbox, build of the catalog."""
+async def connections(request: Request, page: Opened, whole: str = "") -> Response:
+    """What `badges doctor` finds, as a part that follows (or `whole`); workers, outbox, build of the catalog."""
     reads = page.desk.reads
     waiting, oldest = await reads.panel_unpublished()
     return await page.show(
@@ -44,7 +46,25 @@ async def connections(page: Opened) -> Response:
         oldest=oldest,
         builds=await reads.panel_builds(),
         topics=await reads.panel_topics(),
+        checks=await _checked(request, page, seconds=None if whole else PATIENCE),
     )
+
+
+@router.get("/_/settings/connections")
+@least(Role.READER)
+async def checks(request: Request, page: Opened) -> Response:
+    """What `badges doctor` finds, once all is checked."""
+    if not is_fragment(request):
+        return RedirectResponse(f"{ROOT}/settings/connections", 303)
+    return page.part("checks.html", checks=await _checked(request, page, seconds=None))
+
+
+async def _checked(request: Request, page: Page, *, seconds: float | None) -> tuple[Sequence[Any], str] | None:
+    """Everything is checked anew, but once for all who ask meanwhile; None where it takes longer than `seconds`."""
+    try:
+        return await working_of(request).answer(("connections",), page.desk.checks(), seconds=seconds)
+    except TimeoutError:
+        return None
 
 
 @router.get("/settings/tokens")
