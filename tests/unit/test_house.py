@@ -99,3 +99,20 @@ def test_modules_say_what_they_hold() -> None:
         text = file.read_text()
         assert not text.strip() or ast.get_docstring(ast.parse(text)), file
         assert text.count("\n") <= 400, file
+
+
+#: What the docstring of every operator says, in this form.
+REMEMBERED = re.compile(
+    r"Remembered per user: [^;]+; at most [^;]+; "
+    r"read from the event log: nothing as events come, all of the user's after a late one\."
+)
+
+
+def test_operators_say_what_they_remember_and_read() -> None:
+    """Every module of an operator says what is remembered of a user, its bound, and what is read from the log."""
+    files = (ROOT / "worker" / "rules" / "operators").glob("*.py")
+    operators = [file for file in files if " = Operator(" in file.read_text() or file.name == "event.py"]
+    assert len(operators) > 10
+    for file in operators:
+        said = ast.get_docstring(ast.parse(file.read_text())) or ""
+        assert len(REMEMBERED.findall(" ".join(said.split()))) == 1, file

@@ -2,7 +2,9 @@
 
 Written inside `criteria` over the filtered events or as a flow over all of the user's, in either of two spellings:
 `{"$aggregate": {"type": "sum", "field": "points", "value": {"$gte": 1000}}}` or `function`/`property`/`result`.
-Remembered: what `number.py` keeps, shared by all five. Source: document 4 "Aggregation Criteria".
+Remembered per user: what `number.py` keeps, shared by all five; at most four numbers, in a window that moves with now
+an entry for each of its events (`sliding.py`); read from the event log: nothing as events come, all of the user's after
+a late one. Source: document 4 "Aggregation Criteria".
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`badge`: the user holds another badge, from whatever source, since now or earlier.
 
-Written: `{"badge": "first_steps"}`. Nothing is remembered but the awards themselves. Source: decisions 12.
+Written: `{"badge": "first_steps"}`. Remembered per user: the awards themselves; at most one for each badge and context;
+read from the event log: nothing as events come, all of the user's after a late one. Source: decisions 12.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 Written inside `criteria`: `{"$condition": {"type": "big_order", "params": {"min": 100}}}`; the types stand in the
 catalog's `condition_types`. Met once it said yes to one of the filtered events. No JavaScript runs here: the answer
-comes with the event (`Event.verdicts`); a fault is no yes, nor is an event that nobody asked about.
-Remembered per user: four numbers and the first event with a yes, whatever the history. The fold's identity holds the
-hash of source and params. Source: document 3 "Core Components", the format beyond the documents.
+comes with the event (`Event.verdicts`); a fault is no yes, nor is an event that nobody asked about. Remembered per
+user: four numbers and the first event with a yes; at most these, in a window that moves with now an entry for each of
+its events (`sliding.py`); read from the event log: nothing as events come, all of the user's after a late one. The
+fold's identity holds the hash of source and params. Source: document 3 "Core Components", the format beyond the
+documents.
 """
 
 # ruff: noqa: ARG002 - every kind has the same signatures

@@ -1,7 +1,9 @@
 """`$distinctCount`: how many different values a payload field has had.
 
-Written inside `criteria`: `{"$distinctCount": {"field": "item", "$gte": 5}}`. Remembered: the values (see
-`distinct.py`). Source: the format beyond the documents.
+Written inside `criteria`: `{"$distinctCount": {"field": "item", "$gte": 5}}`. Remembered per user: the values (see
+`distinct.py`); at most a text of 65 characters for each, of as many as are asked for where the plan sets a cap, in a
+window that moves with now the newest instant of each besides (`newest.py`); read from the event log: nothing as events
+come, all of the user's after a late one. Source: the format beyond the documents.
 """
 
 from __future__ import annotations

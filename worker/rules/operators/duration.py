@@ -3,8 +3,9 @@
 Written as a flow over the user's events: `{"$duration": {"startEvent": {"type": "session.started", "mode": "focus"},
 "endEvent": {"type": "session.ended"}, "matchProperty": "session_id", "duration": {"$gte": 30}, "unit": "minutes"}}`.
 Keys beside `type` are payload conditions; any pair will do, without `duration` any at all; the unit is hours unless
-said.
-Remembered: see `pairs.py`. Source: document 4 "Duration Criteria".
+said. Remembered per user: the open starts and what the pairs come to (see `pairs.py`); at most 1,000 starts, in a
+window that moves with now an instant for each of its pairs besides (`paired.py`); read from the event log: nothing as
+events come, all of the user's after a late one. Source: document 4 "Duration Criteria".
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The event leaf: `{"event": T, "criteria": {filter…, operators…}}`.
 
 Written: the type, then in `criteria` payload fields (bare or under `payload`) and `timestamp`, and-ed on one event, and
-operators over the events that are left, and-ed; with none, at least one event is left.
-Remembered: a `count` of the filtered events (see `count.py`), and what each operator remembers of them.
-Source: document 2 "Basic Structure", document 4 "Payload Field Criteria".
+operators over the events that are left, and-ed; with none, at least one event is left. Remembered per user: a `count`
+of the filtered events (see `count.py`), and what each operator remembers of them; at most one number and two ids, in a
+window that moves with now an entry for each of its events, or for as many as are asked for (`moving.py`); read from the
+event log: nothing as events come, all of the user's after a late one. Source: document 2 "Basic Structure", document 4
+"Payload Field Criteria".
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """`$eventCount`: how many events the leaf's filter leaves.
 
-Written inside `criteria`: `{"$eventCount": {"$gte": 10}}`. Remembered: one `count`, shared with the leaf and with every
-other threshold over the same filter. Source: document 4 "Event Count Criteria".
+Written inside `criteria`: `{"$eventCount": {"$gte": 10}}`. Remembered per user: one `count`, shared with the leaf and
+with every other threshold over the same filter; at most one number and two ids, in a window that moves with now an
+entry for each of its events, or for as many as are asked for (`moving.py`); read from the event log: nothing as events
+come, all of the user's after a late one. Source: document 4 "Event Count Criteria".
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """`$gap`: every pause between one event and the next lies within bounds, and there is one.
 
-Written inside `criteria` over the filtered events or as a flow over all of the user's:
-`{"$gap": {"minGapHours": 2, "maxGapHours": 24}}`, either bound alone or both, inclusive; `periodType` has no effect.
-Remembered: the shortest and the longest pause (see `pauses.py`), shared by all bounds. Source: document 4 "Gap
-Criteria".
+Written inside `criteria` over the filtered events or as a flow over all of the user's: `{"$gap": {"minGapHours": 2,
+"maxGapHours": 24}}`, either bound alone or both, inclusive; `periodType` has no effect. Remembered per user: the
+shortest and the longest pause (see `pauses.py`), shared by all bounds; at most seven numbers, in a window that moves
+with now an entry for each of its events (`sliding.py`); read from the event log: nothing as events come, all of the
+user's after a late one. Source: document 4 "Gap Criteria".
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`$and`, `$or`, `$not`: flows joined; every leaf stands alone, so two leaves may be met by different events.
 
-Written: `{"$and": [flow, …]}`, `{"$or": [flow, …]}`, `{"$not": flow}`. Nothing is remembered. Source: document 2
-"Logical Operators".
+Written: `{"$and": [flow, …]}`, `{"$or": [flow, …]}`, `{"$not": flow}`. Remembered per user: nothing of its own; at most
+what the flows in it do; read from the event log: nothing as events come, all of the user's after a late one. Source:
+document 2 "Logical Operators".
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """`$pattern`: whether activity was steady, rose or fell, period by period.
 
-Written inside `criteria` over the filtered events or as a flow over all of the user's:
-`{"$pattern": {"pattern": "increasing", "periodType": "week", "minPeriods": 4, "minIncreasePct": 10}}`; the limit of
-`consistent` is `maxDeviation`, that of `decreasing` is `maxDecreasePct`. Remembered: the number of events per period
-(see `tally.py`), shared by all patterns and limits; what the series amounts to is worked out when a badge is tested, in
-time that grows with its periods and not with its events (see `trends.py`). Source: document 4 "Pattern Criteria".
+Written inside `criteria` over the filtered events or as a flow over all of the user's: `{"$pattern": {"pattern":
+"increasing", "periodType": "week", "minPeriods": 4, "minIncreasePct": 10}}`; the limit of `consistent` is
+`maxDeviation`, that of `decreasing` is `maxDecreasePct`. Remembered per user: the number of events per period (see
+`tally.py`), shared by all patterns and limits; at most two integers for each of 3,650 periods, in a window that moves
+with now an instant for each of its events (`tallied.py`); read from the event log: nothing as events come, all of the
+user's after a late one. What the series amounts to is worked out when a badge is tested, in time that grows with its
+periods and not with its events (see `trends.py`). Source: document 4 "Pattern Criteria".
 """
 
 from __future__ import annotations

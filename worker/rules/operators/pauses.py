@@ -1,6 +1,6 @@
 """The pauses between one event and the next: the shortest and the longest.
 
-Remembered per user: six numbers, whatever the history. A trail: between two events another one may come late. Source:
+Remembered per user: seven numbers, whatever the history. A trail: between two events another one may come late. Source:
 document 4 "Gap Criteria".
 """
 

@@ -4,8 +4,10 @@ Written as a flow over the user's events: `{"$sequence": {"sequence": ["login", 
 900, "requireStrict": true}}`. Times strictly increase; `maxGapSeconds` is of each step, inclusive; `requireStrict`: no
 event of the user, of any type, strictly between two neighbours. Of several ways the one that ended first is told, of
 its beginnings the latest. Inside a window that moves with now, of more than 1,000 completed chains the newest 1,000 are
-told apart: whether there is one is exact whatever their number, told is the first of those. Remembered: see `steps.py`,
-in a moving window `stepped.py`. Source: document 4 "Sequence Criteria".
+told apart: whether there is one is exact whatever their number, told is the first of those. Remembered per user: how
+far the user came (see `steps.py`); at most n * n ids of n steps, in a window that moves with now also those of 1,000
+completed chains (`stepped.py`); read from the event log: nothing as events come, all of the user's after a late one.
+Source: document 4 "Sequence Criteria".
 """
 
 from __future__ import annotations

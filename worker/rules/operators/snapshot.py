@@ -1,7 +1,9 @@
 """`snapshot`: checks on the catalog's metrics, the named figures of a user.
 
-Written: `{"snapshot": {"owned": {"$gte": 3}, "joined_at": {"$lte": "$NOW(-1y)"}}}`; several are and-ed. Remembered:
-what each metric remembers. Inside a window a metric is of the window's events. Source: the format beyond the documents.
+Written: `{"snapshot": {"owned": {"$gte": 3}, "joined_at": {"$lte": "$NOW(-1y)"}}}`; several are and-ed. Remembered per
+user: what each metric does; at most three values (`edges.py`), in a window that moves with now an entry for each of its
+events (`sliding.py`), or what its count keeps; read from the event log: nothing as events come, all of the user's after
+a late one. Inside a window a metric is of the window's events. Source: the format beyond the documents.
 """
 
 from __future__ import annotations

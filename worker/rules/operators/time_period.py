@@ -1,8 +1,10 @@
 """`$timePeriod`: in how many different calendar periods there was activity; gaps are allowed.
 
-Written inside `criteria` over the filtered events or as a flow over all of the user's:
-`{"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 5}, "excludeWeekends": true}}`. Remembered: the active
-periods (see `periods.py`), of the events on days that are not left out. Source: document 4 "Time Period Criteria".
+Written inside `criteria` over the filtered events or as a flow over all of the user's: `{"$timePeriod": {"periodType":
+"day", "periodCount": {"$gte": 5}, "excludeWeekends": true}}`. Remembered per user: the active periods (see
+`periods.py`), of the events on days that are not left out; at most one integer for each, of as many as are asked for
+where the plan sets a cap, in a window that moves with now the newest instant of each besides (`newest.py`); read from
+the event log: nothing as events come, all of the user's after a late one. Source: document 4 "Time Period Criteria".
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """`$timeWindow`: a flow evaluated on the events of a window, with the same now.
 
 Written: `{"$timeWindow": {"start": I, "end": I, "flow": {…}}}`, either bound alone or none, or `{"last": "30d", …}`;
-with `businessDaysOnly` weekends are left out, and `holidays` where given. Nested windows intersect.
-Remembered: nothing of its own; the folds of the flow carry the window, a fixed one as their filter, a moving one as
-`moving.py` keeps it, or what need not read all of it (`operators.memory`). Source: document 4 "Time Window Criteria".
+with `businessDaysOnly` weekends are left out, and `holidays` where given. Nested windows intersect. Remembered per
+user: nothing of its own; at most what the flow says of such a window, which its folds carry: a fixed one as their
+filter, a moving one as `moving.py` keeps it, or what need not read all of it (`operators.memory`); read from the event
+log: nothing as events come, all of the user's after a late one. Source: document 4 "Time Window Criteria".
 """
 
 from __future__ import annotations

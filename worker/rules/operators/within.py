@@ -1,9 +1,11 @@
 """`$withinTimeWindow`: a flow that held, at the instant of some event, of the events of a length before it.
 
 Written: `{"$withinTimeWindow": {"window": "24h", "conditions": flow}}`; units s, min, h, d, w. For some event time t
-the events in [t - window, t] satisfy `conditions` with now = t: a `$timeWindow` of that length, latched. Remembered:
-the conditions' own memories over their window, and whether they have held (see `latch.py`); once they have, nothing
-changes.
+the events in [t - window, t] satisfy `conditions` with now = t: a `$timeWindow` of that length, latched. Remembered per
+user: the conditions' own memories over their window, and whether they have held (see `latch.py`); at most what the
+conditions say of such a window, fixed once they have held, inside a `$timeWindow` that moves with now an entry for each
+of its events; read from the event log: nothing as events come, all of the user's after a late one. Inside such a window
+the conditions are judged again whenever it is looked at, at each of its events: a cost that grows with them.
 
 Which events give t: all of the user's in view. Conditions that only ask for so much activity (`waits`) hold at an event
 they do not read only where they held at the last one they read: the window since then has only lost events, and of none
