@@ -259,16 +259,23 @@ def test_true_and_one_are_different_filters() -> None:
         (last(count("comment.posted", {"$gte": 10}), "2m"), 10),
         ({"$and": [last(count("comment.posted", {"$gte": 10}))]}, 10),
         (last(COMMENT), 1),
-        (last(count("comment.posted", {"$gte": 10, "$lte": 20})), None),
-        (last(count("comment.posted", {"$eq": 10})), None),
-        ({"$not": last(count("comment.posted", {"$gte": 10}))}, None),
+        (last(count("comment.posted", {"$gte": 10, "$lte": 20})), 21),
+        (last(count("comment.posted", {"$eq": 10})), 11),
+        (last(count("comment.posted", {"$ne": 10})), None),
+        (last(count("comment.posted", {"$lt": 10}), "1m"), 10),
+        (last(count("comment.posted", {"$lt": 0})), 1),
+        (last(count("comment.posted", {"$between": [2, 5]})), 6),
+        ({"$not": last(count("comment.posted", {"$gte": 10}))}, 10),
+        ({"$not": last(count("comment.posted", {"$lte": 10}))}, None),
+        ({"$and": [last(count("comment.posted", {"$lt": 10})), LOGIN]}, 10),
+        ({"$or": [last(count("comment.posted", {"$lt": 10})), LOGIN]}, None),
         ({"$and": [last(count("comment.posted", {"$gte": 10})), LOGIN]}, None),
         (count("comment.posted", {"$gte": 10}, timestamp={"$lte": "$NOW(-1d)"}), None),
         (count("comment.posted", {"$gte": 10}), None),
     ],
 )
 def test_a_moving_window_is_capped_only_where_nothing_shows_it(flow: Any, cap: int | None) -> None:
-    """A cap is set at the highest threshold where each test of the fold is a threshold, else not."""
+    """A cap is set at the highest threshold, or at the first number that is too many for a part that must hold."""
     assert [fold.cap for fold in folds(plan(flow)) if fold.match.types == ("comment.posted",)] == [cap]
 
 
@@ -321,7 +328,23 @@ def test_sets_are_capped_beside_figures_that_are_not() -> None:
     assert {fold.kind: fold.cap for fold in folds(plan(flow))} == {"count": None, "periods": 5}
 
 
-def test_caps_change_neither_awards_nor_what_they_tell() -> None:
+def test_different_values_are_kept_up_to_the_first_that_is_too_many() -> None:
+    """At most two: the third value ends it for good, and the badge was or was not given before; others change nothing."""
+    flow = {"event": "comment.posted", "criteria": {"$distinctCount": {"field": "item", "$lte": 2}}}
+    known = catalog({"$and": [flow, LOGIN]})
+    assert {fold.kind: fold.cap for fold in folds(compile_plan(known)) if fold.match.types == ("comment.posted",)} == {
+        "count": None,
+        "distinct": 3,
+    }
+    for login in (1.5, 2.5, 9.5):
+        history = [event("comment.posted", day, item=-day) for day in range(9)]
+        history = sorted([*history, event("user.logged_in", login)], key=lambda one: one.order)
+        awards = play(compile_plan(known), history)
+        assert [award.metadata["distinct_count"] for award in awards] == ([2] if login == 1.5 else [])
+        assert awards == play(compile_plan(known, exact=True), history)
+
+
+def test_caps_change_neither_awards nor_what_they_tell() -> None:
     """At the event that brings a capped window to its threshold, all figures are those of the whole window."""
     flow = last({"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 4}}}, "1m")
     known = catalog(flow, last(count("comment.posted", {"$gte": 6}), "1m"))

@@ -26,6 +26,7 @@ from worker.rules.plan.model import Gate, Goal, Memory, Plan, Route
 from worker.rules.plan.timing import (
     UP,
     Threshold,
+    ceilings,
     covers,
     drift,
     thresholds,
@@ -149,7 +150,7 @@ class _Compiler:
         self.touches[badge.key] = self._touched(badge.per, found)
         watched = self._is_watched(badge, found)
         rungs = thresholds(badge.formula) if watched else None
-        self._keep(kept, rungs)
+        self._keep(kept, (*(rungs or ()), *ceilings(badge.formula)))
         moves = drift(badge.formula)
         if badge.revocable == AUTO:
             for name in {*badge.triggers, *(name for test in found for name in test.fold.match.types or ("*",))}:
@@ -196,9 +197,9 @@ class _Compiler:
         """Whether the grant of what a badge asks for is an occasion to test it in each context that it changes."""
         return badge.per is None or self.badges[key].per == badge.per
 
-    def _keep(self, kept: Sequence[Kept], rungs: Sequence[Threshold] | None) -> None:
-        """Say how much of each fold the badge needs: up to its thresholds, or all of what it asks and merely shows."""
-        bounded = [self.keeping.need(rung) for rung in rungs or ()]
+    def _keep(self, kept: Sequence[Kept], marks: Sequence[Threshold]) -> None:
+        """Say how much of each fold the badge needs: up to these marks, or all of what it asks and merely shows."""
+        bounded = [self.keeping.need(mark) for mark in marks]
         for each in kept:
             if each not in bounded:
                 each.whole = True

@@ -70,10 +70,10 @@ class Keeping:
         return kept
 
     def need(self, found: Threshold) -> Kept:
-        """A badge needs the fold of a threshold as far as that threshold; returns what is kept of it."""
+        """A badge needs the fold of a threshold as far as that threshold, one at least; returns what is kept of it."""
         kept = self.of(found.fold)
         if is_unit(found.fold, found.fact):
-            kept.enough = max(kept.enough, whole_number(found))
+            kept.enough = max(kept.enough, whole_number(found), 1)
         else:
             kept.whole = True
         return kept

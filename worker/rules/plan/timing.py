@@ -6,7 +6,7 @@ alone can make true, and what holds before anything happened, is tested at each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -149,6 +149,34 @@ def _of_test(test: Test) -> Threshold | None:
         bound = (number, check.operator == "$gt")
         strongest = bound if strongest is None else max(strongest, bound)
     return None if strongest is None else Threshold(test.fold, test.fact, *strongest)
+
+
+def ceilings(node: Node) -> Iterator[Threshold]:
+    """Thresholds on unit figures that a formula cannot hold at: where it holds, each of these figures is below."""
+    match node:
+        case Test(fold=fold, fact=fact, checks=checks, operator=operator):
+            if operator not in VERDICTS and is_unit(fold, fact):
+                yield from (Threshold(fold, fact, *found) for check in checks if (found := _ceiling(check)) is not None)
+        case Not(child=child):
+            below = threshold(child)
+            if below is not None and is_unit(below.fold, below.fact):
+                yield below
+        case Windowed(child=child) | Some(children=(child,)):
+            yield from ceilings(child)
+        case All(children=children):
+            for child in children:
+                yield from ceilings(child)
+
+
+def _ceiling(check: Check) -> tuple[Number, bool] | None:
+    """What a figure that passes a check does not reach (`strict`: exceed), where there is such a number."""
+    operand = check.operand
+    if check.operator == "$between":
+        operand = operand[1]
+    number = exact_number(operand)
+    if number is None or check.operator not in ("$lt", "$lte", "$eq", "$between"):
+        return None
+    return number, check.operator != "$lt"
 
 
 def _other_fact(one: Threshold, other: Threshold) -> bool:
