@@ -25,7 +25,8 @@ from worker.rules.operators.calendar import FIXED, Calendar
 from worker.rules.operators.kind import Kind, Trail
 from worker.rules.operators.moving import Moving, held, may_cap, rises_with_now
 from worker.rules.operators.number import Numbers
-from worker.rules.operators.sliding import Behind, Sliding
+from worker.rules.operators.settled import Settled
+from worker.rules.operators.sliding import Behind, Sliding, is_behind
 
 PARAMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "count": (),
@@ -334,6 +335,13 @@ def test_a_moving_window_over_a_trail_states_what_its_events_do(
 
 
 SLIDING = sorted({*WINDOWS, *(name for name, kept in {**KINDS, **TRAILS}.items() if kept.joins)})
+#: Of a window with an end alone, what is in it stays in it.
+sides = st.one_of(
+    near_sides,
+    near_sides,
+    of((Bound(word, Moment(((-6 * places, "h"),))),) for word, places in product(["$lt", "$lte"], range(-1, 7))),
+    limits_by(["$lt", "$lte"]),
+)
 #: How far from the event before, its type, its payload.
 near = together(range(3), "aabbc", PAYLOADS)
 
@@ -350,7 +358,7 @@ def dense(draw: st.DrawFn) -> list[Event]:
 
 
 @pytest.mark.parametrize("name", SLIDING)
-@given(events=dense(), limits=near_sides, wait=st.integers(0, 6), flat=st.integers(0, 24), data=st.data())
+@given(events=dense(), limits=sides, wait=st.integers(0, 6), flat=st.integers(0, 24), data=st.data())
 def test_a_window_that_is_not_a_list_states_what_its_events_do(
     name: str, events: list[Event], limits: tuple[Bound, ...], wait: int, flat: int, data: st.DataObject
 ) -> None:
@@ -363,7 +371,7 @@ def test_a_window_that_is_not_a_list_states_what_its_events_do(
     params = dict(given_params)
     kept = KINDS.get(name) or TRAILS[name]
     listed, sliding = Moving(kept, limits), memory(Fold(name, Match(bounds=limits), given_params))
-    assert isinstance(sliding, Behind) or name == "count"
+    assert isinstance(sliding, Behind) or name == "count" or not is_behind(limits)
     with pytest.MonkeyPatch.context() as patch:
         for place in ("newest", "sliding", "stairs", "tallied"):
             patch.setattr(f"worker.rules.operators.{place}.PIECE", 2)
@@ -434,6 +442,24 @@ def pieces_of(state: Any) -> dict[int, list[Any]]:
     if not inner or all(len(one) == 2 and not isinstance(one[0], list) for one in inner):
         return {id(state): state}
     return {key: piece for one in inner for key, piece in pieces_of(one).items()}
+
+
+@pytest.mark.parametrize("name", sorted({"distinct", "periods", *(name for name in SLIDING if name not in WINDOWS)}))
+def test_what_has_come_into_a_window_for_good_is_added_up(name: str) -> None:
+    """Of 1,000 days before a week ago, entries are kept of the last week only, and the facts are those of all."""
+    params = dict(PARAMS.get(name, ()))
+    limits = (Bound("$lt", Moment(((-7, "d"),))),)
+    window = memory(Fold(name, Match(bounds=limits), tuple(params.items())))
+    assert isinstance(window, Settled)
+    listed, state, whole = Moving(window.kind, limits), None, None
+    for number in range(1_000):
+        event = Event("u", "a", START + number * 24 * HOUR, "", str(number), {"n": number % 5}, "")
+        state, whole = (
+            each.step(kept, event, params, CALENDARS[0]) for each, kept in ((window, state), (listed, whole))
+        )
+    assert sum(map(len, state[0])) == 2 * 8
+    now_us = START + 1_002 * 24 * HOUR
+    assert window.facts(state, now_us, params, CALENDARS[0]) == listed.facts(whole, now_us, params, CALENDARS[0])
 
 
 @pytest.mark.parametrize("name", ["periods", "distinct"])

@@ -329,7 +329,7 @@ def test_sets_are_capped_beside_figures_that_are_not() -> None:
 
 
 def test_different_values_are_kept_up_to_the_first_that_is_too_many() -> None:
-    """At most two: the third value ends it for good, and the badge was or was not given before; others change nothing."""
+    """At most two: the third value ends it for good, and the fourth changes nothing; awards tell the same."""
     flow = {"event": "comment.posted", "criteria": {"$distinctCount": {"field": "item", "$lte": 2}}}
     known = catalog({"$and": [flow, LOGIN]})
     assert {fold.kind: fold.cap for fold in folds(compile_plan(known)) if fold.match.types == ("comment.posted",)} == {
@@ -344,7 +344,7 @@ def test_different_values_are_kept_up_to_the_first_that_is_too_many() -> None:
         assert awards == play(compile_plan(known, exact=True), history)
 
 
-def test_caps_change_neither_awards nor_what_they_tell() -> None:
+def test_caps_change_neither_awards_nor_what_they_tell() -> None:
     """At the event that brings a capped window to its threshold, all figures are those of the whole window."""
     flow = last({"event": "comment.posted", "criteria": {"$eventCount": {"$gte": 4}}}, "1m")
     known = catalog(flow, last(count("comment.posted", {"$gte": 6}), "1m"))

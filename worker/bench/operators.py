@@ -112,6 +112,10 @@ _NOBODY: Final = {"badges": [{"key": "nobody", "flow": _leaf(eventCount=_MANY)}]
 CASES: Final = (
     Case("$eventCount", "so many events", _leaf(eventCount=_MANY)),
     Case("$timePeriod", "so many days", _leaf(timePeriod=_DAYS_OF)),
+    Case(
+        "$eventCount", "so many events of more than a week ago",
+        {"event": "a.done", "criteria": {"timestamp": {"$lt": "$NOW(-7d)"}, "$eventCount": _MANY}},
+    ),
     Case("$distinctCount", "so many different values", _leaf(distinctCount={"field": "item", **_MANY})),
     Case("$aggregate", "a sum", _leaf(aggregate=_SUM)),
     Case("$condition", "an answer that came with the event", _leaf(condition={"type": "asked"}), sections=_ASKED),

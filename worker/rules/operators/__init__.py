@@ -55,6 +55,7 @@ from worker.rules.operators.pauses import Pauses
 from worker.rules.operators.periods import Periods
 from worker.rules.operators.place import Operator
 from worker.rules.operators.sequence import SEQUENCE
+from worker.rules.operators.settled import Settled, only_fills
 from worker.rules.operators.sliding import Behind, Sliding, is_behind
 from worker.rules.operators.snapshot import SNAPSHOT
 from worker.rules.operators.stepped import Stepped
@@ -97,6 +98,8 @@ def memory(fold: Fold) -> Kind | Trail:
     if not fold.match.bounds:
         return kept
     moving = Moving(kept, fold.match.bounds, fold.cap)
+    if only_fills(fold.match.bounds) and (kept.joins or WINDOWS.get(fold.kind) is Newest):
+        return Settled(moving)
     if not is_behind(fold.match.bounds):
         return moving
     if fold.kind == Count.name and (moving.keeps_window or fold.cap is not None):

@@ -1,11 +1,12 @@
 """Memory over a window that moves with now: the events that may still lie in it, one entry each.
 
-Remembered per user: the matching events of the look-back, the newest `cap` of them once the window holds as many where
-the plan sets a cap (`may_cap`), else as many as the look-back holds; a match without a lower bound
-(`$lt: "$NOW(-7d)"`) keeps all of them. Where now bounds the window on its far side only, other keepers than this one
+Remembered per user: the matching events of the look-back, the newest `cap` of them once the window holds as many
+where the plan sets a cap (`may_cap`), else as many as the look-back holds; a match without a lower bound (`$lt:
+"$NOW(-1M)"`) keeps all of them. Where now bounds the window on its far side only, other keepers than this one
 (`sliding.py`, `newest.py`, `tallied.py`, `stepped.py`, `paired.py`) hold the cost of an event however much the window
-holds, but for counts, which are kept here, and a window around a latch (`latch.py`), whose cost grows with it. Source:
-documents 4 "Time Window Criteria" (`last`) and 5 "Window Count Rule"; `$NOW` of the rule engine guide.
+holds, but for counts, which are kept here, and a window around a latch (`latch.py`), whose cost grows with it; and
+where now bounds it on its near side only, by a fixed length, `settled.py`. Source: documents 4 "Time Window Criteria"
+(`last`) and 5 "Window Count Rule"; `$NOW` of the rule engine guide.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ After = Callable[[State | None, int, Any, "Calendar"], State | None]
 
 
 class Behind(Around):
-    """A window that now bounds on its far side only, kept so that neither a step nor a look reads all that it holds.
+    """A window that now bounds on one side only, kept so that neither a step nor a look reads all that it holds.
 
     A flat state, as `Moving` keeps it, is read as well.
     """
@@ -52,7 +52,7 @@ class Behind(Around):
 
     @abstractmethod
     def window(self, state: State, start: int, params: Mapping[str, Any]) -> State | None:
-        """The inner memory of the events from an instant on; only what its facts say of it must be right."""
+        """The inner memory of the events from where the window begins; only what its facts say of it must be right."""
 
     def step(self, state: State | None, event: Event, params: Mapping[str, Any], calendar: Calendar) -> State | None:
         return self.stepper(params)(state, event, calendar)
@@ -66,7 +66,7 @@ class Behind(Around):
                 return state
             if state and not isinstance(state[0], list):
                 entries, state = state, None
-                for us, earlier in _pairs(entries):
+                for us, earlier in pairs(entries):
                     state = after(state, us, earlier, calendar)
             return after(state, event.occurred_us, noted, calendar)
 
@@ -116,17 +116,17 @@ class Sliding(Behind):
         return int((back or front)[-1][-2])
 
     def _sum(self, pieces: Pieces) -> State | None:
-        singles = [self.kind.single(us, note) for piece in pieces for us, note in _pairs(piece)]
+        singles = [self.kind.single(us, note) for piece in pieces for us, note in pairs(piece)]
         return reduce(self.kind.join, singles) if singles else None
 
     def _turned(self, front: Pieces, back: Pieces, total: State, start: int) -> Pieces:
         """The front of all entries from an instant on: each with what it and all after it come to."""
         join = self.kind.join
-        older = [(us, join(kept, total)) for piece in front for us, kept in _pairs(piece) if us >= start]
+        older = [(us, join(kept, total)) for piece in front for us, kept in pairs(piece) if us >= start]
         newer: list[tuple[int, State]] = []
         after: State | None = None
         for piece in reversed(back):
-            for us, note in reversed(_pairs(piece)):
+            for us, note in reversed(pairs(piece)):
                 one = self.kind.single(us, note)
                 after = one if after is None else join(one, after)
                 newer.append((us, after))
@@ -143,7 +143,7 @@ class Sliding(Behind):
             return total
         pieces = _from(back, start)
         return self._sum(
-            [[item for us, note in _pairs(piece) if us >= start for item in (us, note)] for piece in pieces]
+            [[item for us, note in pairs(piece) if us >= start for item in (us, note)] for piece in pieces]
         )
 
 
@@ -157,7 +157,8 @@ def newest(piece: Sequence[Any]) -> int:
     return int(piece[-2])
 
 
-def _pairs(piece: Sequence[Any]) -> list[tuple[int, Any]]:
+def pairs(piece: Sequence[Any]) -> list[tuple[int, Any]]:
+    """Instant and note of each entry of a flat list."""
     return list(zip(piece[::2], piece[1::2], strict=True))
 
 
