@@ -369,12 +369,13 @@ SELECT version FROM catalog_head WHERE single;
 
 -- name: catalog_head
 -- The version that rules, with its text.
-SELECT v.version, v.hash, v.document, coalesce(v.basis, v.version) AS basis
+SELECT v.version, v.hash, v.document, coalesce(v.basis, v.version) AS basis, v.memories, v.program
 FROM catalog_head h JOIN catalog_versions v USING (version);
 
 -- name: catalog_stored
 -- One version, with its text.
-SELECT version, hash, document, coalesce(basis, version) AS basis FROM catalog_versions WHERE version = $1;
+SELECT version, hash, document, coalesce(basis, version) AS basis, memories, program
+FROM catalog_versions WHERE version = $1;
 
 -- name: catalog_versions
 -- The newest versions before one, without their text.
@@ -400,10 +401,20 @@ SELECT EXISTS (SELECT 1 FROM catalog_versions WHERE hash = $1) AS known;
 
 -- name: insert_catalog
 -- Write the next version; its basis is its own number where none is given.
-INSERT INTO catalog_versions (version, hash, document, applied_by, basis, badges, changes, note)
-SELECT coalesce(max(version), 0) + 1, $1, $2, $3, coalesce($4, coalesce(max(version), 0) + 1), $5, $6, $7
+INSERT INTO catalog_versions (version, hash, document, applied_by, basis, badges, changes, note, memories, program)
+SELECT coalesce(max(version), 0) + 1, $1, $2, $3, coalesce($4, coalesce(max(version), 0) + 1), $5, $6, $7, $8, $9
 FROM catalog_versions
 RETURNING version;
+
+-- name: note_memories
+-- Say of a version by which identities and program its memories are built, where nothing is said yet; what stands then.
+UPDATE catalog_versions SET memories = coalesce(memories, $2), program = coalesce(program, $3)
+WHERE version = $1
+RETURNING memories, program;
+
+-- name: knows_memories
+-- Whether the memories of a catalog were ever built by these identities.
+SELECT EXISTS (SELECT 1 FROM catalog_versions WHERE hash = $1 AND memories = $2) AS known;
 
 -- name: move_head
 -- Let a version rule.

@@ -134,6 +134,27 @@ async def test_a_version_takes_over_the_basis_of_the_one_it_was_compared_with(st
     assert await applied("h6") == 6
 
 
+async def test_a_version_knows_by_which_program_it_is_built(store: AnyStore) -> None:
+    """What names a version's memories is noted once, by who applies it or who comes first; a text may begin anew."""
+    await apply(store, "h1", "a")
+    assert await store.note_memories(1, "m1", "program 1") == ("m1", "program 1")
+    assert await store.note_memories(1, "m2", "program 2") == ("m1", "program 1")
+    assert [await store.knows_memories("h1", name) for name in ("m1", "m2")] == [True, False]
+    assert not await store.knows_memories("h2", "m1")
+    given: dict[str, Any] = {"badges": [badge("a")], "event_types": [], "memories": "m2", "program": "program 2"}
+    assert await store.apply_catalog("{}", "h1", base=1, **given) == 1
+    assert await store.apply_catalog("{}", "h1", base=1, anew=True, **given) == 2
+    head = await store.catalog_head()
+    assert head is not None
+    assert (head.basis, head.memories, head.program) == (2, "m2", "program 2")
+    assert await store.note_memories(2, "m1", "program 1") == ("m2", "program 2")
+    with pytest.raises(HeadMoved, match="Version 2"):
+        await store.apply_catalog("{}", "h1", base=1, anew=True, **given)
+    first = await store.catalog_stored(1)
+    assert first is not None
+    assert (first.memories, first.program) == ("m1", "program 1")
+
+
 async def test_a_version_that_was_compared_with_another_head_is_refused(store: AnyStore) -> None:
     """What was compared with a version that rules no more is not applied, and nothing is changed."""
     for base in (1, 7):

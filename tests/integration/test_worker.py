@@ -264,6 +264,29 @@ async def test_a_version_that_cannot_be_read_stops_nothing_for_good(rig: Rig) ->
     assert "Version 2 of the catalog cannot be read" in said[0]["reason"]
 
 
+async def test_memories_of_another_program_are_left_alone(rig: Rig) -> None:
+    """Where a newer program has begun users' memories anew this one says so once, waits, and goes on when it may."""
+    more = rig.folder / "more.yaml"
+    more.write_text(MORE)
+    with capture_logs() as lines:
+        async with rig.working() as worker, open_store(rig.settings, name="test") as store:
+            await rig.produce(line(event(1)))
+            await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the first award")
+            head = await store.catalog_head()
+            assert head is not None
+            newer: dict[str, Any] = {"memories": "other", "program": "badgestream 999, holidays 999", "anew": True}
+            await store.apply_catalog(head.document, head.hash, badges=[], event_types=[], **newer)
+            await rig.produce(line(event(2)))
+            await until(lambda: "holidays 999" in (worker._ready() or ""), "the refusal")
+            assert len(await rig.rows("SELECT 1 FROM events")) == 1
+            await apply_catalog(store, more, applied_by="test")
+            await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 2, "the second award")
+            assert worker._ready() is None
+    said = [one for one in lines if one["event"] == "catalog_refused"]
+    assert [(one["version"], one["log_level"]) for one in said] == [(2, "error")]
+    assert "--rebuild" in said[0]["help"]
+
+
 async def test_a_topic_created_again_halts_its_partition(rig: Rig) -> None:
     """Where another record stands at the last applied offset nothing is applied, and readiness says why."""
     async with rig.working():

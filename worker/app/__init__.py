@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog
+from worker.app.catalog import apply_catalog, first_plan, head_plan, put_in_force, read_catalog, working_plan
 from worker.app.comparing import Difference, against_former, against_head, difference, preview, readable
 from worker.app.conditions import judged, refuse_unasked, refuse_unsound, source_faults
 from worker.app.observing import observe_batch
@@ -33,4 +33,5 @@ __all__ = [
     "replay",
     "source_faults",
     "until_schema",
+    "working_plan",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from time import monotonic
 import structlog
 
 from worker.app.conditions import refuse_unasked, refuse_unsound
+from worker.app.programs import OtherMemories, hold_to, this_program
 from worker.config import Settings
 from worker.errors import AuthorError, OperatorError
 from worker.events import json_text
@@ -24,7 +25,7 @@ from worker.rules.catalog.document import Source, read_document
 from worker.rules.catalog.load import catalog_from_document, load_catalog
 from worker.rules.catalog.touched import NOTHING, Touched, touched
 from worker.rules.compare import compare
-from worker.rules.plan import Plan, compile_plan, definition_hash, needs_build
+from worker.rules.plan import Plan, compile_plan, definition_hash, memories_hash, needs_build
 from worker.store.catalog import HeadMoved, StoredCatalog
 from worker.store.postgres import PostgresStore
 
@@ -62,22 +63,33 @@ async def put_in_force(
     expected: int | None = None,
     reserved: Mapping[str, int] | None = None,
     line: Callable[[int], AuditLine] | None = None,
+    anew: bool = False,
 ) -> int:
     """Make a catalog at hand the head; its version. Somebody else's version that comes between is gone on from.
 
-    `reserved` are ids that were drawn for badges before they had one. `line` makes of the version what the log of
-    changes says; without it that it was applied, and what it changes.
+    `anew`: users are built for it whatever it changes, also where its text rules already. `reserved` are ids that were
+    drawn for badges before they had one. `line` makes of the version what the log of changes says; without it that it
+    was applied, and what it changes.
     """
     while True:
         head = await store.catalog_head()
         base = 0 if head is None else head.version
         if expected is not None and expected != base:
             raise HeadMoved(base)
-        if head is not None and head.hash == digest:
+        if head is not None and head.hash == digest and not anew:
             return head.version
         try:
             return await _succeed(
-                store, head, catalog, document, digest, applied_by=applied_by, note=note, reserved=reserved, line=line
+                store,
+                head,
+                catalog,
+                document,
+                digest,
+                applied_by=applied_by,
+                note=note,
+                reserved=reserved,
+                line=line,
+                anew=anew,
             )
         except HeadMoved:
             continue
@@ -92,11 +104,12 @@ async def _succeed(
     *,
     applied_by: str,
     note: str,
-    reserved: Mapping[str, int] | None,
-    line: Callable[[int], AuditLine] | None,
+    reserved: Mapping[str, int] | None = None,
+    line: Callable[[int], AuditLine] | None = None,
+    anew: bool = False,
 ) -> int:
     """Judge a catalog by the head, and make it the next version. Raises HeadMoved where another one rules by now."""
-    builds, changes, changed = await asyncio.to_thread(_judged, head, catalog)
+    judged = await asyncio.to_thread(_judged, head, catalog)
     return await store.apply_catalog(
         document,
         digest,
@@ -104,14 +117,17 @@ async def _succeed(
         event_types=list(catalog.dictionary.types),
         applied_by=applied_by,
         base=0 if head is None else head.version,
-        builds=builds,
-        changes=changes,
+        builds=anew or judged.builds,
+        changes=judged.changes,
         note=note,
         condition_types=[entry["name"] for entry in catalog.document.get("condition_types") or ()],
-        touched=changed,
+        touched=judged.touched,
         reserved=reserved,
         definitions=await asyncio.to_thread(_definitions, catalog),
-        line=line or partial(_applied, applied_by, changes, note),
+        line=line or partial(_applied, applied_by, judged.changes, note),
+        memories=judged.memories,
+        program=this_program(),
+        anew=anew,
     )
 
 
@@ -124,23 +140,40 @@ def _definitions(catalog: Catalog) -> dict[str, str]:
     return {badge.key: definition_hash(badge) for badge in catalog.badges}
 
 
-def _judged(head: StoredCatalog | None, catalog: Catalog) -> tuple[bool, str, Touched]:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a catalog means for users that stand at the head."""
+
+    memories: str
+    changes: str
+    builds: bool = True
+    touched: Touched = NOTHING
+
+
+def _judged(head: StoredCatalog | None, catalog: Catalog) -> _Judged:
+    plan = compile_plan(catalog)
+    memories = memories_hash(plan)
     try:
         old = None if head is None else stored_catalog(head)
     except AuthorError:
-        return True, "a version that this program no longer reads was replaced", NOTHING
-    return must_build(head, catalog), compare(old, catalog).summary, touched(old, catalog)
+        return _Judged(memories, "a version that this program no longer reads was replaced")
+    return _Judged(memories, compare(old, catalog).summary, _must_build(head, plan), touched(old, catalog))
 
 
 def must_build(head: StoredCatalog | None, catalog: Catalog) -> bool:
     """Whether users that stand at the head must be built for this catalog; seconds of work where both are huge."""
+    return _must_build(head, compile_plan(catalog))
+
+
+def _must_build(head: StoredCatalog | None, plan: Plan) -> bool:
     if head is None:
         return True
     try:
         old = compile_plan(stored_catalog(head))
     except AuthorError:
         return True  # a version this program no longer reads
-    return needs_build(old, compile_plan(catalog))
+    # what another program built under other names is not found here, whether or not the catalog changes
+    return head.memories not in (None, memories_hash(old)) or needs_build(old, plan)
 
 
 def stored_catalog(stored: StoredCatalog) -> Catalog:
@@ -162,17 +195,59 @@ def unreadable(version: int, error: AuthorError) -> OperatorError:
 async def head_plan(store: PostgresStore) -> Plan | None:
     """The compiled plan of the catalog's head; None where no catalog was applied yet. Compiled off the loop."""
     head = await store.catalog_head()
+    return None if head is None else (await asyncio.to_thread(_compiled, head))[0]
+
+
+async def working_plan(store: PostgresStore, *, note: bool = True) -> Plan | None:
+    """`head_plan` for who changes users. Raises OtherMemories where another program has built their memories.
+
+    With `note` it is written down that this one builds them, where nothing is known of that.
+    """
+    head = await store.catalog_head()
     if head is None:
         return None
+    plan, memories = await asyncio.to_thread(_compiled, head)
+    await hold_to(store, head, plan, memories, note=note)
+    return plan
 
-    def compiled() -> Plan:
-        plan = compile_plan(stored_catalog(head))
-        # a large plan is millions of objects that all stay: the collector need not look at them again and again
-        gc.collect()
-        gc.freeze()
-        return plan
 
-    return await asyncio.to_thread(compiled)
+async def ruling_plan(store: PostgresStore) -> Plan | None:
+    """`working_plan` for a worker: a newer program lets the same catalog begin anew, and users are built for that.
+
+    It does so once, whichever worker comes first. Raises OtherMemories where the memories are a newer program's, or
+    cannot be built anew from what retention left.
+    """
+    while True:
+        try:
+            return await working_plan(store)
+        except OtherMemories as other:
+            if not other.begins:
+                raise
+            head = other.head
+            try:
+                version = await _succeed(
+                    store,
+                    head,
+                    other.plan.catalog,
+                    head.document,
+                    head.hash,
+                    applied_by="worker",
+                    note=f"memories are built anew: {this_program()} names them otherwise than {head.program}",
+                    anew=True,
+                )
+            except HeadMoved:
+                continue
+            log.warning("memories_begun_anew", version=version, program=this_program(), before=head.program)
+
+
+def _compiled(head: StoredCatalog) -> tuple[Plan, str]:
+    """The plan of a version, and the name of its memories."""
+    plan = compile_plan(stored_catalog(head))
+    memories = memories_hash(plan)
+    # a large plan is millions of objects that all stay: the collector need not look at them again and again
+    gc.collect()
+    gc.freeze()
+    return plan, memories
 
 
 async def _bring(store: PostgresStore, path: Path, settings: Settings) -> None:
@@ -206,7 +281,7 @@ async def first_plan(store: PostgresStore, settings: Settings, *, seconds: float
     if settings.catalog is not None:
         await _bring(store, settings.catalog, settings)
     deadline = monotonic() + seconds
-    while (plan := await head_plan(store)) is None:
+    while (plan := await ruling_plan(store)) is None:
         if monotonic() >= deadline:
             raise OperatorError(
                 "The database holds no catalog.",

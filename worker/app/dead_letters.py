@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from worker.app.catalog import head_plan
+from worker.app.catalog import working_plan
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.services import limits_of
 from worker.conditions import Door
@@ -72,7 +72,7 @@ async def redrive_letters(
 
 
 async def _plan(store: PostgresStore, settings: Settings) -> Plan:
-    plan = await head_plan(store)
+    plan = await working_plan(store)
     if plan is None:
         raise OperatorError("The database holds no catalog.", help="badges catalog apply FILE makes one")
     refuse_unasked(plan.catalog, settings)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-from worker.app.catalog import head_plan
+from worker.app.catalog import working_plan
 from worker.app.conditions import refuse_unasked
 from worker.app.coverage import SILENT, logged_coverage
+from worker.app.programs import OtherMemories
 from worker.conditions import Door
 from worker.config import Settings, shown_address, transport_refusals, unknown_names
 from worker.errors import AuthorError, BadgesError
@@ -114,11 +115,14 @@ class Doctor:
 
     async def _catalog(self, store: PostgresStore) -> Finding:
         try:
-            plan = self.plan = await head_plan(store)
+            plan = self.plan = await working_plan(store, note=False)
             if plan is not None:
                 refuse_unasked(plan.catalog, self.settings)
         except AuthorError as error:
             return Finding("FAIL", "catalog", error.message, "badges catalog lint FILE, then badges catalog apply FILE")
+        except OtherMemories as other:
+            self.plan = other.plan
+            return Finding("warn" if other.begins else "FAIL", "catalog", other.message, other.help)
         except BadgesError as error:
             return Finding("FAIL", "catalog", error.message, error.help)
         if plan is not None:

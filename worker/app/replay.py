@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from worker.app.catalog import first_plan, head_plan
+from worker.app.catalog import first_plan, working_plan
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.ranges import Asked, check_order, chosen, resolve
 from worker.app.services import check_surroundings, limits_of, open_store, subscription, until_schema
@@ -137,7 +137,7 @@ def _reloading(store: PostgresStore, applier: Applier, settings: Settings) -> Ca
 
     async def moved(head: int) -> None:
         async with loading:
-            if applier.plan.version != head and (plan := await head_plan(store)) is not None:
+            if applier.plan.version != head and (plan := await working_plan(store)) is not None:
                 refuse_unasked(plan.catalog, settings)
                 applier.use(plan)
 

@@ -13,7 +13,7 @@ from time import monotonic, time
 
 import structlog
 
-from worker.app.catalog import head_plan
+from worker.app.catalog import working_plan
 from worker.app.retention import Cuts
 from worker.app.schedule_gauges import Gauges
 from worker.app.sending import Sender
@@ -191,7 +191,7 @@ class Head:
         if head is None:
             raise OperatorError("The database holds no catalog.", help="run `badges catalog apply FILE`")
         if self._plan is None or self._plan.version != head.version:
-            self._plan = await head_plan(self._store)
+            self._plan = await working_plan(self._store)
         assert self._plan is not None  # noqa: S101 (a head never goes away)
         return self._plan
 

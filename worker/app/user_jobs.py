@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from worker.app.catalog import head_plan
+from worker.app.catalog import working_plan
 from worker.app.comparing import Progress, play
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.live_lag import LiveLag
@@ -69,7 +69,7 @@ async def ask(
     conditions: bool = False,
 ) -> Asked:
     """Check what is asked for. Raises OperatorError for a badge, a type or a user that nobody knows."""
-    plan = await head_plan(store)
+    plan = await working_plan(store)
     if plan is None:
         raise OperatorError("The database holds no catalog.", help="run `badges catalog apply FILE`")
     parameters: dict[str, Any] = {}
@@ -209,7 +209,7 @@ class Foreground:
 
     async def _moved(self, _head: int) -> None:
         """The catalog's head has moved: go on with the new plan, if it may be used here."""
-        plan = await head_plan(self.store)
+        plan = await working_plan(self.store)
         if plan is None or plan.version == self.plan.version:
             await asyncio.sleep(WATCH_SECONDS)
             return
@@ -347,7 +347,7 @@ class Sweeps:
         return Swept(job.users_done, job.events, job.awards, kinds)
 
     async def _moved(self, _head: int) -> None:
-        plan = await head_plan(self._store)
+        plan = await working_plan(self._store)
         if plan is None or plan.version == self._plan.version:
             await asyncio.sleep(WATCH_SECONDS)
         else:

@@ -13,10 +13,11 @@ from time import monotonic, time
 
 import structlog
 
-from worker.app.catalog import first_plan, head_plan, unreadable
+from worker.app.catalog import first_plan, ruling_plan, unreadable
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.live_lag import LiveLag
 from worker.app.observing import observe_awards, observe_batch, observe_conditions
+from worker.app.programs import OtherMemories
 from worker.app.services import (
     WAIT_SECONDS,
     check_surroundings,
@@ -233,9 +234,12 @@ class Worker:
     async def _usable(self, store: PostgresStore, head: int) -> Plan | None:
         """The plan of the head; None where it cannot be used here: once the log says why, then readiness does."""
         try:
-            plan = await head_plan(store)
+            plan = await ruling_plan(store)
         except AuthorError as error:
             self._refuse("catalog_unreadable", head, unreadable(head, error))
+            return None
+        except OtherMemories as error:
+            self._refuse("catalog_refused", error.head.version, error)
             return None
         if plan is None:
             return None

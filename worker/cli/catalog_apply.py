@@ -41,8 +41,9 @@ note_option = click.option("--note", metavar="TEXT", default="", callback=_note,
     metavar="N",
     help="Refuse where another version than this one rules (0: none yet).",
 )
+@click.option("--rebuild", is_flag=True, help="Build all users anew from their events, whatever it changes.")
 @note_option
-def apply(path: Path, expect_version: int | None, note: str) -> None:
+def apply(path: Path, expect_version: int | None, rebuild: bool, note: str) -> None:
     """Check a catalog and make it the one that rules; running workers take it up between two batches.
 
     \b
@@ -51,20 +52,22 @@ def apply(path: Path, expect_version: int | None, note: str) -> None:
     """
     from worker.config import load_settings
 
-    asyncio.run(_apply(path, load_settings(), expected=expect_version, note=note))
+    asyncio.run(_apply(path, load_settings(), expected=expect_version, note=note, anew=rebuild))
 
 
-async def _apply(path: Path, settings: Settings, *, expected: int | None, note: str) -> None:
+async def _apply(path: Path, settings: Settings, *, expected: int | None, note: str, anew: bool) -> None:
     from worker.app import difference, refuse_unasked, refuse_unsound
 
     async with catalog_store(settings) as store:
         found = await difference(store, path, replacing=True)
         refuse_unasked(found.new, settings)
         await refuse_unsound(found.new, settings)
-        await _enforce(store, found, str(path), expected=expected, note=note)
+        await _enforce(store, found, str(path), expected=expected, note=note, anew=anew)
 
 
-async def _enforce(store: PostgresStore, found: Difference, source: str, *, expected: int | None, note: str) -> None:
+async def _enforce(
+    store: PostgresStore, found: Difference, source: str, *, expected: int | None, note: str, anew: bool = False
+) -> None:
     """Put the new catalog in force and say what that causes."""
     from worker.app import against_former, put_in_force
     from worker.store.catalog import HeadMoved
@@ -72,7 +75,14 @@ async def _enforce(store: PostgresStore, found: Difference, source: str, *, expe
     was = 0 if found.head is None else found.head.version
     try:
         version = await put_in_force(
-            store, found.new, found.document, found.digest, applied_by=_person(), note=note, expected=expected
+            store,
+            found.new,
+            found.document,
+            found.digest,
+            applied_by=_person(),
+            note=note,
+            expected=expected,
+            anew=anew,
         )
     except HeadMoved as moved:
         raise OperatorError(
@@ -82,10 +92,10 @@ async def _enforce(store: PostgresStore, found: Difference, source: str, *, expe
     if version == was:
         click.echo(f"Unchanged: {source} is version {version}, which rules already.")
         return
-    await _tell(store, await against_former(store, found, version), source, version, was=was)
+    await _tell(store, await against_former(store, found, version), source, version, was=was, builds=anew)
 
 
-async def _tell(store: PostgresStore, found: Difference, source: str, version: int, *, was: int) -> None:
+async def _tell(store: PostgresStore, found: Difference, source: str, version: int, *, was: int, builds: bool) -> None:
     """Say what a version changed, against the one before it; `was` is the one that ruled when this was asked for."""
     from worker.cli.comparison import in_place_notices
     from worker.store.population import PopulationTable
@@ -103,7 +113,7 @@ async def _tell(store: PostgresStore, found: Difference, source: str, version: i
         click.echo(f"Changed: all of version {version - 1}, which this version of badgestream does not read.")
     else:
         click.echo(f"Changed: {found.changed.summary}.")
-    if found.builds and found.head is not None:
+    if (builds or found.builds) and found.head is not None:
         users = await PopulationTable(store.pool).count()
         if users:
             click.echo(

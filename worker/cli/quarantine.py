@@ -155,7 +155,7 @@ async def _settled(
     ask: Callable[[int], None] | None,
 ) -> int:
     from worker import logs
-    from worker.app import head_plan, open_store, until_schema
+    from worker.app import open_store, until_schema, working_plan
     from worker.app.quarantine import settle_quarantine
     from worker.config import load_settings
 
@@ -169,7 +169,7 @@ async def _settled(
             raise OperatorError(f"No award of {badge_key} is held.", help=f"held now: {known}")
         if ask is not None:
             ask(held[badge_key])
-        plan = await head_plan(store)
+        plan = await working_plan(store)
         if plan is None:
             raise OperatorError("The database holds no catalog.", help="badges catalog apply FILE")
         parts = settle_quarantine(

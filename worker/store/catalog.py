@@ -28,12 +28,15 @@ class StoredCatalog:
     """One version of the catalog: its JSON text and the hash of what the author wrote.
 
     `basis` is the version whose memories and tests it still uses: its own number where users must be built for it.
+    `memories` names the identities of its memories as `program` has them (None: nobody has looked yet).
     """
 
     version: int
     hash: str
     document: str
     basis: int
+    memories: str | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,15 @@ class CatalogTables(Database):
         found = await self.rows("catalog_versions", _NO_VERSION if before is None else before, limit)
         return [VersionRow(**row) for row in found]
 
+    async def note_memories(self, version: int, memories: str, program: str) -> tuple[str, str]:
+        """Say by which identities and program a version's memories are built, where nothing is said; what stands."""
+        row = (await self.rows("note_memories", version, memories, program))[0]
+        return row["memories"], row["program"]
+
+    async def knows_memories(self, digest: str, memories: str) -> bool:
+        """Whether the memories of a catalog with this hash were ever built by these identities."""
+        return bool((await self.rows("knows_memories", digest, memories))[0]["known"])
+
     async def apply_catalog(
         self,
         document_json: str,
@@ -106,6 +118,9 @@ class CatalogTables(Database):
         reserved: Mapping[str, int] | None = None,
         definitions: Mapping[str, str] | None = None,
         line: Callable[[int], AuditLine] | None = None,
+        memories: str | None = None,
+        program: str | None = None,
+        anew: bool = False,
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 
@@ -113,16 +128,26 @@ class CatalogTables(Database):
         says whether users must be built for it; else it takes over the basis of `base`, which must be given.
         `touched` are the entries that differ from `base`; `reserved` are ids that were drawn for badges before.
         `definitions` name what each badge takes; one is noted for the version from which on it is so.
-        `line` makes of the version what the log of changes says of it, unless nothing was changed.
+        `line` makes of the version what the log of changes says of it, unless nothing was changed. `memories` and
+        `program` are as in `StoredCatalog`. `anew`: it becomes a version of its own also where the head has its hash.
         """
         async with self._whole_catalog() as session:
             found = await session.rows("catalog_head")
             head = StoredCatalog(**found[0]) if found else None
-            if head is not None and head.hash == digest:
+            if head is not None and head.hash == digest and not anew:
                 return head.version
             basis = basis_of(head, base=base, builds=builds)
             written = await session.rows(
-                "insert_catalog", digest, document_json, applied_by, basis, len(badges), changes, note
+                "insert_catalog",
+                digest,
+                document_json,
+                applied_by,
+                basis,
+                len(badges),
+                changes,
+                note,
+                memories,
+                program,
             )
             version = int(written[0]["version"])
             await session.execute("move_head", version)

@@ -186,14 +186,14 @@ class MemoryStore(MemoryJobs):
         if not self.tables.catalogs:
             return None
         row = self.tables.catalogs[-1]
-        return StoredCatalog(len(self.tables.catalogs), row.hash, row.document, row.basis)
+        return StoredCatalog(len(self.tables.catalogs), row.hash, row.document, row.basis, row.memories, row.program)
 
     async def catalog_stored(self, version: int) -> StoredCatalog | None:
         """One version; None where there is none of this number."""
         if not 0 < version <= len(self.tables.catalogs):
             return None
         row = self.tables.catalogs[version - 1]
-        return StoredCatalog(version, row.hash, row.document, row.basis)
+        return StoredCatalog(version, row.hash, row.document, row.basis, row.memories, row.program)
 
     async def catalog_versions(self, *, before: int | None = None, limit: int = 50) -> list[VersionRow]:
         """The newest versions, newest first; `before` is the last one of the page before."""
@@ -211,6 +211,17 @@ class MemoryStore(MemoryJobs):
         """Whether a catalog with this hash was ever a version."""
         return any(row.hash == digest for row in self.tables.catalogs)
 
+    async def note_memories(self, version: int, memories: str, program: str) -> tuple[str, str]:
+        """Say by which identities and program a version's memories are built, where nothing is said; what stands."""
+        row = self.tables.catalogs[version - 1]
+        row.memories = memories if row.memories is None else row.memories
+        row.program = program if row.program is None else row.program
+        return row.memories, row.program
+
+    async def knows_memories(self, digest: str, memories: str) -> bool:
+        """Whether the memories of a catalog with this hash were ever built by these identities."""
+        return any((row.hash, row.memories) == (digest, memories) for row in self.tables.catalogs)
+
     async def apply_catalog(
         self,
         document_json: str,
@@ -227,20 +238,25 @@ class MemoryStore(MemoryJobs):
         touched: Touched = NOTHING,  # noqa: ARG002 - nobody asks a store in memory when an entry was changed
         reserved: Mapping[str, int] | None = None,
         definitions: Mapping[str, str] | None = None,  # noqa: ARG002 - only people ask which definition gave an award
+        memories: str | None = None,
+        program: str | None = None,
+        anew: bool = False,
     ) -> int:
         """Write a new version and let it rule; returns its number, or the head's where that has the same hash.
 
-        `base`, `builds` and `reserved` are as the real store takes them. Raises HeadMoved.
+        All others are as the real store takes them. Raises HeadMoved.
         """
         holder = Holder()
         try:
             await self._locks.take_catalog(holder)
             head = await self.catalog_head()
-            if head is None or head.hash != digest:
+            if head is None or head.hash != digest or anew:
                 basis = basis_of(head, base=base, builds=builds) or len(self.tables.catalogs) + 1
                 at_us = round(self._clock() * 1_000_000)
                 self.tables.catalogs.append(
-                    CatalogRow(digest, document_json, basis, len(badges), changes, note, applied_by, at_us)
+                    CatalogRow(
+                        digest, document_json, basis, len(badges), changes, note, applied_by, at_us, memories, program
+                    )
                 )
                 for key, number in (reserved or {}).items():
                     self.tables.badge_ids.setdefault(key, number)

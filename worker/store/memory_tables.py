@@ -77,6 +77,8 @@ class CatalogRow:
     note: str
     applied_by: str
     applied_us: int
+    memories: str | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ together; `model` holds what comes out, `builds` says whether one plan can go on
 from __future__ import annotations
 
 from worker.rules.ir import counted
-from worker.rules.plan.builds import definition_hash, meaning, needs_build
+from worker.rules.plan.builds import definition_hash, meaning, memories_hash, needs_build
 from worker.rules.plan.compiler import EVALUATED, asked_conditions, compile_plan
 from worker.rules.plan.formula import Source, Subject, Tally, figures, held_since, mark_of, prerequisites
 from worker.rules.plan.identity import fold_key
@@ -34,6 +34,7 @@ __all__ = [
     "held_since",
     "mark_of",
     "meaning",
+    "memories_hash",
     "needs_build",
     "prerequisites",
     "scope_name",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from worker.rules.catalog.definitions import Badge
-from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed, canonical
+from worker.rules.ir import All, Held, Node, Not, Some, Test, Windowed, canonical, tests
 from worker.rules.normalize import normalize
 from worker.rules.operators import VERDICTS
 from worker.rules.plan.dispatch import json_key
@@ -56,6 +56,15 @@ def meaning(node: Node, fold_of: Callable[[Test], Hashable]) -> Hashable:
         case All(children=children) | Some(children=children):
             parts = [meaning(child, fold_of) for child in children]
             return parts[0] if len(parts) == 1 else (type(node).__name__, *parts)
+
+
+def memories_hash(plan: Plan) -> str:
+    """Names the identities under which a plan finds users' memories: 16 hex digits, equal where all of them are."""
+    ids = {plan.sources(test).id for goal in plan.goals for test in tests(normalize(goal.badge.formula))}
+    ids.update(goal.mark for goal in plan.goals if goal.mark is not None)
+    if plan.zones is not None:
+        ids.add(plan.zones.id)
+    return hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()[:16]
 
 
 def definition_hash(badge: Badge) -> str:
