@@ -52,6 +52,7 @@ MORE: Final = (
     "/diagnostics/simulator?user={user_id}&play=1&log=1",
     "/diagnostics/milestone?badge={key}&lang=de&user={user_id}",
     "/dead-letters?reason=unknown_event_type",
+    "/settings/connections?whole=1",
     "/nothing-here",
 )
 #: Pages on which the hostile texts are to be read.
