@@ -21,14 +21,15 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client import generate_latest
-from structlog.testing import capture_logs
 
 from tests.rig.kafka import KafkaService
+from tests.rig.log_lines import log_lines
 from tests.rig.required import missing
 from tests.rig.settings import own_settings
 from tests.rig.waiting import until
 from worker.app import Worker, apply_catalog, open_store, services
 from worker.app import catalog as catalogs
+from worker.app import worker as worker_room
 from worker.config import DeadLetterLimit, Settings, load_settings
 from worker.errors import OperatorError
 from worker.events import parse_instant
@@ -248,7 +249,7 @@ async def test_a_new_catalog_is_taken_up_while_events_flow(rig: Rig) -> None:
 async def test_a_version_that_cannot_be_read_stops_nothing_for_good(rig: Rig) -> None:
     """A worker that cannot read the version that rules says so once, waits, and goes on with the next one it can."""
     newer = json.dumps({"version": 1, "events": {}, "badges": [], "of_tomorrow": {}})
-    with capture_logs() as lines:
+    with log_lines(worker_room) as lines:
         async with rig.working() as worker, open_store(rig.settings, name="test") as store:
             await rig.produce(line(event(1)))
             await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the first award")
@@ -268,7 +269,7 @@ async def test_memories_of_another_program_are_left_alone(rig: Rig) -> None:
     """Where a newer program has begun users' memories anew this one says so once, waits, and goes on when it may."""
     more = rig.folder / "more.yaml"
     more.write_text(MORE)
-    with capture_logs() as lines:
+    with log_lines(worker_room) as lines:
         async with rig.working() as worker, open_store(rig.settings, name="test") as store:
             await rig.produce(line(event(1)))
             await rig.until_rows("SELECT 1 FROM user_badges", lambda rows: len(rows) == 1, "the first award")

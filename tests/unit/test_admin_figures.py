@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import structlog
 from prometheus_client import generate_latest
 
+from tests.rig.log_lines import log_lines
 from tests.unit.desk import FakeDesk, panel
 from tests.unit.serving import FakeStore, client, served
 from tests.unit.serving_catalog import FakeAwards, FakeCatalogs, logged
@@ -21,6 +21,7 @@ from worker.admin.limits import Crowd
 from worker.admin.openapi import guarded_routes
 from worker.admin.panel.tables import EXPORTS
 from worker.admin.roles import Role
+from worker.app import admin as admin_room
 from worker.app.admin import Admin
 from worker.app.feed import News
 from worker.config import load_settings
@@ -179,7 +180,7 @@ async def test_metrics_and_health_have_a_port_of_their_own() -> None:
         assert await asyncio.to_thread(_asked, admin.health_port, "/livez") == "ok\n"
         assert await asyncio.to_thread(_asked, admin.health_port, "/readyz") == "starting\n"
         other = Admin(load_settings(admin_metrics_port=admin.health_port))
-        with structlog.testing.capture_logs() as lines:
+        with log_lines(admin_room) as lines:
             async with other._seen():
                 assert other.health_port == 0
         assert [line["event"] for line in lines] == ["metrics_not_served"]

@@ -10,10 +10,11 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
+from tests.rig.log_lines import log_lines
 from tests.unit.desk import HOSTILE, FakeDesk, FakeReads, panel
 from tests.unit.serving import NOON, TOKENS, FakeStore, client
+from worker.admin import problems
 from worker.admin.panel.entrance import inside
 from worker.admin.panel.pages import ROUTERS
 from worker.admin.roles import Role
@@ -310,7 +311,7 @@ def test_refusals_name_their_request() -> None:
             raise TransientError("the database does not answer")
 
     reader = client(panel(FakeDesk(reads=Away())), Role.READER)
-    with capture_logs() as lines:
+    with log_lines(problems) as lines:
         page = reader.get("/panel/awards?badge=asks&origin=live")
         given = reader.get("/panel/_/awards", headers={"HX-Request": "true", "X-Request-Id": "proxy-7"})
         assert client(reader.app).get("/panel/awards").status_code == 303
