@@ -46,7 +46,9 @@ def panel(kafka: KafkaService, postgres: PostgresService, tmp_path_factory: pyte
     """Worker and panel with two users, some awards and a dead letter."""
     find_browser()
     stamp = uuid.uuid4().hex[:8]
-    names = {name: f"panel.{name}.{stamp}" for name in ("events", "awards", "dead", "control")}
+    # Names that a line of a phone has no room for, whatever fonts a machine has.
+    place = "of_the_whole_community_in_every_language"
+    names = {name: f"panel.{name}.{place}.{stamp}" for name in ("events", "awards", "dead", "control")}
     folder = tmp_path_factory.mktemp("panel")
     with pytest.MonkeyPatch.context() as patch, postgres.database() as dsn:
         patch.setattr("worker.app.lookout.TREND_SECONDS", 1.0)
