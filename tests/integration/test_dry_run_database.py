@@ -79,3 +79,41 @@ def test_a_dry_run_answers_from_the_database(
     (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, requests)), encoding="utf-8")
     assert cli.main([*paths, "--requests", str(tmp_path / "requests.jsonl")]) == 0
     assert [json.loads(text)["passed"] for text in capsys.readouterr().out.splitlines()] == [True, False, True]
+
+
+CONDITIONS: dict[str, Any] = {
+    "version": 1,
+    "events": EVENTS,
+    "condition_types": [{"name": "large", "source": "(event) => event.payload.n > 1"}],
+    "badges": [
+        {"key": "big", "flow": {"event": "order.paid", "criteria": {"$condition": {"type": "large"}}}},
+        {"key": "after", "flow": {"$and": [{"badge": "big"}, {"event": "order.paid"}]}},
+        {"key": "payer", "flow": {"event": "order.paid"}},
+    ],
+}
+
+
+def test_an_event_that_no_condition_could_judge_is_said(
+    postgres_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where conditions may not run a warning names which one, and why; what needs none, or only the log, has none."""
+    asyncio.run(log(postgres_dsn, HISTORY[:1]))
+    monkeypatch.setenv("BADGES_DATABASE_URL", postgres_dsn)
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(CONDITIONS), encoding="utf-8")
+
+    def ask(*options: str) -> tuple[list[Any], str]:
+        command = ["dry-run", "--catalog", str(tmp_path / "catalog.yaml"), "--database", "--user", "u"]
+        assert cli.main([*command, "--format", "jsonl", *options]) == 0
+        out, said = capsys.readouterr()
+        return [json.loads(text)["passed"] for text in out.splitlines()], said
+
+    paid = ["--event", json.dumps({"type": "order.paid", "payload": {"n": 5}})]
+    warning = "the condition large gave no answer to the order.paid of --event: BADGES_JS is off; set BADGES_JS=on"
+    passed, said = ask(*paid)
+    assert (passed, said.count("warning:"), warning in said) == ([False, False, True], 1, True)
+    assert warning in ask(*paid, "--badge", "after")[1], "also where it is asked for another badge's sake"
+    assert ask(*paid, "--badge", "payer") == ([True], "")
+    assert ask("--badge", "big") == ([False], "")
+    assert ask("--badge", "big", "--event", '{"type": "user.logged_in"}') == ([False], "")
+    monkeypatch.setenv("BADGES_JS", "on")
+    assert ask(*paid, "--badge", "big") == ([True], "")

@@ -131,7 +131,8 @@ def _judged(
 ) -> tuple[list[Question], Mapping[str, Sequence[Event]]]:
     """The same with what conditions in JavaScript say of the events that matter.
 
-    Where none may run, `stored` events stand with the answers that the log has; others are refused.
+    Where none may run, `stored` events stand with the answers that the log has, one more with none, which is said;
+    others are refused.
     """
     from dataclasses import replace
 
@@ -140,7 +141,10 @@ def _judged(
     from worker.rules.plan import asked_conditions
 
     conditions = asked_conditions(catalog, catalog.badges)
-    if conditions is None or (stored and load_settings().js == "off"):
+    if conditions is None:
+        return list(questions), histories
+    if stored and load_settings().js == "off":
+        _warn_unjudged(catalog, questions)
         return list(questions), histories
     users = {one.user_id for one in questions}
     extra = [one.event for one in questions if one.event is not None]
@@ -151,6 +155,23 @@ def _judged(
         [one if one.event is None else replace(one, event=next(added)) for one in questions],
         by_user(found[: len(logged)]),
     )
+
+
+def _warn_unjudged(catalog: Catalog, questions: Sequence[Question]) -> None:
+    """Say which conditions an event that was never logged would have been asked about, where none may run."""
+    from worker.cli.histories import Warnings
+    from worker.rules.plan import compile_plan
+
+    warnings = Warnings()
+    for one in questions:
+        if one.event is None:
+            continue
+        conditions = compile_plan(catalog, exact=True, only=one.keys).conditions or {}
+        for name in sorted({condition.name for condition in conditions.get(one.event.type, ())}):
+            warnings.say(
+                f"the condition {name} gave no answer to the {one.event.type} of --event: BADGES_JS is off; set "
+                "BADGES_JS=on to have it asked"
+            )
 
 
 def _newest(events: Sequence[Event]) -> int:
