@@ -57,3 +57,8 @@ def award_line(
 def letters_line(actor: str, *, letters: int, chosen: Mapping[str, Any]) -> AuditLine:
     """So many dead letters tried again, which were chosen by these."""
     return AuditLine(actor, "dead_letters.replayed", "dead letters", after={"letters": letters, **chosen})
+
+
+def replay_line(actor: str, *, records: int, **chosen: Any) -> AuditLine:
+    """So many records of topics read again, which were chosen by these."""
+    return AuditLine(actor, "records.replayed", "records", after={"records": records, **chosen})

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -37,7 +38,7 @@ AWARDS = "SELECT user_id, badge_key, context, awarded_at, origin FROM user_badge
 
 async def again(settings: Settings, asked: Asked = ALL, **more: Any) -> Outcome:
     """One replay to its end."""
-    return await replay(settings, asked, begins=lambda _: None, told=lambda _: None, **more)
+    return await replay(settings, asked, actor="anna", begins=lambda _: None, told=lambda _: None, **more)
 
 
 async def ready(rig: Rig) -> None:
@@ -108,6 +109,35 @@ async def test_what_is_not_applied_is_counted(
         "6 read, 3 already logged, 0 added, 1 older than is kept, 1 of erased users, 1 dead letter known already, "
         "0 awards given quietly."
     ) in capsys.readouterr().out
+
+
+async def test_a_replay_is_in_the_log_of_changes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who read which records again, and how, comes before; one that ended too early leaves another line that says why.
+
+    What has nothing to read, or is refused, leaves none.
+    """
+    await ready(rig)
+    await rig.produce(*(line(event(number)) for number in range(3)))
+    surroundings(monkeypatch, rig.settings)
+    monkeypatch.setattr("worker.cli.signing.getpass.getuser", lambda: "ada")
+    for arguments, status in ((["0:3"], 0), (["0:9"], 1), (["0:1", "--rate", "500", "--allow-gaps"], 0)):
+        assert await asyncio.to_thread(cli.main, ["replay", *arguments]) == status
+    monkeypatch.setattr(Replay, "run", AsyncMock(side_effect=OperatorError("It was cut off.")))
+    with pytest.raises(OperatorError):
+        await again(rig.settings, Asked(places={(rig.topic, 0): 2}))
+    lines = await rig.rows(
+        "SELECT actor, action, subject, after, note FROM audit_log WHERE action LIKE 'rec%' ORDER BY id"
+    )
+
+    def told(start: int, **how: Any) -> dict[str, Any]:
+        read = {"topic": rig.topic, "partition": 0, "from": start, "until": 3}
+        return {"records": 3 - start, "ranges": [read], **how}
+
+    assert [(*tuple(row)[:3], json.loads(row["after"]), row["note"]) for row in lines] == [
+        ("ada (command)", "records.replayed", "records", told(1, rate=500.0, allow_gaps=True), ""),
+        ("anna", "records.replayed", "records", told(2), ""),
+        ("anna", "records.replayed.unsent", "records", told(2), "It was cut off."),
+    ]
 
 
 async def test_a_range_of_bad_records_is_not_drained_into_the_bin(rig: Rig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,9 +13,11 @@ from worker.app.catalog import first_plan, working_plan
 from worker.app.conditions import FaultLog, refuse_unasked
 from worker.app.ranges import Asked, check_order, chosen, resolve
 from worker.app.services import check_surroundings, limits_of, open_store, subscription, until_schema
+from worker.auditing import noted, replay_line
 from worker.conditions import Door
 from worker.config import Settings
 from worker.errors import OperatorError, TransientError
+from worker.exchange import AuditLine
 from worker.pipeline.batch import Applier
 from worker.pipeline.brake import Brake
 from worker.pipeline.cache import Cache
@@ -43,6 +45,7 @@ async def replay(
     settings: Settings,
     asked: Asked,
     *,
+    actor: str,
     begins: Callable[[tuple[Range, ...]], None],
     told: Callable[[ReplayFacts], None],
     rate: float | None = None,
@@ -50,8 +53,9 @@ async def replay(
 ) -> Outcome:
     """Read parts of the topics again, outside the group; when this returns, what was read is committed.
 
-    `begins` is told the ranges, `told` the facts on the way. Raises OperatorError: with nothing changed where what was
-    asked cannot be read, else with what was read until then committed.
+    The log of changes is told that `actor` does it, `begins` the ranges, `told` the facts on the way. Raises
+    OperatorError: with nothing changed where what was asked cannot be read, else with what was read until then
+    committed.
     """
     check_surroundings(settings)
     check_order(asked)
@@ -68,8 +72,20 @@ async def replay(
             begins(ranges)
             if not ranges:
                 return Outcome(ranges, ReplayFacts())
-            facts = await _run(settings, store, plan, reader, ranges, told, rate=rate, schema=schema)
+            async with noted(store, _line(actor, asked, ranges, rate)):
+                facts = await _run(settings, store, plan, reader, ranges, told, rate=rate, schema=schema)
     return Outcome(ranges, facts)
+
+
+def _line(actor: str, asked: Asked, ranges: Sequence[Range], rate: float | None) -> AuditLine:
+    """What the log of changes says of a replay: which records, and how."""
+    given = {"allow_gaps": asked.allow_gaps or None, "rate": rate}
+    return replay_line(
+        actor,
+        records=sum(one.length for one in ranges),
+        ranges=[one.as_json() for one in ranges],
+        **{name: value for name, value in given.items() if value is not None},
+    )
 
 
 def replay_name(group_id: str, ranges: tuple[Range, ...]) -> str:

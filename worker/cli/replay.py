@@ -11,6 +11,7 @@ import click
 
 from worker.cli.output import Format, as_json, format_option, notice, span
 from worker.cli.places import instant, instant_option, place
+from worker.cli.signing import whoever
 
 if TYPE_CHECKING:
     from worker.app.ranges import Asked
@@ -121,7 +122,14 @@ def _run(asked: Asked, rate: float | None) -> tuple[Outcome, float]:
     try:
         with quiet_clients():
             outcome = asyncio.run(
-                run(settings, asked, begins=_announce, told=lambda facts: _show(progress, facts), rate=rate)
+                run(
+                    settings,
+                    asked,
+                    actor=whoever(),
+                    begins=_announce,
+                    told=lambda facts: _show(progress, facts),
+                    rate=rate,
+                )
             )
     except KeyboardInterrupt:
         progress.close()
@@ -175,10 +183,7 @@ def _sentence(outcome: Outcome, seconds: float) -> str:
 def _figures(outcome: Outcome, seconds: float) -> dict[str, Any]:
     facts = outcome.facts
     return {
-        "ranges": [
-            {"topic": one.topic, "partition": one.partition, "from": one.start, "until": one.end}
-            for one in outcome.ranges
-        ],
+        "ranges": [one.as_json() for one in outcome.ranges],
         "read": facts.read,
         "already_logged": facts.known,
         "added": facts.added,

@@ -61,6 +61,10 @@ class Range:
         """How many offsets it spans."""
         return max(0, self.end - self.start)
 
+    def as_json(self) -> dict[str, str | int]:
+        """As it is told and written down."""
+        return {"topic": self.topic, "partition": self.partition, "from": self.start, "until": self.end}
+
 
 @dataclass(slots=True)
 class ReplayFacts:
