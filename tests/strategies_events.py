@@ -117,7 +117,7 @@ for _one in CONDITIONS:
 def _answers(payload: Json) -> dict[str, str] | None:
     """What the conditions said of a payload, as it falls."""
     dice = Random(dumps(payload))
-    said = {key: dice.choice(("yes", "no", "no", "error")) for key in ANSWERS.values() if dice.random() < 0.8}
+    said = {key: dice.choice(("yes", "no", "no", "error", "parked")) for key in ANSWERS.values() if dice.random() < 0.8}
     return said or None
 
 

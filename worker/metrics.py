@@ -162,7 +162,9 @@ class Metrics:
 
     def _declare_conditions(self) -> None:
         self.condition_verdicts = self._counter(
-            "condition_verdicts", "Answers of conditions in JavaScript: yes, no, or error for a fault", "verdict"
+            "condition_verdicts",
+            "Answers of conditions in JavaScript: yes, no, error for a fault, or parked: the type is asked no more",
+            "verdict",
         )
         self.condition_faults = self._counter(
             "condition_faults", "Faults of conditions in JavaScript, by condition type", "condition"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -63,8 +64,11 @@ async def test_an_award_by_a_condition(rig: Rig) -> None:
         # the repeat is asked about again where it came in a batch of its own
         assert value("badges_condition_verdicts_total", {"verdict": "yes"}) in (2, 3)
         assert door.parked == ["broken"]
-    said = [sorted(_answers(row["verdicts"])) for row in found]
-    assert said == [["error", "no"], ["error", "yes"], ["error", "yes"], *[["error", "no"]] * 20]
+    said = [_answers(row["verdicts"]) for row in found]
+    assert [sorted({"yes", "no"} & {*each}) for each in said] == [["no"], ["yes"], ["yes"], *[["no"]] * 20]
+    # which of the users' events came last is not certain
+    silent = Counter(one for each in said for one in each if one not in ("yes", "no"))
+    assert silent == {"error": LEAST_CALLS, "parked": 3}
     (award,) = await rig.rows("SELECT badge_key, trigger_id, metadata FROM user_badges")
     assert (award["badge_key"], award["trigger_id"]) == ("big", "o2")
     assert '"condition_event_id": "o2"' in award["metadata"]

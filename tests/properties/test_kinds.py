@@ -94,7 +94,7 @@ NUMBERS = (
 )
 PAYLOADS: list[dict[str, Any]] = [*[{}] * 125, *({"n": n} for n in (*NUMBERS, *["x", "", None, True, ["x"]] * 25))]
 #: What a condition said of an event.
-VERDICTS: list[dict[str, str] | None] = [None, {}, {"h": "yes"}, {"h": "no"}, {"h": "error"}]
+VERDICTS: list[dict[str, str] | None] = [None, {}, {"h": "yes"}, {"h": "no"}, {"h": "error"}, {"h": "parked"}]
 rows = together(range(61), "ab", PAYLOADS, VERDICTS)
 
 

@@ -11,6 +11,7 @@ from worker.events.json_text import dumps
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.document import Source
 from worker.rules.catalog.load import read
+from worker.rules.operators import KINDS
 from worker.rules.plan import compile_plan
 from worker.rules.rehearse import Answer, DryRun, outcomes
 
@@ -100,12 +101,37 @@ def test_the_award_names_the_event() -> None:
         (("no", "error"), "not_passed", "big_order said no to 1 and gave no answer to 1 of 2 orders"),
         ((None, "error"), "not_evaluated", "big_order gave no answer to 2 of 2 orders"),
         (("error",) * 10, "not_evaluated", "big_order gave no answer to 10 of 10 orders"),
+        (("parked",), "not_evaluated", "big_order, parked after faults, was not asked about 1 of 1 order"),
+        (
+            ("error", None, "parked"),
+            "not_evaluated",
+            "big_order, parked after faults, gave no answer to 2 and was not asked about 1 of 3 orders",
+        ),
+        (
+            ("no", "error", "parked", "parked"),
+            "not_passed",
+            "big_order, parked after faults, said no to 1, gave no answer to 1 and was not asked about 2 of 4 orders",
+        ),
+        (("parked", "yes"), "passed", "big_order said yes to order of 2026-03-02"),
     ],
 )
 def test_the_explanation(answers: tuple[str | None, ...], verdict: str, sentence: str) -> None:
-    """The tree tells a no from no answer."""
+    """The tree tells a no from no answer, and of a type that was parked how many events it was not asked about."""
     tree = answer(catalog(), *answers).explanation.tree
     assert (tree["verdict"], tree["sentence"]) == (verdict, sentence)
+    parked = answers.count("parked")
+    assert tree.get("parked") == (parked or None)
+
+
+def test_a_memory_of_before_there_was_a_word_for_it_is_read() -> None:
+    """What was remembered while a parked type's events counted as faults goes on as it is."""
+    before: list[Any] = [0, 1, 2, 0, None, None, None]
+    after = KINDS["condition"].merge(before, [0, 0, 0, 0, None, None, None, 1])
+    counts = {"yes_count": 0, "no_count": 1, "error_count": 2, "unasked_count": 0}
+    for state, parked in ((before, 0), (after, 1)):
+        facts = KINDS["condition"].facts(state, {})
+        assert {name: facts[name] for name in counts} == counts
+        assert facts["parked_count"] == parked
 
 
 def test_other_operators_stand_beside_it() -> None:

@@ -73,6 +73,24 @@ def test_dry_run(place: Path, capsys: Capture) -> None:
     assert [(row["passed"], row["metadata"]["condition_event_id"]) for row in rows] == [(True, "x")]
 
 
+def test_a_condition_that_is_parked_on_the_way(place: Path, capsys: Capture) -> None:
+    """What fails for everybody is asked about no later event: a warning says so, and the answers of these users."""
+    rows = [
+        {"id": f"{user}{number}", "type": "order.paid", "user_id": f"u{user}", "occurred_at": "2026-03-01T10:00:00Z"}
+        for user in range(12) for number in range(2)
+    ]  # fmt: skip
+    (place / "events.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    requests = [{"user_id": row["user_id"], "badge_key": "odd", "at": row["occurred_at"]} for row in rows[::2]]
+    (place / "requests.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in requests))
+    _, rows, said = run(capsys, DRY_RUN.replace("--user u1", "--requests requests.jsonl"))
+    assert "the condition odd is parked after 20 faults: it is asked about no later event" in said
+    nodes = [row["explanation"] for row in rows]
+    assert {node["verdict"] for node in nodes} == {"not_evaluated"}
+    assert [node.get("parked", 0) for node in nodes] == [0] * 10 + [2] * 2
+    assert nodes[9]["sentence"] == "odd gave no answer to 2 of 2 `order.paid` events"
+    assert nodes[10]["sentence"] == "odd, parked after faults, was not asked about 2 of 2 `order.paid` events"
+
+
 @pytest.mark.parametrize("command", [SIMULATE, DRY_RUN])
 def test_where_conditions_may_not_run(
     place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: str

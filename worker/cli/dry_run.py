@@ -146,7 +146,8 @@ def _judged(
     if stored and load_settings().js == "off":
         _warn_unjudged(catalog, questions)
         return list(questions), histories
-    users = {one.user_id for one in questions}
+    # In the order of the questions: a condition that is parked on the way is asked about none of the later events.
+    users = dict.fromkeys(one.user_id for one in questions)
     extra = [one.event for one in questions if one.event is not None]
     logged = [event for user_id in users for event in histories.get(user_id, ())]
     found = asked(conditions, [*logged, *extra])

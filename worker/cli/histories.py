@@ -92,14 +92,19 @@ def asked(conditions: Mapping[str, Sequence[Condition]], events: Sequence[Event]
     from worker.config import load_settings
 
     faults: Counter[tuple[str, str]] = Counter()
+    parked: dict[str, int] = {}
 
-    def tell(name: str, message: str, _: int) -> None:
+    def tell(name: str, message: str, lately: int) -> None:
         faults[name, message] += 1
+        if lately:
+            parked[name] = lately
 
     found = judged(conditions, events, load_settings(), tell=tell)
     warnings = Warnings()
     for (name, message), count in faults.items():
         warnings.say(f"the condition {name} gave no answer to {plural(count, 'event')}: {message}")
+    for name, count in parked.items():
+        warnings.say(f"the condition {name} is parked after {plural(count, 'fault')}: it is asked about no later event")
     warnings.close()
     return found
 

@@ -60,8 +60,8 @@ class Door:
     """The one way to run conditions: a child process behind it, started when first asked and again after its end.
 
     A condition type that fails whoever it is asked about (see `parking.py`) is parked until its source changes: its
-    events get the verdict `error` unasked. `tell` is told of each fault. With `seconds`, no `judge` asks for longer, by
-    more than one event; without, it asks about all.
+    events get the verdict `parked` unasked. `tell` is told of each fault. With `seconds`, no `judge` asks for longer,
+    by more than one event; without, it asks about all.
     """
 
     def __init__(
@@ -105,7 +105,8 @@ class Door:
         """The events with their verdicts; one that has a verdict already keeps it. All of them then have a mapping.
 
         Where time runs out, those from some event on, never the first, come back as they were. No fault of a condition
-        is raised: its verdict is `error`. Raises TransientError where no child can be started.
+        is raised: its verdict is `error`, and `parked` where its type is. Raises TransientError where no child can be
+        started.
         """
         found: list[dict[str, str]] = [dict(event.verdicts or _NOTHING) for event in events]
         calls = [
@@ -194,7 +195,7 @@ class Door:
         """Write down the verdict of one call; without a reply nobody was asked."""
         index, condition = call
         if reply is None or self._parking.is_parked(condition):
-            verdict = "error"
+            verdict = "parked"
         else:
             verdict = self._judged(condition, reply, events[index].user_id)
         found[index][condition.hash] = verdict

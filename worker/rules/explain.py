@@ -57,7 +57,10 @@ def explain(plan: Plan, badge_key: str, state: UserState, *, now_us: int, contex
 
 @dataclass(slots=True)
 class Reason:
-    """One node of the tree. `leaves_us` is when the oldest event counted falls out of a window that moves with now."""
+    """One node of the tree. `leaves_us` is when the oldest event counted falls out of a window that moves with now.
+
+    `parked`: about how many events its condition type was not asked, being parked after faults.
+    """
 
     operator: str
     path: str
@@ -72,6 +75,7 @@ class Reason:
     children: tuple[Reason, ...] = ()
     leaves_us: int | None = None
     evaluated: bool = True
+    parked: int = 0
 
     def as_json(self) -> Json:
         """The node as command, API and panel show it."""
@@ -86,6 +90,7 @@ class Reason:
             "window": self.window,
             "event_ids": list(self.event_ids),
             "children": [child.as_json() for child in self.children],
+            **({"parked": self.parked} if self.parked else {}),
         }
 
 
@@ -249,6 +254,7 @@ class _Reader:
             event_ids=_ids(facts),
             leaves_us=self._leaves(test.fold.match, facts),
             evaluated=test.operator != CONDITION.name or answered(facts),
+            parked=facts.get("parked_count", 0),
         )
 
     def _decided(self, test: Test, facts: Mapping[str, Any], verdict: Verdict) -> Reason:

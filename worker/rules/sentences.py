@@ -198,14 +198,17 @@ class Words:
         if passed:
             return f"{name} said yes to {self.noun(types, 1)} of {self.day(facts['yes_us'])}"
         tail = self.filter(test.fold.match) + self.frame(test.fold.match, now_us)
-        no, silent = facts["no_count"], facts["error_count"] + facts["unasked_count"]
-        who = self.noun(types, no + silent) + tail
-        if not no + silent:
+        no, parked = facts["no_count"], facts["parked_count"]
+        silent = facts["error_count"] + facts["unasked_count"]
+        whole = no + silent + parked
+        who = self.noun(types, whole) + tail
+        if not whole:
             return f"No {who}"
-        if not silent:
+        if no == whole:
             return f"{name} said no to {f'all {number(no)}' if no > 1 else 'the one'} {who}"
-        said = f"said no to {number(no)} and " if no else ""
-        return f"{name} {said}gave no answer to {number(silent)} of {number(no + silent)} {who}"
+        counts = {"said no to": no, "gave no answer to": silent, "was not asked about": parked}
+        said = joined([f"{words} {number(count)}" for words, count in counts.items() if count])
+        return f"{name}{', parked after faults,' if parked else ''} {said} of {number(whole)} {who}"
 
     def _metric(self, test: Test, value: Any, now_us: int, *, passed: bool, badge: Badge) -> str:
         name = dict(test.params)["metric"]
