@@ -71,8 +71,13 @@ FROM unnest($1::text[], $2::timestamptz[], $3::bigint[]) AS c (badge_key, minute
 ON CONFLICT (minute, badge_key, topic, partition) DO UPDATE SET awards = t.awards + excluded.awards;
 
 -- name: tallied
--- How many awards of each badge were counted in the minutes after one and up to another.
-SELECT badge_key, sum(awards)::bigint AS awards FROM award_tallies WHERE minute > $1 AND minute <= $2 GROUP BY badge_key;
+-- How many awards of each badge were counted in the minutes after one and up to another, for each such span.
+SELECT s.after, s.until, t.badge_key, t.awards
+FROM unnest($1::timestamptz[], $2::timestamptz[]) AS s (after, until)
+CROSS JOIN LATERAL (
+    SELECT badge_key, sum(awards)::bigint AS awards FROM award_tallies
+    WHERE minute > s.after AND minute <= s.until GROUP BY badge_key
+) AS t;
 
 -- name: prune_tallies
 -- Remove what this partition counted before a minute.

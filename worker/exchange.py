@@ -13,6 +13,9 @@ import msgspec
 #: Users are spread over so many shards of the outbox; one relay at a time serves each.
 SHARDS: Final = 4
 
+#: The minutes after one and up to another, in microseconds.
+Span = tuple[int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

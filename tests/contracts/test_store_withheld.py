@@ -147,7 +147,8 @@ async def test_users_of_withheld_awards_must_be_locked(store: AnyStore) -> None:
 
 
 async def test_tallies_are_added_up_over_partitions(store: AnyStore) -> None:
-    """Counts of a badge add up within a span of minutes, over partitions; each partition forgets its own."""
+    """Counts of a badge add up within each span of minutes, over partitions; each partition forgets its own."""
+    five, six, none = (4 * MINUTE, 5 * MINUTE), (5 * MINUTE, 6 * MINUTE), (6 * MINUTE, 7 * MINUTE)
     for partition in (0, 1):
         owner = await claim(store, partition)
         async with store.transaction() as transaction:
@@ -156,8 +157,7 @@ async def test_tallies_are_added_up_over_partitions(store: AnyStore) -> None:
             await transaction.tally([("a", 6 * MINUTE, 3)])
             assert await transaction.usual() == {}
     async with store.transaction() as transaction:
-        assert await transaction.tallied(5 * MINUTE, 6 * MINUTE) == {"a": 8, "b": 8}
-        assert await transaction.tallied(4 * MINUTE, 5 * MINUTE) == {"a": 4}
+        assert await transaction.tallied([five, six, none]) == {five: {"a": 4}, six: {"a": 8, "b": 8}, none: {}}
         await transaction.fence(await claim(store), step(1, 2))
         await transaction.forget_tallies(6 * MINUTE)
-        assert await transaction.tallied(0, 9 * MINUTE) == {"a": 10, "b": 8}
+        assert await transaction.tallied([(0, 9 * MINUTE)]) == {(0, 9 * MINUTE): {"a": 10, "b": 8}}

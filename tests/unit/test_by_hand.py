@@ -310,6 +310,32 @@ async def test_a_clock_far_ahead_opens_no_breaker(ahead_ms: int) -> None:
     assert await put(range(9, 14), 18, 9) == 5, "and where the batch has waited for an hour"
 
 
+async def test_a_batch_longer_than_the_window_is_judged_window_by_window() -> None:
+    """One record far ahead of the others hides none of them; what lies a window apart does not add up."""
+    hands = Hands(BREAKER)
+    now = parse_instant("2026-03-10T12:00:00Z") // 1000
+    hands.applier.wall = lambda: now / 1000
+    hands.applier.use(plan(BREAKER))
+    claim = await hands.claim()
+    begin = 0
+
+    async def put(*parts: tuple[range, int]) -> int:
+        """How many were held back of those of some users, stamped so many minutes ago."""
+        nonlocal begin
+        sent = [(body, minutes) for users, minutes in parts for body in posts(users)]
+        records = [
+            Record("events", 0, begin + n, now - minutes * 60_000, b"k", json.dumps(body).encode())
+            for n, (body, minutes) in enumerate(sent)
+        ]
+        facts = await hands.applier.apply(claim, records, from_offset=begin)
+        begin += len(records)
+        return facts.held_back["busy"]
+
+    assert await put((range(5), 300), (range(5, 6), 0)) == 3
+    assert await put((range(6, 7), 241), (range(7, 8), 0)) == 1, "also by what an earlier batch counted"
+    assert await put((range(8, 10), 180), (range(10, 12), 115), (range(12, 14), 50)) == 0
+
+
 async def test_what_is_given_by_hand_lifts_what_was_held_back() -> None:
     """A grant of an award that is held back gives it; a revocation of one keeps it for good."""
     hands = Hands(BREAKER.replace("limit: 2", "limit: 1"))

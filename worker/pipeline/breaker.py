@@ -3,18 +3,21 @@
 Awards are counted by badge and by the minute of their record's own timestamp, each partition in its own rows, in the
 transaction that gives them. So a breaker trips late by at most one batch of each other partition. Producers set those
 timestamps, and no producer may switch a breaker off: one ahead of this machine's clock counts as the latest of its
-batch that is not. What a backfill, a replay, a recompute or a person gives is not counted.
+batch that is not, and a batch longer than the window is judged window by window from its newest record back, so that
+one record far ahead of the others hides none of them. What a backfill, a replay, a recompute or a person gives is not
+counted.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from worker.events import Event, Record
+from worker.exchange import Span
 from worker.pipeline.protocols import Transaction
 from worker.rules.catalog.definitions import Catalog
 from worker.rules.operators.calendar import FIXED
@@ -100,8 +103,9 @@ class Breakers:
             self._usual, self._usual_at = await transaction.usual(), now
             await transaction.forget_tallies(until - max(rule.window_us for rule in self._rules.values()) - KEPT_US)
         windows = {rule.window_us for rule in self._rules.values()}
-        counted = {window: await transaction.tallied(until - window, until) for window in sorted(windows)}
-        return Breaker(self._rules, self._usual, minutes, until, counted)
+        spans = {window: _spans({until, *minutes.values()}, window) for window in windows}
+        counted = await transaction.tallied({span for found in spans.values() for span in found.values()})
+        return Breaker(self._rules, self._usual, minutes, until, spans, counted)
 
 
 class Breaker:
@@ -113,32 +117,44 @@ class Breaker:
         usual: Mapping[str, float],
         minutes: Mapping[tuple[str, str, str], int],
         until_us: int,
-        counted: Mapping[int, Mapping[str, int]],
+        spans: Mapping[int, Mapping[int, Span]],
+        counted: Mapping[Span, Mapping[str, int]],
     ) -> None:
         self._rules = rules
         self._usual = usual
         self._minutes = minutes
         self._until_us = until_us
+        self._spans = spans
         self._counted = counted
-        self._here: Counter[str] = Counter()
+        self._here: Counter[tuple[str, Span]] = Counter()
         self._tallies: Counter[tuple[str, int]] = Counter()
 
     def holds(self, badge_key: str, event: Event) -> bool:
-        """Whether the award that this event earns is one too many; what came longer ago than the window is not."""
+        """Whether the award that this event earns is one too many for the window that its minute lies in."""
         rule = self._rules.get(badge_key)
         if rule is None:
             return False
         minute = self._minutes.get((event.user_id, event.source, event.id), self._until_us)
         self._tallies[badge_key, minute] += 1
-        if minute <= self._until_us - rule.window_us:
-            return False
-        self._here[badge_key] += 1
-        before = self._counted[rule.window_us].get(badge_key, 0)
-        return before + self._here[badge_key] > rule.bound(self._usual.get(badge_key))
+        span = self._spans[rule.window_us][minute]
+        self._here[badge_key, span] += 1
+        before = self._counted[span].get(badge_key, 0)
+        return before + self._here[badge_key, span] > rule.bound(self._usual.get(badge_key))
 
     async def write(self, transaction: Transaction) -> None:
         """Add what this batch gave, or held back, to the counts."""
         await transaction.tally([(key, minute, count) for (key, minute), count in sorted(self._tallies.items())])
+
+
+def _spans(minutes: Collection[int], window_us: int) -> dict[int, Span]:
+    """The window that each minute is judged in: they end at the newest, and at the next one that it does not reach."""
+    found: dict[int, Span] = {}
+    span = None
+    for minute in sorted(minutes, reverse=True):
+        if span is None or minute <= span[0]:
+            span = (minute - window_us, minute)
+        found[minute] = span
+    return found
 
 
 def _stamp(record: Record) -> int:

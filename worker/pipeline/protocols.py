@@ -9,7 +9,19 @@ from typing import Protocol
 from uuid import UUID
 
 from worker.events import Event, Record
-from worker.exchange import BuildPage, Claim, DeadLetter, Grant, Message, Remembered, Revocation, Seal, Step, Withheld
+from worker.exchange import (
+    BuildPage,
+    Claim,
+    DeadLetter,
+    Grant,
+    Message,
+    Remembered,
+    Revocation,
+    Seal,
+    Span,
+    Step,
+    Withheld,
+)
 from worker.rules.catalog.definitions import Condition
 from worker.rules.state import Holdings, UserState
 
@@ -113,8 +125,8 @@ class Transaction(Protocol):
     async def lift(self, awards: Sequence[Place], state: str | None = None) -> list[Withheld]:
         """Withhold awards of locked users no longer, those in one state only where one is given; what was there."""
 
-    async def tallied(self, after_us: int, until_us: int) -> dict[str, int]:
-        """How many awards of each badge with a breaker were counted in the minutes after one and up to another."""
+    async def tallied(self, spans: Collection[Span]) -> dict[Span, dict[str, int]]:
+        """How many awards of each badge with a breaker were counted in each span, one of them at least."""
 
     async def tally(self, counted: Sequence[tuple[str, int, int]]) -> None:
         """Count awards for the partition that was fenced: (badge_key, minute in microseconds, number)."""

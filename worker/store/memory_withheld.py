@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from msgspec.structs import replace
 
 from worker.errors import PoisonBatch, TransientError
-from worker.exchange import Grant, Revocation, Withheld
+from worker.exchange import Grant, Revocation, Span, Withheld
 from worker.rules.state import Holdings
 from worker.store.blobs import storable
 from worker.store.memory_tables import Holder, Tables
@@ -109,14 +109,15 @@ class MemoryWithheld(Holder):
                     found.append(row[0])
         return found
 
-    async def tallied(self, after_us: int, until_us: int) -> dict[str, int]:
-        """How many awards of each badge were counted meanwhile."""
-        found: Counter[str] = Counter()
+    async def tallied(self, spans: Collection[Span]) -> dict[Span, dict[str, int]]:
+        """How many awards of each badge were counted in each span."""
+        found: dict[Span, Counter[str]] = {span: Counter() for span in spans}
         with self._statement():
             for (minute, badge_key, *_), awards in self._tables.tallies.items():
-                if after_us < minute <= until_us:
-                    found[badge_key] += awards
-        return dict(found)
+                for (after, until), counted in found.items():
+                    if after < minute <= until:
+                        counted[badge_key] += awards
+        return {span: dict(counted) for span, counted in found.items()}
 
     async def tally(self, counted: Sequence[tuple[str, int, int]]) -> None:
         """Count awards for the partition that was fenced."""

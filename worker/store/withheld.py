@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
 from msgspec.structs import astuple
 
-from worker.exchange import AuditLine, Grant, Revocation, Withheld
+from worker.exchange import AuditLine, Grant, Revocation, Span, Withheld
 from worker.rules.state import AwardKey, Holdings, award_key
 from worker.store.admin import write_line
 from worker.store.session import Session
@@ -97,10 +97,12 @@ class WithheldAwards:
         """Write what is done here into the log of changes."""
         await write_line(self._session, line)
 
-    async def tallied(self, after_us: int, until_us: int) -> dict[str, int]:
-        """How many awards of each badge were counted meanwhile."""
-        rows = await self._session.rows("tallied", after_us, until_us)
-        return {row["badge_key"]: row["awards"] for row in rows}
+    async def tallied(self, spans: Collection[Span]) -> dict[Span, dict[str, int]]:
+        """How many awards of each badge were counted in each span."""
+        found: dict[Span, dict[str, int]] = {span: {} for span in spans}
+        for after, until, badge_key, awards in await self._session.rows("tallied", *zip(*found, strict=True)):
+            found[after, until][badge_key] = awards
+        return found
 
     async def tally(self, counted: Sequence[tuple[str, int, int]]) -> None:
         """Count awards for the partition that was fenced."""
