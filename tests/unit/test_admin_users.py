@@ -366,6 +366,18 @@ def test_acts_are_events_for_the_worker(act: str, kind: str) -> None:
     assert [change[1:3] for change in store.changes] == [(kind, "user u1")]
 
 
+def test_a_revocation_is_sent_whoever_holds_the_badge() -> None:
+    """A grant of it may be on its way: what is not held is 202 as well, and the description says what comes of it."""
+    store, outlet = FakeStore(), FakeOutlet()
+    support = asking(Role.SUPPORT, store=store, outlet=outlet, catalog=FakeCatalogs(ACTS_ON))
+    for act in ("grants", "revocations"):
+        body = {"user_id": "u1", "badge_key": "each", "context": "35", "note": "n"}
+        assert support.post(f"/api/v1/admin/{act}", json=body).status_code == 202
+    assert [event["type"] for event in outlet.events()] == ["grant.added", "grant.revoked"]
+    told = support.get("/openapi.json").json()["paths"]["/api/v1/admin/revocations"]["post"]["description"]
+    assert "Who does not hold it then loses nothing" in " ".join(told.split())
+
+
 @pytest.mark.parametrize("act", list(ACTS))
 def test_an_act_sent_again_is_the_same_event(act: str) -> None:
     """Under one key an act is the same event to the last byte, with one line in the log; another act is refused."""

@@ -169,6 +169,17 @@ async def test_a_badge_asked_for_in_any_context_follows(hands: Hands) -> None:
     assert ("starter", "") not in other.held()
 
 
+async def test_a_revocation_of_what_is_not_held_bars_it(hands: Hands) -> None:
+    """Nothing is published of it, and no event gives the badge afterwards; a person still can, and take it again."""
+    await hands.say(take(at="09:00:00"))
+    assert hands.messages() == []
+    assert hands.withheld() == {("u1", "busy", ""): "revoked"}
+    await hands.put(comment(1), comment(2))
+    assert ("busy", "") not in hands.held()
+    await hands.say(give(at="14:00:00"), take(at="14:00:01", number=2))
+    assert [kind for kind, badge in hands.said() if badge == "busy"] == ["awarded", "revoked"]
+
+
 async def test_the_latest_word_counts_whatever_comes_first(hands: Hands) -> None:
     """A revocation that comes before the events that earned the badge, and a grant that comes late, end as in order."""
     await hands.say(take())

@@ -159,7 +159,12 @@ async def grant(body: Grant, act: Acting) -> Response:
 @router.post("/revocations", status_code=202, summary="Take a badge back by hand", responses={202: {"model": Sent}})
 @least(Role.SUPPORT)
 async def revoke(body: Revocation, act: Acting) -> Response:
-    """Take a badge from a user."""
+    """Take a badge from a user, who is not given it again but by hand.
+
+    Acts are done in the order in which they were sent, a grant just sent before its revocation; so whether the user
+    holds the badge is not asked here but when the worker comes to it. Who does not hold it then loses nothing, nothing
+    is published, and the criterion does not give it to them later either.
+    """
     known, by = await act.badge(body, gives=False), act.actor.name
     line = award_line(by, "grant.revoked", body.user_id, known.key, body.context, body.note)
     event = partial(grant_revoked, body.user_id, known.key, note=body.note, actor=by, context=body.context)
