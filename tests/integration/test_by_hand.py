@@ -14,7 +14,7 @@ import pytest
 from tests.integration.test_stream_producer import stored
 from tests.integration.test_worker import Rig, event, fetch, line, rig
 from tests.rig.waiting import until
-from worker import cli
+from worker import cli, logs
 from worker.app import apply_catalog, open_store
 from worker.config import Settings
 from worker.jobs.base import Run as JobRun
@@ -47,6 +47,8 @@ def run(rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     monkeypatch.setenv("BADGES_DATABASE_URL", said.dsn)
     monkeypatch.setenv("BADGES_ALLOW_INSECURE", "fsync")
     monkeypatch.setenv("BADGES_LOG_LEVEL", "error")
+    # the worker of the test is in this process, and its lines are not to stand in what a command prints
+    logs.configure(said.model_copy(update={"log_level": "error"}))
 
     def ran(*arguments: str) -> tuple[int, str, str]:
         status = cli.main(arguments)
