@@ -1,16 +1,19 @@
-"""A store on a database of a test's own, and connections that are lost before a chosen statement.
+"""A store on a database of a test's own; connections lost before a chosen statement, calls that fail at their turn.
 
 Use the fixture as `from tests.rig.faults import Faults, store` with `__all__ = ["store"]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from worker.errors import TransientError
+from worker.store.memory import MemoryStore
 from worker.store.pool import close_pool, create_pool
 from worker.store.postgres import PostgresStore
 from worker.store.session import Session
@@ -55,3 +58,27 @@ class Faults:
             return await original(session, *arguments)
 
         return counted
+
+
+@contextmanager
+def killed_at(store: MemoryStore, method: str, turns: Collection[int]) -> Iterator[None]:
+    """In the block a method of the store's transactions fails at these of its calls, counted over all of them."""
+    original, calls = store.transaction, 0
+
+    @asynccontextmanager
+    async def killing() -> AsyncIterator[Any]:
+        async with original() as transaction:
+            asked = getattr(transaction, method)
+
+            async def killed(*arguments: Any, **named: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls in turns:
+                    raise TransientError("killed")
+                return await asked(*arguments, **named)
+
+            with patch.object(transaction, method, killed):
+                yield transaction
+
+    with patch.object(store, "transaction", killing):
+        yield

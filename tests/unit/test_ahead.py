@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from tests.rig.faults import killed_at
 from tests.unit.test_driving import driver_of, job_of
 from tests.unit.test_slices import CATALOG, COMMUNITY, Rig, forget, plan_of
 from worker.errors import TransientError
@@ -234,41 +233,21 @@ METHODS = [
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_a_backfill_killed_at_any_statement_goes_on(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+async def test_a_backfill_killed_at_any_statement_goes_on(rig: Rig, method: str) -> None:
     """Of a slice or of a look that is early: whoever drives it next does what is left, and nothing twice."""
     number = await rig.store.create_user_job("backfill", BADGES)
-    original, calls = rig.store.transaction, 0
-
-    @asynccontextmanager
-    async def killing() -> AsyncIterator[Any]:
-        async with original() as transaction:
-            asked = getattr(transaction, method)
-
-            async def killed(*arguments: Any, **named: Any) -> Any:
-                nonlocal calls
-                calls += 1
-                if calls in (1, 3, 4, 7):
-                    raise TransientError("killed")
-                return await asked(*arguments, **named)
-
-            monkeypatch.setattr(transaction, method, killed)
-            yield transaction
-
-    monkeypatch.setattr(rig.store, "transaction", killing)
     made = one_by_one(rig)
-    for turn in range(20):
-        rig.tables.user_jobs[number].leased_until = None
-        made = one_by_one(rig, f"driver {turn}") if turn % 2 else made
-        made.driver = f"driver {turn}"
-        try:
-            assert await finished(rig, made, number) == {"award_never_given": 2, "badges": {"commentator_2": 2}}
-            break
-        except TransientError:
-            continue
+    with killed_at(rig.store, method, (1, 3, 4, 7)):
+        for turn in range(20):
+            rig.tables.user_jobs[number].leased_until = None
+            made = one_by_one(rig, f"driver {turn}") if turn % 2 else made
+            made.driver = f"driver {turn}"
+            try:
+                assert await finished(rig, made, number) == {"award_never_given": 2, "badges": {"commentator_2": 2}}
+                break
+            except TransientError:
+                continue
     assert (await job_of(rig, number)).awards == 2
-    monkeypatch.setattr(rig.store, "transaction", original)
     assert (await rig.run()).changes == {}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.rig.faults import killed_at
 from tests.unit.test_slices import COMMUNITY, Rig
 from worker.errors import OperatorError, PoisonBatch, TransientError
 from worker.exchange import LiveFigures, UserJob
@@ -205,48 +206,29 @@ METHODS = [
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_a_job_killed_at_any_statement_goes_on(rig: Rig, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+async def test_a_job_killed_at_any_statement_goes_on(rig: Rig, method: str) -> None:
     """Whoever drives it next does what is left: nothing is done by halves, nothing is counted twice."""
     del rig.held("ann")["commentator_4", ""]
     del rig.held("bob")["editor", ""]
     del rig.tables.users["cid"]
     number = await rig.store.create_user_job("sweep", {})
-    original = rig.store.transaction
-    calls = 0
-
-    @asynccontextmanager
-    async def killing() -> AsyncIterator[Any]:
-        async with original() as transaction:
-            asked = getattr(transaction, method)
-
-            async def killed(*arguments: Any, **named: Any) -> Any:
-                nonlocal calls
-                calls += 1
-                if calls in (1, 3, 6, 10, 15):
-                    raise TransientError("killed")
-                return await asked(*arguments, **named)
-
-            monkeypatch.setattr(transaction, method, killed)
-            yield transaction
-
-    monkeypatch.setattr(rig.store, "transaction", killing)
-    for turn in range(20):
-        rig.tables.user_jobs[number].leased_until = None
-        slices = rig.slices(f"driver {turn}")
-        slices.limit = 1
-        try:
-            while (facts := await slices.slice(number)) is not None and not facts.done:
-                pass
-            break
-        except TransientError:
-            continue
+    with killed_at(rig.store, method, (1, 3, 6, 10, 15)):
+        for turn in range(20):
+            rig.tables.user_jobs[number].leased_until = None
+            slices = rig.slices(f"driver {turn}")
+            slices.limit = 1
+            try:
+                while (facts := await slices.slice(number)) is not None and not facts.done:
+                    pass
+                break
+            except TransientError:
+                continue
     job = await job_of(rig, number)
     assert (job.state, job.users_done, job.awards) == ("done", 3, 2)
     assert {name: count for name, count in job.changes.items() if name != "badges"} == {
         "award_missing": 2,
         "fold_missing": 1,
     }
-    monkeypatch.setattr(rig.store, "transaction", original)
     assert (await rig.run()).changes == {}
 
 
