@@ -27,12 +27,12 @@ INSERT INTO badge_awards_log (user_id, badge_key, award_id, awarded_at, source, 
 SELECT 'p' || n, 'nice_answer', gen_random_uuid(), at, 'auto', 'live', 1, 1, at
 FROM generate_series(0, 500) AS n,
      LATERAL (SELECT now() - interval '25 h' - n * (n % 5) * interval '20 min' AS at) AS days"""
-#: A badge that is given once a day, and 40 times today.
+#: A badge that is given once a day, and 140 times today.
 SPIKE = """
 INSERT INTO badge_awards_log (user_id, badge_key, award_id, awarded_at, source, origin, sequence, catalog_version,
                               logged_at)
 SELECT 's' || n, 'commentator_5', gen_random_uuid(), at, 'auto', 'live', 1, 1, at
-FROM generate_series(1, 60) AS n,
+FROM generate_series(1, 160) AS n,
      LATERAL (SELECT now() - CASE WHEN n > 20 THEN '0' ELSE n * interval '1 day' END AS at) AS days"""
 #: A trigger that came every day and then no more, as the scheduler counts arrivals.
 SILENT = """

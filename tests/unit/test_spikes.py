@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.exchange import Baseline
-from worker.jobs.spikes import SPIKE, baseline, change_ratio, is_spike
+from worker.jobs.spikes import LEAST, SPIKE, baseline, change_ratio, is_spike
 
 MONDAY = date(2026, 3, 30)
 
@@ -66,8 +66,9 @@ def test_no_day_reaches_far(counts: list[int], place: int, wild: int) -> None:
         ([*[0] * 6, 200] * 4 + [200], True),
         ([*[20] * 28, 200], False),
         ([*[20] * 28, 201], True),
-        ([*[0] * 28, 10], False),
-        ([*[0] * 28, 11], True),
+        ([*[0] * 28, 100], False),
+        ([*[0] * 28, 101], True),
+        ([*[1] * 28, 40], False),
         ([], False),
     ],
 )
@@ -80,6 +81,9 @@ def test_which_days_are_spikes(counts: list[int], spike: bool) -> None:
 
 
 def test_the_alert_asks_as_the_panel_does() -> None:
-    """The alert on a badge's day asks for the same ratio."""
+    """The alert on a badge's day asks for the same ratio, and for as many awards."""
     rules = (Path(__file__).parents[2] / "deploy" / "prometheus-rules.yaml").read_text()
-    assert f"max by (badge) (badges_holders_change_ratio) > {SPIKE}\n" in rules
+    _, alert = rules.split("- alert: BadgesHoldersJump")
+    ratio, awards = alert.partition("for:")[0].split("\n          and on (badge) ")
+    assert ratio.endswith(f"max by (badge) (badges_holders_change_ratio) > {SPIKE}")
+    assert awards.rstrip().endswith(f"[1d])) > {LEAST}")

@@ -15,8 +15,10 @@ from worker.exchange import Baseline
 
 #: So many days before a day say what is usual on it.
 DAYS: Final = 28
-#: A day is a spike above so many times what may be expected of it; an alert asks the same of the last 24 hours.
+#: A day is a spike above so many times what may be expected of it and so many awards; an alert asks the same of the
+#: last 24 hours.
 SPIKE: Final = 10
+LEAST: Final = 100
 #: Makes the MAD of a normal distribution its standard deviation.
 _SCALE: Final = 1.4826
 
@@ -43,4 +45,4 @@ def change_ratio(awards: int, usual: Baseline | None) -> float:
 def is_spike(awards: Mapping[date, int], first: date, day: date) -> bool:
     """Whether a day was far from usual, by the days before it; `awards` are those of all days that had any."""
     count = awards.get(day, 0)
-    return count > SPIKE and change_ratio(count, baseline(awards, first, day)) > SPIKE
+    return count > LEAST and change_ratio(count, baseline(awards, first, day)) > SPIKE
