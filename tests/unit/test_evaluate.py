@@ -429,3 +429,13 @@ def test_a_badge_is_tested_after_all_it_asks_for() -> None:
         {"key": "one_alone", "flow": {"$and": [{"badge": "one"}, {"$not": {"badge": "two"}}]}},
     )
     assert earned(play(compiled, [event("comment.posted", id="c")])) == [("one", "", "c"), ("two", "", "c")]
+
+
+def test_a_badge_that_comes_of_another_is_tested_before_those_after_it() -> None:
+    """Who asks not to have the second waits for it also where only the first one brings it."""
+    compiled = plan(
+        {"key": "one", "flow": COMMENT},
+        {"key": "two", "flow": {"badge": "one"}},
+        {"key": "not_two", "flow": {"$and": [COMMENT, {"$not": {"badge": "two"}}]}},
+    )
+    assert earned(play(compiled, [event("comment.posted", id="c")])) == [("one", "", "c"), ("two", "", "c")]

@@ -367,6 +367,24 @@ def test_a_cap_tells_all_where_a_month_back_steps_back(criterion: str) -> None:
     assert awards == play(compile_plan(known, exact=True), history)
 
 
+@pytest.mark.parametrize(
+    ("criterion", "fact"),
+    [
+        ({"$distinctCount": {"field": "item", "$gte": 2}}, "distinct_count"),
+        ({"$timePeriod": {"periodType": "day", "periodCount": {"$gte": 2}}}, "unique_period_count"),
+        ({"$eventCount": {"$gte": 2}}, "event_count"),
+    ],
+)
+def test_a_threshold_is_met_also_where_an_instant_is_left_out(criterion: Any, fact: str) -> None:
+    """Such a window is no more than a list; the badge is given where the list comes to the threshold."""
+    timestamp = {"$gte": "$NOW(-3d)", "$ne": "2024-01-02T12:00:00Z"}
+    compiled = plan({"event": "comment.posted", "criteria": {"timestamp": timestamp, **criterion}})
+    left_out = (parse_instant(timestamp["$ne"]) - NOON) / DAY
+    days = [left_out - 5, left_out - 1, left_out, left_out + 1]
+    awards = play(compiled, [event("comment.posted", day, id=str(n), item=n) for n, day in enumerate(days)])
+    assert [(award.trigger_id, award.metadata[fact]) for award in awards] == [("3", 2)]
+
+
 def test_a_tally_counts_the_work() -> None:
     """A plan with a tally counts checks, steps and tests."""
     tally = Tally()
