@@ -239,11 +239,15 @@ POOLS: dict[str, Pool] = {
 
 # -- histories ---------------------------------------------------------------------------------------------------------
 
-#: How many events the periods of a run have: level with a few odd ones, rising, falling, as they fall.
+#: How many events the periods of a run have: level with a few odd ones, rising, falling, as they fall. The lengths of
+#: level ones lie around those from which one odd period is left aside, and two.
 _odd = list(product(range(10), range(5)))
-_level = together((1, 2, 3), range(3, 11), range(3), _odd, _odd)
+_level = together((1, 2, 3), (3, 4, 6, 7, 8, 8, 8, 9, 10, 13, 13, 14), (0, 1, 1, 2, 2), _odd, _odd).map(
+    lambda parts: [dict(parts[3 : 3 + parts[2]]).get(place, parts[0]) for place in range(parts[1])]
+)
 runs = st.one_of(
-    _level.map(lambda parts: [dict(parts[3 : 3 + parts[2]]).get(place, parts[0]) for place in range(parts[1])]),
+    _level,
+    _level,
     st.lists(st.integers(0, 5), min_size=2, max_size=5).map(sorted),
     st.lists(st.integers(0, 5), min_size=2, max_size=5).map(lambda found: sorted(found, reverse=True)),
     st.lists(st.integers(0, 4), min_size=2, max_size=6),
