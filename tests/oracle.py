@@ -15,7 +15,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.oracle_catalog import World, counted, reads
-from tests.oracle_figures import SERIES, aggregate, condition, distinct_count, event_count, gap
+from tests.oracle_days import listed, pattern, tenure, time_period
+from tests.oracle_figures import aggregate, condition, distinct_count, event_count, gap
 from tests.oracle_values import (
     ABSENT,
     EPOCH,
@@ -30,10 +31,9 @@ from tests.oracle_values import (
     moment_matches,
     months_later,
     number,
-    period,
     same,
-    series_of,
     text_of,
+    written,
     zone_named,
 )
 from worker.events import Event
@@ -117,6 +117,8 @@ def read(flow: Flow, view: View) -> Verdict:
             return within(operand, view)
         case "milestone":
             return milestone(operand, view)
+        case "tenure":
+            return tenure(operand, view)
     raise Unknown(word)
 
 
@@ -255,34 +257,6 @@ def duration(operand: Mapping[str, Any], view: View) -> Verdict:
     return bool(good), {**ids, "shortest_duration": min(lengths), "longest_duration": max(lengths)}
 
 
-def listed(operand: Mapping[str, Any], view: View) -> tuple[list[str], Mapping[str, list[str]]]:
-    """The holidays of an operand, written out or by name, and the catalog's lists."""
-    items = operand.get("holidays", [])
-    return items if isinstance(items, list) else [items], view.world.holidays
-
-
-def time_period(operand: Mapping[str, Any], events: Sequence[Event], view: View) -> Verdict:
-    days = {view.day(e) for e in events}
-    if operand.get("excludeWeekends"):
-        days = {day for day in days if day.isoweekday() < 6}
-    if operand.get("excludeHolidays"):
-        days = {day for day in days if not day_off(day, *listed(operand, view))}
-    periods = len({period(day, operand["periodType"]) for day in days})
-    return figure_matches(periods, operand.get("periodCount", {"$gte": 1})), {"unique_period_count": periods}
-
-
-def pattern(operand: Mapping[str, Any], events: Sequence[Event], view: View) -> Verdict:
-    """The counts of every period from the first active one to the last, as `SERIES` judges them."""
-    days = sorted(view.day(e) for e in events)
-    keys, counts = series_of(days, operand["periodType"])
-    shown, least = {"period_keys": keys, "period_counts": counts}, operand.get("minPeriods", 3)
-    word = "is_" + operand["pattern"]
-    if len(counts) < least:
-        return False, {word: False, "reason": f"{len(counts)} of {least} periods", **shown}
-    passed, figures = SERIES[operand["pattern"]](counts, operand)
-    return passed, {word: passed, **figures, **shown}
-
-
 def unknown(operand: Any, _events: Sequence[Event], _: View) -> Verdict:
     raise Unknown(operand)
 
@@ -309,8 +283,7 @@ def snapshot(name: str, check: Any, view: View) -> Verdict:
             if not found:
                 return False, {}
             at = instant(found[0 if edge == "first" else -1].occurred_us)
-            text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-            return moment_matches(at, check, view.now, view.zone), {name: text}
+            return moment_matches(at, check, view.now, view.zone), {name: written(at)}
     if "sum" in metric:
         values = [look_up(e.payload, metric["sum"]) for e in filtered(events, metric["event"], conditions, view)]
         figure: Any = sum(Fraction(value) for value in values if number(value))

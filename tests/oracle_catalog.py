@@ -48,6 +48,10 @@ def all_badges(world: World) -> list[dict[str, Any]]:
         for level in ladder["levels"]:
             flow = {"snapshot": {ladder["metric"]: {"$gte": level}}}
             found.append({**ladder, "key": f"{ladder['key']}_{level}", "flow": flow, "per": per})
+    for entry in document.get("tenures") or []:
+        for years in entry["years"]:
+            flow = {"tenure": {"since": entry["since"], "years": years}}
+            found.append({**entry, "key": f"{entry['key']}_{years}y", "flow": flow})
     for entry in document.get("milestones") or []:
         if entry.get("is_active", True):
             found.append({"key": entry["code"], "flow": {"milestone": entry}})
@@ -79,6 +83,9 @@ def reads(flow: Any, world: World) -> set[str]:
         if word == "snapshot":
             forms = [world.metrics[name] for name in operand]
             found |= {m[k] for m in forms for k in ("count", "less", "event", "first", "last") if k in m}
+        elif word == "tenure":
+            # The years are full on a day, of which only the clock tells.
+            found.add("cron.anniversary")
         elif word == "badge":
             found.add("held:" + operand)
         elif word in ("$timePeriod", "$aggregate", "$pattern", "$gap"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,11 @@ class Unknown(Exception):
 def instant(us: int) -> datetime:
     """Microseconds since 1970 as a datetime."""
     return EPOCH + timedelta(microseconds=us)
+
+
+def written(at: datetime) -> str:
+    """An instant as awards show it."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def number(value: Any) -> bool:
@@ -210,12 +216,26 @@ def zone_named(name: Any) -> ZoneInfo | None:
         return None
 
 
+def anniversary(day: date, years: int, leap: str) -> date:
+    """The date so many years later; of 29 February, in a common year, the day before or the day after."""
+    try:
+        return day.replace(year=day.year + years)
+    except ValueError:
+        return date(day.year + years, *((2, 28) if leap == "feb_28" else (3, 1)))
+
+
+@cache
+def public_holidays(country: str, part: str, year: int) -> frozenset[date]:
+    """The public holidays of a country, or a part of it, in a year: data of the package, not of this project."""
+    return frozenset(holidays.country_holidays(country, subdiv=part or None, years=year))
+
+
 def day_off(day: date, items: Sequence[str], lists: Mapping[str, Sequence[str]]) -> bool:
     """Whether a date is among dates written out, the catalog's lists, or a country's public holidays."""
     for item in (one for name in items for one in lists.get(name, [name])):
         if item[:2].isalpha():
             country, _, part = item.partition("-")
-            if day in holidays.country_holidays(country, subdiv=part or None, years=day.year):
+            if day in public_holidays(country, part, day.year):
                 return True
         elif item == day.isoformat():
             return True

@@ -61,25 +61,38 @@ MOVES = [{}, {}, *objects(("user_timezone",), ({"event": name, "field": "zone"} 
 _STATUSES = (*["active"] * 8, "hidden", "draft", "locked", "deprecated")
 _STATED = [None, None, *([a] if a == b else [a, b] for a, b in product((*TYPES, "cron.anniversary"), repeat=2))]
 details = together((None, None, "k"), _STATUSES, _STATED)
-_around = together(ZONES, (True, False), MOVES)
+_SINCE = ("a.done", "a.done", "ADone", "b.done", "UserLoggedIn")
+#: Years since something first happened; half of the catalogs count none.
+TENURES = [
+    *[{}] * 30,
+    *(
+        {"tenures": [{"key": "member", "since": since, "years": years}], **leap}
+        for since, years, leap in product(_SINCE, ([1], [1, 2]), ({}, {"feb_29": "feb_28"}, {"feb_29": "mar_1"}))
+    ),
+]
+_CATCHING_UP = [{}, {}, {"catch_up_on_login": True}]
+_around = together(TENURES, ZONES, (True, False), MOVES, _CATCHING_UP)
 
 
 @st.composite
 def catalogs(draw: st.DrawFn) -> Json:
-    """A clean catalog: badges of all sorts, at most one ladder and one milestone."""
+    """A clean catalog: badges of all sorts, at most one ladder, one tenure and one milestone."""
     badges: list[Json] = []
+    years, zone, backwards, moves, catching_up = draw(_around)
+    members = ("member_1y",) if years else ()
     for index in range(draw(st.integers(2, 8))):
         per, status, triggers = draw(details)
-        flow = draw(flows(per, tuple(badge["key"] for badge in badges)))
+        flow = draw(flows(per, (*members, *(badge["key"] for badge in badges))))
         badge = {"key": f"badge{index}", "flow": flow, "status": status}
         if per is not None:
             badge["per"] = per
         if triggers is not None and set(flow) & {"snapshot", "badge"}:
             badge["triggers"] = triggers
         badges.append(badge)
-    zone, backwards, moves = draw(_around)
     return {
         **moves,
+        **years,
+        **catching_up,
         "version": 1,
         "timezone": zone,
         "events": EVENTS,

@@ -31,6 +31,7 @@ EVENTS = {"a.done": {"aliases": ["ADone"]}, "b.done": {}, "c.done": {"login": Tr
 DAYS = (
     *("2023-12-25", "2023-12-31", "2024-01-01", "2024-01-31", "2024-02-29", "2024-03-01", "2024-03-09", "2024-03-10"),
     *("2024-03-30", "2024-03-31", "2024-04-01", "2024-10-26", "2024-10-27", "2024-10-28", "2024-11-03", "2025-02-28"),
+    "2025-03-01",
 )
 HOURS = (0, 1, 12, 22, 23)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,6 +45,13 @@ ENDS = [
     us for us in GRID if format_instant(us)[8:10] in ("31", "30", "29", "28") and format_instant(us)[11:13] in "0012"
 ]
 
+#: Around leap days and their anniversaries.
+YEARS = [
+    us + year * 86_400 * 10**6
+    for us in GRID
+    if format_instant(us)[:10] in ("2024-02-29", "2024-03-01")
+    for year in (-1, 0, 365, 366, 730)
+]
 YES, NO = True, False
 NUMBERS = (0, 1, 2, 3, -1, Decimal("1.0"), Decimal("0.5"), Decimal("2.50"))
 TEXTS = ("x", "y", "xy", "3", "10", "09:00:00", "10:30:00", "2024-03-01T00:00:00Z", "2024-03-01T01:00:00+01:00")
@@ -127,6 +135,10 @@ _PAYLOADS = [(payload, _answers(payload)) for payload in ({}, *_payloads(400))]
 drafts = together(_HEADS, _PAYLOADS)
 #: Where an event lies in time, and what it is.
 _placed = [together(places, _HEADS, _PAYLOADS) for places in (GRID, SPRING, ENDS)]
+_DUE = list(
+    product(("a.done", "a.done", "b.done", "UserLoggedIn", *["cron.anniversary"] * 3), ("", "s"), ("", "9", "é"))
+)
+_placed.append(together(YEARS, _DUE, _PAYLOADS))
 #: Where a run of activity begins and the hours from each of its periods to the next; patterns are looked for in these.
 _BEGINNINGS = [us for us in GRID if format_instant(us)[11:13] in ("12", "23")]
 _STRIDES = (1, 11, 24, 24, 24, 24, 24, 24, 168, 730, 2190)
@@ -151,8 +163,8 @@ def _event(index: int, us: int, head: Any, drawn: Any) -> Event:
 @st.composite
 def histories(draw: st.DrawFn, least: int = 8, most: int = 14) -> list[Event]:
     """One user's events in any order, many at one instant, no two with one id; half of them a run of periods."""
-    shape = draw(st.integers(0, 5))
-    if shape < 3:
+    shape = draw(st.integers(0, 6))
+    if shape < len(_placed):
         rows = draw(st.lists(_placed[shape], min_size=least, max_size=most))
         return [_event(index, *row) for index, row in enumerate(rows)]
     begin, stride, run, mixed, several = draw(_runs)

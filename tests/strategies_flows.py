@@ -90,12 +90,14 @@ def keyed(word: str, operands: st.SearchStrategy[Any]) -> st.SearchStrategy[Json
     return operands.map(lambda operand: {word: operand})
 
 
+#: Dates, a list of the catalog, and calendars of countries: of a part of one, with a date, with the list.
+HOLIDAYS = (["2024-04-01"], "company", "DE-BB", ["AT", "2024-03-01"], ["JP", "company"])
 periods = together(
     objects(("periodType",), ("day", "week", "month", "quarter", "year")),
     [*[{}] * len(_COUNTS), *objects(("periodCount",), _COUNTS)],
     [{}, {}, *objects(("excludeWeekends",), (YES, NO))],
     [{}, {}, *objects(("excludeHolidays",), (YES, NO))],
-    [{}, {}, *objects(("holidays",), (["2024-04-01"], "company"))],
+    [{}, {}, *objects(("holidays",), HOLIDAYS)],
 ).map(_joined)
 _figures = list(product(("min", "max", "avg", "sum", "count"), ("n", "o.p"), (YES, YES, NO), (YES, NO)))
 aggregates = together(_figures, _SUMS).map(lambda parts: _aggregate(*parts[0], parts[1]))
@@ -192,7 +194,7 @@ _DAYS = [
     *[{}, {}, {}],
     {"businessDaysOnly": YES},
     {"businessDaysOnly": YES, "holidays": ["2024-04-01", "2024-03-01"]},
-    {"businessDaysOnly": YES, "holidays": "company"},
+    *({"businessDaysOnly": YES, "holidays": one} for one in HOLIDAYS[1:]),
 ]
 windows = together(_WINDOWS, _DAYS).map(_joined)
 recent = together(_WINDOWS, _NAMED, objects(("$eventCount",), _COUNTS)).map(

@@ -171,6 +171,20 @@ def time_periods(hours: int) -> list[Json]:
     return [flow for one in operands for flow in ({"$timePeriod": one}, leaf({"$timePeriod": one}))]
 
 
+def calendars(hours: int) -> list[Json]:
+    """Days left out by the holidays of countries: of a part of one, with dates, with a list of the catalog."""
+    kept: list[Json] = [{"holidays": one} for one in ("DE-BB", ["GB-SCT"], ["AT", "2023-12-29"], ["JP", "company"])]
+    operands = [
+        {"periodType": period, "periodCount": check, "excludeHolidays": YES, **left_out, **weekends}
+        for period, check, left_out, weekends in product(("day", "week"), FEW, kept, ({}, {"excludeWeekends": YES}))
+    ]
+    bounds: list[Json] = [
+        {"last": last, "businessDaysOnly": YES, **left_out} for last in ("1w", "1m") for left_out in kept
+    ]
+    windows = [{"$timeWindow": {**bound, "flow": counted(check)}} for bound, check in product(bounds, FEW)]
+    return [*({"$timePeriod": one} for one in operands), *(leaf({"$timePeriod": one}) for one in operands), *windows]
+
+
 def aggregates(hours: int) -> list[Json]:
     spelled = (("type", "field", "value"), ("function", "property", "result"))
     operands = [
@@ -229,6 +243,7 @@ POOLS: dict[str, Pool] = {
     "moving": moving,
     "followed": followed,
     "time_period": time_periods,
+    "calendars": calendars,
     "aggregate": aggregates,
     "distinct_count": distinct_counts,
     "logic": logic,

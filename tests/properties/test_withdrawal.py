@@ -51,8 +51,8 @@ by_hand = st.lists(
 def lasting(document: dict[str, Any]) -> dict[str, Any]:
     """The catalog with badges that all fall again; milestones are of a moment, and are left out."""
     entries = {
-        name: [{**entry, "revocable": "auto", "status": "active"} for entry in document[name]]
-        for name in ("badges", "ladders")
+        name: [{**entry, "revocable": "auto", "status": "active"} for entry in document.get(name, ())]
+        for name in ("badges", "ladders", "tenures")
     }
     return {**document, **entries, "milestones": []}
 

@@ -130,7 +130,7 @@ def _first_instant(day: date, stretches: Sequence[Stretch]) -> int | None:
         calendar = calendar_of(zone)
         start = calendar.start_of_day(day)
         at = start if came is None or came < start else came + 1
-        if (went is None or at <= went) and calendar.local_date(at) == day:
+        if (went is None or at < went) and calendar.local_date(at) == day:
             return at
     return None
 
