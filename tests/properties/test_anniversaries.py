@@ -27,8 +27,8 @@ ZONES = (
     *("Pacific/Kiritimati", "Pacific/Pago_Pago", "Pacific/Apia"),
 )
 QUARTER = timedelta(minutes=15)
-JOINED = ("2023-12-31", "2024-02-28", "2024-02-29", "2024-03-31")
-UNTIL = parse_instant("2026-12-31T00:00:00Z")
+#: There was no 30 December in Samoa a year after the first of these.
+JOINED = ("2010-12-30", "2023-12-31", "2024-02-28", "2024-02-29", "2024-03-31")
 
 joinings = together(JOINED, range(-100, 100))
 #: The year after joining, quarters of an hour before or after that day began in Greenwich, and where to: a day begins
@@ -54,8 +54,11 @@ def document(zone: str, leap: str) -> dict[str, Any]:
     }
 
 
-def anniversaries(joined: Event, changes: Sequence[Event], default: str, leap: str) -> dict[str, int]:
-    """For each anniversary the first quarter of an hour, or instant after a change of zone, of that local day."""
+def anniversaries(joined: Event, changes: Sequence[Event], default: str, leap: str, until: int) -> dict[str, int]:
+    """For each anniversary the first quarter of an hour, or instant after a change of zone, of that local day.
+
+    Whoever has no such day has it with the next.
+    """
 
     def local(us: int, *, order: Any = None) -> date:
         named = [e for e in changes if (e.occurred_us < us if order is None else e.order < order)]
@@ -63,13 +66,14 @@ def anniversaries(joined: Event, changes: Sequence[Event], default: str, leap: s
         return instant(us).astimezone(zone).date()
 
     found = {}
-    born, changed = local(joined.occurred_us, order=joined.order), {e.occurred_us for e in changes}
+    born, zones = local(joined.occurred_us, order=joined.order), [default, *(e.payload["zone"] for e in changes)]
+    changed = {e.occurred_us for e, before in zip(changes, zones, strict=False) if e.payload["zone"] != before}
     for year in (1, 2, 3):
         day = anniversary(born, year, leap)
         begin = (datetime(day.year, day.month, day.day, tzinfo=UTC) - instant(0)) // timedelta(microseconds=1)
         quarters = {begin + n * QUARTER // timedelta(microseconds=1) for n in range(-2 * 96, 3 * 96)}
-        days = [us for us in sorted(quarters - changed | {us + 1 for us in changed}) if local(us) == day]
-        if days and days[0] <= UNTIL:
+        days = [us for us in sorted(quarters - changed | {us + 1 for us in changed}) if local(us) >= day]
+        if days[0] <= until:
             found[f"cron.anniversary:{day}"] = days[0]
     return found
 
@@ -77,6 +81,9 @@ def anniversaries(joined: Event, changes: Sequence[Event], default: str, leap: s
 @given(joinings, moves, of(ZONES), of(("feb_28", "mar_1")))
 # Gone west at the very instant at which the day began: it begins once more.
 @example(("2024-02-28", 20), [(1, 0, "Pacific/Pago_Pago")], "UTC", "feb_28")
+# Over the date line, from the end of the day before to the beginning of the day after.
+@example(("2024-03-31", 0), [(0, 1, "Pacific/Pago_Pago"), (1, 42, "Pacific/Kiritimati")], "UTC", "feb_28")
+@example(("2010-12-30", 50), [], "Pacific/Apia", "feb_28")
 def test_a_day_is_told_of_where_it_first_begins(
     joining: tuple[str, int], moving: list[tuple[int, int, str]], zone: str, leap: str
 ) -> None:
@@ -90,7 +97,8 @@ def test_a_day_is_told_of_where_it_first_begins(
     events = sorted([joined, *changes], key=lambda one: one.order)
     made = document(zone, leap)
     catalog = catalog_from_document(made, 1)
-    log = with_jobs(catalog, events, UNTIL)
+    until = at(joining[0], 0, 3)
+    log = with_jobs(catalog, events, until)
     told = {e.id: e.occurred_us for e in log if e.type == "cron.anniversary"}
-    assert told == anniversaries(joined, changes, zone, leap)
+    assert told == anniversaries(joined, changes, zone, leap, until)
     assert keys(replay(compile_plan(catalog), "u", log, {})[1]) == expected_keys(oracle.awards(made, log))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.test_jobs import Tables
 from worker.errors import TransientError
-from worker.events import parse_instant
+from worker.events import format_instant, parse_instant
 from worker.exchange import Followed, Joined, Message
 from worker.files import read_sources
 from worker.jobs.anniversaries import Anniversaries, days_begun, joined_on, month_day, since_types
@@ -78,7 +78,8 @@ class Users:
         self.changed -= {user_id for user_id, _ in pairs}
 
     async def zones_of(self, users: Sequence[str], at_us: int, rule: ZoneRule) -> list[str]:
-        return ["Asia/Tokyo" if user_id.endswith("moved") else self.users[user_id].zone for user_id in users]
+        before = {"moved": "Asia/Tokyo", "crossed": "Pacific/Pago_Pago"}
+        return [before.get(user_id, self.users[user_id].zone) for user_id in users]
 
 
 class Topic:
@@ -199,6 +200,24 @@ async def test_who_comes_into_a_zone_during_the_day_has_it_from_then() -> None:
     stayed = one("Europe/Berlin", date(2020, 3, 1), named, "stayed")
     found = await ran([stayed], "2026-03-01T20:15:00Z")
     assert found == {("stayed", "cron.anniversary:2026-03-01"): {"2026-02-28T23:00:00.000000Z"}}
+
+
+@pytest.mark.parametrize(
+    ("at", "user_id", "served"),
+    [
+        ("2026-03-01T10:30:00Z", "crossed", True),  # from the last hour of 28 February to 2 March
+        ("2026-03-01T11:00:00Z", "crossed", True),
+        ("2026-03-01T11:00:00.000001Z", "crossed", False),  # 1 March has begun, and was served then
+        ("2026-03-01T10:30:00Z", "moved", False),
+        ("2026-03-01T10:30:00Z", "stayed", False),
+    ],
+)
+async def test_a_day_left_out_on_the_way_over_the_date_line_is_served(at: str, user_id: str, served: bool) -> None:
+    """Whoever leaves before the day begins and comes to where it is over has it as they come."""
+    person = one("Pacific/Kiritimati", date(2020, 3, 1), instant(at), user_id)
+    found = await ran([person], "2026-03-01T10:00:00Z", "2026-03-01T11:15:00Z", changed=[user_id])
+    expected = {format_instant(instant(at) + 1)} if served else set()
+    assert found.get((user_id, "cron.anniversary:2026-03-01"), set()) == expected
 
 
 def test_leap_days() -> None:

@@ -8,7 +8,7 @@ from the log as it arrives.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, Protocol
 
 from worker.exchange import Followed, Joined, Message
@@ -140,11 +140,25 @@ class Anniversaries:
                 if month_day(one.day) in joined_on(day, self._feb_29) and one.day.year < day.year:
                     due = (one.user_id, day, calendar.start_of_day(day), one.zone_us)
                     messages += await self._messages([due], one.zone)
+                messages += await self._left_out(one)
             if messages:
                 await self._send(messages)
             await self._store.tenures_seen([(one.user_id, one.type) for one in chunk])
             sent += len(messages)
         return sent
+
+    async def _left_out(self, one: Joined) -> list[Message]:
+        """The day between, where somebody's way over the date line led from the day before to the day after."""
+        if one.zone_us is None:
+            return []
+        day = calendar_of(one.zone).local_date(one.zone_us) - timedelta(days=1)
+        if month_day(one.day) not in joined_on(day, self._feb_29) or one.day.year >= day.year:
+            return []
+        left_us = one.zone_us - 1
+        (before,) = await self._store.zones_of([one.user_id], left_us, self._rule)
+        if calendar_of(before).local_date(left_us) >= day:
+            return []
+        return [anniversary(one.user_id, day, one.zone_us + 1)]
 
 
 def since_types(catalog: Catalog) -> list[str]:

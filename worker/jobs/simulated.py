@@ -125,12 +125,15 @@ def _zone_at(history: Sequence[Event], place: Event, rule: ZoneRule) -> str:
 
 
 def _first_instant(day: date, stretches: Sequence[Stretch]) -> int | None:
-    """When a local day begins for a user: in the zone of then, or on coming into a zone where it has begun."""
+    """When a local day begins for a user: in the zone of then, or on coming into a zone where it has begun.
+
+    Where there is no such day, as on the way over the date line, it is the next one.
+    """
     for zone, came, went in stretches:
         calendar = calendar_of(zone)
         start = calendar.start_of_day(day)
         at = start if came is None or came < start else came + 1
-        if (went is None or at < went) and calendar.local_date(at) == day:
+        if (went is None or at < went) and calendar.local_date(at) >= day:
             return at
     return None
 
