@@ -211,12 +211,15 @@ def logic(hours: int) -> list[Json]:
 
 
 def prerequisites(hours: int) -> list[Json]:
-    """Flows of a badge that asks for `first`, which is given for two events of a type."""
-    asked: list[Json] = [{"badge": "first"}, {"$not": {"badge": "first"}}]
+    """Flows of a badge that asks for `first`, given for two events of a type, or for `second`, which comes of that.
+
+    Many ask not to hold `second`, at an event that may bring all three.
+    """
+    asked: list[Json] = [flow for key in ("first", "second") for flow in ({"badge": key}, {"$not": {"badge": key}})]
     flows: list[Json] = [*asked]
     for one, check, name in product(asked, FEW, TYPES):
         flows += [{"$and": [one, counted(check, name)]}, {"$or": [counted(check, name), one]}]
-    return flows
+    return flows + [{"$and": [asked[-1], counted({"$gte": 2}, name)]} for name in TYPES] * (len(flows) // 12)
 
 
 def aging(hours: int) -> list[Json]:
@@ -318,6 +321,7 @@ def cases(draw: st.DrawFn, name: str) -> tuple[Json, list[Event], int]:
     badges: list[Json] = [{"key": "badge", "flow": flow}]
     if name in ("prerequisite", "aging"):
         badges.append({"key": "first", "flow": counted({"$gte": 2}, asked)})
+        badges.append({"key": "second", "flow": {"badge": "first"}})
     document = {
         "version": 1,
         "timezone": zone,
