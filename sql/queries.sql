@@ -128,37 +128,29 @@ LIMIT $5;
 -- ================================================================ users
 
 -- name: lock_users
--- Lock users in sorted order, one by one by the key, whatever the statistics say; of each home those known and the
--- others come as lists joined by a separator, which is read faster than arrays are written. Who has no row gets one,
--- `made`. Rows come back of those, of the others, and of those known that others changed meanwhile; one more row,
--- without a user, says in `award_sequence` how many were locked or made (the rest somebody else made while this waited)
--- and in `erased`, where some were made, whether anybody is erased by now.
-WITH homes AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $4::uuid[]) AS h (known, others, home)
-), wanted AS (
-    SELECT unnest(string_to_array(known, $3::text)) COLLATE "C" AS user_id, home, true AS known FROM homes
-    UNION ALL
-    SELECT unnest(string_to_array(others, $3::text)) COLLATE "C", home, false FROM homes
-), locked AS MATERIALIZED (
-    SELECT w.user_id, w.home, u.user_id IS NULL AS missing, u.award_sequence, u.built_version, u.newest_at,
-           u.newest_source, u.newest_id,
-           CASE WHEN w.known AND u.home IS NOT DISTINCT FROM w.home THEN NULL ELSE u.state END AS state,
-           w.known AND u.home IS NOT DISTINCT FROM w.home AS at_home
-    FROM (SELECT user_id, home, known FROM wanted ORDER BY user_id) AS w
-    LEFT JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id FOR UPDATE) AS u ON true
-), made AS (
+-- Lock users in the order given, which is sorted, one by one by the key, whatever the statistics say; they come as one
+-- text joined by a separator, which is read faster than an array is written. A mark says of each which of the homes is
+-- to have the user, negative where the user is not known; without marks it is the first, and all are known. Rows come
+-- back of who has none, `missing`, of who is not known, and of those known that others changed meanwhile.
+SELECT w.user_id, u.user_id IS NULL AS missing, u.award_sequence, u.built_version, u.newest_at, u.newest_source,
+       u.newest_id, u.state
+FROM ROWS FROM (unnest(string_to_array($1::text, $2::text)), unnest($3::smallint[])) AS w (user_id, mark)
+LEFT JOIN LATERAL (SELECT * FROM users WHERE users.user_id = w.user_id COLLATE "C" FOR UPDATE) AS u ON true
+WHERE coalesce(w.mark, 1) < 0 OR u.home IS DISTINCT FROM ($4::uuid[])[coalesce(w.mark, 1)];
+
+-- name: make_users
+-- Make the rows of users who have none, in sorted order; `made` are those nobody else made meanwhile, `erased` says,
+-- where there are some, whether anybody is erased by now.
+WITH made AS (
     INSERT INTO users (user_id, home, built_version)
-    SELECT user_id, home, $5::integer FROM locked WHERE missing ORDER BY user_id
+    SELECT user_id, home, $3::integer
+    FROM unnest($1::text[], $2::uuid[]) AS w (user_id, home)
+    ORDER BY user_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING user_id
 )
-SELECT user_id, false AS made, award_sequence, built_version, newest_at, newest_source, newest_id, state, false AS erased
-FROM locked WHERE NOT missing AND NOT at_home
-UNION ALL
-SELECT user_id, true, NULL, NULL, NULL, NULL, NULL, NULL, false FROM made
-UNION ALL
-SELECT NULL, false, (SELECT count(*) FROM locked WHERE NOT missing) + (SELECT count(*) FROM made),
-       NULL, NULL, NULL, NULL, NULL, CASE WHEN (SELECT count(*) FROM made) > 0 THEN anyone_erased() ELSE false END;
+SELECT coalesce(array_agg(user_id), '{}') AS made, CASE WHEN count(*) > 0 THEN anyone_erased() ELSE false END AS erased
+FROM made;
 
 -- name: log_tails
 -- The logged events of users after an instant, source and id each. The inner order has the index by time used, whatever

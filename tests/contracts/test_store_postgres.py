@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
@@ -178,7 +179,10 @@ async def test_server_killed_and_back(postgres_server: PostgresServer) -> None:
         with pytest.raises(TransientError):
             async with store.transaction() as transaction:
                 await transaction.remember([event("u1", "e2")])
+                servers = await pool.fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
                 postgres_server.kill()
+                # They notice it in their own time, and a commit that is sent before that succeeds.
+                await until(lambda: not any(Path(f"/proc/{pid}").exists() for (pid,) in servers), "the servers' end")
         with pytest.raises(TransientError):
             await claim(store)
         await asyncio.to_thread(postgres_server.restart)
@@ -412,6 +416,7 @@ HOT = [
     "remember_staged",
     "log_page",
     "lock_users",
+    "make_users",
     "load_scopes",
     "load_held",
     "log_tails",

@@ -62,13 +62,14 @@ async def test_an_award_by_a_condition(rig: Rig) -> None:
         # once more where what was asked of the parked type was not waited for
         assert value("badges_condition_starts_total") in (2, 3)
         # the repeat is asked about again where it came in a batch of its own
-        assert value("badges_condition_verdicts_total", {"verdict": "yes"}) in (2, 3)
+        again = value("badges_condition_verdicts_total", {"verdict": "yes"}) - 2
+        assert again in (0, 1)
         assert door.parked == ["broken"]
     said = [_answers(row["verdicts"]) for row in found]
     assert [sorted({"yes", "no"} & {*each}) for each in said] == [["no"], ["yes"], ["yes"], *[["no"]] * 20]
     # which of the users' events came last is not certain
     silent = Counter(one for each in said for one in each if one not in ("yes", "no"))
-    assert silent == {"error": LEAST_CALLS, "parked": 3}
+    assert silent == {"error": LEAST_CALLS - again, "parked": 3 + again}
     (award,) = await rig.rows("SELECT badge_key, trigger_id, metadata FROM user_badges")
     assert (award["badge_key"], award["trigger_id"]) == ("big", "o2")
     assert '"condition_event_id": "o2"' in award["metadata"]

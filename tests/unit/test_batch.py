@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import Fenced
+from tests.rig.faults import killed_at
+from worker.errors import Fenced, TransientError
 from worker.events import Record, Rejected, parse_instant
 from worker.exchange import Claim
 from worker.pipeline.batch import Applier, CatalogMoved
@@ -226,6 +227,17 @@ async def test_a_fenced_batch_leaves_nothing(rig: Rig) -> None:
         await rig.applier.apply(old, [Record("events", 0, 0, 0, b"k", b"{")], from_offset=0)
     assert not rig.store.tables.events
     assert not rig.store.tables.dead_letters
+
+
+async def test_of_a_batch_that_failed_nothing_stays_in_memory(rig: Rig) -> None:
+    """The same batch again begins where the last one that was committed ended."""
+    await rig.put(comment(1))
+    with killed_at(rig.store, "publish", {1}), pytest.raises(TransientError):
+        await rig.put(comment(2))
+    assert len(rig.applier.cache) == 0
+    facts = await rig.put(comment(2))
+    assert (facts.awards, facts.late_users) == (Counter({("exactly_two", "live"): 1}), 0)
+    assert len(rig.applier.cache) == 1
 
 
 async def test_a_newer_catalog_stops_the_batch(rig: Rig) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pipeline.cache import Cache, Home, opened
+from worker.pipeline.cache import Cache, Home, Kept, opened
 from worker.pipeline.compact import Shapes, packed, packed_flat, unfolded, unpacked, unpacked_flat
 from worker.rules.state import UserState
 
@@ -34,12 +34,26 @@ usual_states = st.builds(
 
 def put(cache: Cache, states: Iterable[UserState], home: Home) -> None:
     """Keep states, as after a batch."""
-    cache.put({state.user_id: cache.closed(state, home) for state in states})
+    closed = {
+        state.user_id: cache.closed(state, home if isinstance(home, UUID) else home[state.user_id]) for state in states
+    }
+    cache.put(closed, grown_bytes=sum(kept[2] for kept in closed.values()))
 
 
-def take(cache: Cache, users: Iterable[str], home: Home) -> dict[str, UserState]:
+def find(cache: Cache, users: Collection[str], home: Home) -> dict[str, UserState]:
     """The states that are kept of some users."""
-    return {user_id: opened(user_id, kept) for user_id, kept in cache.take(users, home).items()}
+    return {user_id: opened(user_id, kept) for user_id, kept in cache.find(users, home).items()}
+
+
+def put_again(cache: Cache, found: Mapping[str, Kept], change: Callable[[UserState], None] = lambda _: None) -> None:
+    """Keep what became of users who were found, as a batch does."""
+    closed, grown_bytes = {}, 0
+    for user_id, before in found.items():
+        state = opened(user_id, before)
+        change(state)
+        closed[user_id] = cache.closed(state, TOKEN, before)
+        grown_bytes += closed[user_id][2] - before[2]
+    cache.put(closed, found, grown_bytes)
 
 
 def user(name: str, *, dirty: frozenset[str] = frozenset({""}), **more: Any) -> UserState:
@@ -98,7 +112,7 @@ def test_shapes_have_their_room() -> None:
     known = len(cache._shapes._known)
     assert 0 < known < 20
     assert cache.taken_bytes <= ROOM
-    assert take(cache, [state.user_id for state in different[-9:]], TOKEN).keys() == {f"u{n}" for n in range(291, 300)}
+    assert find(cache, [state.user_id for state in different[-9:]], TOKEN).keys() == {f"u{n}" for n in range(291, 300)}
     put(cache, [user("next", scopes={"": {"fold": 1}}, held={}, built_version=3)], TOKEN)
     assert len(cache._shapes._known) == 1
 
@@ -115,21 +129,28 @@ def test_users_of_a_shape_are_weighed_each() -> None:
     )
     assert cache.taken_bytes - small > 5_000 + 900 * 28
     assert len(cache._shapes._known) == 1
-    (taken,) = take(cache, ["small"], TOKEN).values()
-    taken.scopes[""]["text"] = "x" * 5_000
-    put(cache, [taken], TOKEN)
-    (taken,) = take(cache, ["small"], TOKEN).values()
     large = cache.taken_bytes
-    taken.dirty = frozenset()
-    put(cache, [taken], TOKEN)
-    assert cache.taken_bytes - large > 5_000, "a user is weighed again where the state was written"
+    put_again(cache, cache.find(["small"], TOKEN), grow)
+    assert cache.taken_bytes == large, "between two times that the state is written, texts are not looked at"
+    put_again(cache, cache.find(["small"], TOKEN), write)
+    assert cache.taken_bytes - large >= 5_000, "a user is weighed again where the state was written"
+
+
+def grow(state: UserState) -> None:
+    """Let a memory become a long text."""
+    state.scopes[""]["text"] = "x" * 5_000
+
+
+def write(state: UserState) -> None:
+    """As after the state was written."""
+    state.dirty = frozenset()
 
 
 @pytest.mark.parametrize(
     "unusual",
     [
         user("contexts"),
-        user("lists in lists", scopes={"": {"fold": [1, [2]]}}),
+        user("lists in lists in lists", scopes={"": {"fold": [1, [[2]]]}}),
         user("first one value, then a list", scopes={"": {"fold": [1, None, {"a": 1}]}}),
         user("by hand", scopes={"": {}}, fixed=frozenset({("first", "")})),
         user("nothing of its own", scopes={"item=1": {}}),
@@ -141,20 +162,24 @@ def test_what_is_of_no_usual_kind_is_kept_too(unusual: UserState) -> None:
     assert Shapes(ROOM).flat(unusual, TOKEN) is None
     cache = Cache(ROOM)
     put(cache, [unusual], TOKEN)
-    assert take(cache, [unusual.user_id], TOKEN)[unusual.user_id] is unusual
-    assert cache.taken_bytes == 0
+    assert find(cache, [unusual.user_id], TOKEN)[unusual.user_id] is unusual
+    put_again(cache, cache.find([unusual.user_id], TOKEN))
+    cache.forget([unusual.user_id])
+    assert (len(cache), cache.taken_bytes) == (0, 0)
     assert unpacked(packed(unusual)) == unusual
 
 
 def test_a_state_belongs_to_its_claim() -> None:
-    """Under another token there is nothing; what was taken out is gone until it is put back."""
+    """Under another token there is nothing; of a batch that failed nothing is left."""
     for make in (user, plain):
         cache = Cache(1 << 20)
         put(cache, [make("a"), make("b")], TOKEN)
-        assert take(cache, ["a"], uuid4()) == {}
-        assert take(cache, ["b", "c"], TOKEN).keys() == {"b"}
-        assert take(cache, ["a", "b"], TOKEN) == {}
-        assert cache.counted() == (1, 4)
+        assert find(cache, ["a"], uuid4()) == {}
+        assert find(cache, ["b", "c"], TOKEN).keys() == {"b"}
+        cache.forget(["b", "c"])
+        assert find(cache, ["a", "b"], TOKEN).keys() == {"a"}
+        assert cache.counted() == (2, 3)
+        cache.forget(["a"])
         assert cache.taken_bytes == 0
 
 
@@ -162,9 +187,9 @@ def test_states_of_several_claims() -> None:
     """Put together with a claim for each, every state comes back under its own claim alone."""
     cache, homes = Cache(1 << 20), {"a": TOKEN, "b": uuid4()}
     put(cache, [plain("a"), plain("b")], homes)
-    assert take(cache, ["a", "b"], TOKEN).keys() == {"a"}
+    assert find(cache, ["a", "b"], TOKEN).keys() == {"a"}
     put(cache, [plain("a"), plain("b")], homes)
-    assert take(cache, ["a", "b"], homes) == {"a": plain("a"), "b": plain("b")}
+    assert find(cache, ["a", "b"], homes) == {"a": plain("a"), "b": plain("b")}
 
 
 @pytest.mark.parametrize("make", [user, plain])
@@ -176,9 +201,9 @@ def test_the_room_is_kept(make: Any) -> None:
         put(cache, [make(name)], TOKEN)
         assert cache.taken_bytes <= ROOM
     assert 60 < len(cache) < len(names)
-    found = take(cache, names[-20:], TOKEN)
+    found = find(cache, names[-20:], TOKEN)
     assert found == {name: make(name) for name in names[-20:]}
-    take(cache, names, TOKEN)
+    cache.forget(names)
     assert (len(cache), cache.taken_bytes) == (0, 0)
 
 
@@ -190,11 +215,11 @@ def test_the_longest_unused_is_packed_before_it_is_forgotten(make: Any) -> None:
     alone = cache.taken_bytes
     for number in range(500):
         put(cache, [make(f"once{number}")], TOKEN)
-        again = take(cache, ["again"], TOKEN)["again"]
+        again = find(cache, ["again"], TOKEN)["again"]
         put(cache, [again], TOKEN)
     assert len(cache) > ROOM // alone
-    assert take(cache, ["again", "once499"], TOKEN) == {"again": make("again"), "once499": make("once499")}
-    assert take(cache, ["once0"], TOKEN) == {}
+    assert find(cache, ["again", "once499"], TOKEN) == {"again": make("again"), "once499": make("once499")}
+    assert find(cache, ["once0"], TOKEN) == {}
 
 
 def test_who_is_put_again_takes_room_once() -> None:
@@ -206,9 +231,9 @@ def test_who_is_put_again_takes_room_once() -> None:
     assert (len(cache), cache.taken_bytes) == (1, alone)
     put(cache, [plain(f"u{number}") for number in range(200)], TOKEN)
     put(cache, [plain("u")], TOKEN)
-    taken = take(cache, ["u"], TOKEN)
-    assert taken == {"u": plain("u")}
-    assert take(cache, ["u"], TOKEN) == {}
+    assert find(cache, ["u"], TOKEN) == {"u": plain("u")}
+    cache.forget(["u"])
+    assert find(cache, ["u"], TOKEN) == {}
 
 
 def test_an_ended_claim_leaves_nothing() -> None:
@@ -222,8 +247,8 @@ def test_an_ended_claim_leaves_nothing() -> None:
     assert cache.taken_bytes == 0
 
 
-def test_who_was_taken_out_as_it_is_comes_back_as_it_is() -> None:
-    """Where all room is taken too; who came packed, or from elsewhere, may be packed at once."""
+def test_who_was_kept_as_it_is_stays_as_it_is() -> None:
+    """Where all room is taken too; who was packed, or comes from elsewhere, may be packed at once."""
     cache = Cache(ROOM)
     for number in range(250):
         put(cache, [plain(f"u{number}")], TOKEN)
@@ -231,31 +256,34 @@ def test_who_was_taken_out_as_it_is_comes_back_as_it_is() -> None:
     assert cache._packed
     ready, small = [*cache._ready][:20], [*cache._packed][:20]
     for users, all_stay in ((ready, True), (small, False)):
-        before = cache.take(users, TOKEN)
-        again = {user_id: cache.closed(opened(user_id, kept), TOKEN, kept) for user_id, kept in before.items()}
-        cache.put(again, before)
+        put_again(cache, cache.find(users, TOKEN))
         as_they_are = {user_id for user_id in users if user_id in cache._ready}
         assert (as_they_are == set(users)) is all_stay
-    assert cache._out_bytes == 0
-    assert cache._came_packed == set()
 
 
-def test_a_batch_that_failed_takes_no_room() -> None:
-    """Once its claim has ended nothing is counted as taken out."""
-    cache = Cache(ROOM)
-    for number in range(250):
-        put(cache, [plain(f"u{number}")], TOKEN)
-    cache.take([*cache._ready, *cache._packed], TOKEN)
-    assert cache._out_bytes > 0
+@pytest.mark.parametrize("room", [ROOM, 1 << 20])
+def test_what_is_taken_is_what_is_kept(room: int) -> None:
+    """Whatever comes between a batch's finding its users and putting them: others' users, an end of a claim."""
+    cache, other = Cache(room), uuid4()
+    put(cache, [plain(f"u{number}") for number in range(40)], TOKEN)
+    found = cache.find([f"u{number}" for number in range(20)], TOKEN)
+    put(cache, [plain(f"v{number}") for number in range(60)], other)
+    put(cache, [plain("u5"), plain("u6")], other)
+    cache.forget(["u1", "u2", "v1"])
+    put_again(cache, found)
+    weights = sum(kept[2] for kept in cache._ready.values())
+    assert cache._ready_bytes == weights
+    assert find(cache, ["u1", "u5"], TOKEN).keys() == {"u1", "u5"}
     cache.drop(TOKEN)
-    assert (cache._out_bytes, cache._came_packed, cache.taken_bytes) == (0, set(), 0)
+    cache.drop(other)
+    assert (len(cache), cache.taken_bytes) == (0, 0)
 
 
 def test_a_user_grows_by_what_is_added() -> None:
     """Between two times that the state is written, a user is weighed by what it was and how many values came since."""
     cache = Cache(1 << 20)
     put(cache, [plain("u")], TOKEN)
-    before = cache.take(["u"], TOKEN)["u"]
+    before = cache.find(["u"], TOKEN)["u"]
     state = opened("u", before)
     assert cache.closed(state, TOKEN, before)[2] == before[2]
     state.scopes[""]["fold"] = [*state.scopes[""]["fold"], 7]

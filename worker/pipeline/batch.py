@@ -138,34 +138,33 @@ class Applier:
             judged.into(decoded)
         facts.decode_seconds = self.clock() - started
         advance: Advance | None = None
-        async with self.store.transaction() as transaction:
-            if settle is None and len(parts) == 1:
-                await transaction.fence(parts[0].claim, parts[0].step)
-            elif settle is None:
-                await transaction.fence_together([(part.claim, part.step) for part in parts])
-            head = await transaction.catalog_version()
-            if head != plan.version:
-                raise CatalogMoved(head)
-            await self._screen(transaction, decoded, facts)
-            new = await self._remember(transaction, decoded, facts)
-            if new:
-                past = self.limits.past  # what is read again is not counted
-                breaker = None if past else await breakers.begin(transaction, decoded.events, decoded.sources)
-                control = facts.topic == self.limits.control_topic and any(event.type in CARRIED_OUT for event in new)
-                advance = Advance(
-                    transaction,
-                    plan,
-                    limits=self.limits,
-                    facts=facts,
-                    cache=self.cache,
-                    home=home,
-                    control=control,
-                    breaker=breaker,
-                )
-                await advance.run(new)
-            if settle is not None:
-                await settle(transaction, decoded.letters, facts)
-            buried = await self._bury(transaction, decoded.letters) if decoded.letters and settle is None else ()
+        try:
+            async with self.store.transaction() as transaction:
+                await _fence(transaction, () if settle is not None else parts, plan)
+                await self._screen(transaction, decoded, facts)
+                new = await self._remember(transaction, decoded, facts)
+                if new:
+                    past = self.limits.past  # what is read again is not counted
+                    breaker = None if past else await breakers.begin(transaction, decoded.events, decoded.sources)
+                    by_hand = any(event.type in CARRIED_OUT for event in new)
+                    advance = Advance(
+                        transaction,
+                        plan,
+                        limits=self.limits,
+                        facts=facts,
+                        cache=self.cache,
+                        home=home,
+                        control=by_hand and facts.topic == self.limits.control_topic,
+                        breaker=breaker,
+                    )
+                    await advance.run(new)
+                if settle is not None:
+                    await settle(transaction, decoded.letters, facts)
+                buried = await self._bury(transaction, decoded.letters) if decoded.letters and settle is None else ()
+        except BaseException:
+            if advance is not None:
+                advance.forget()
+            raise
         if advance is not None:
             advance.keep()
         facts.transaction_seconds = self.clock() - started - facts.decode_seconds
@@ -296,6 +295,17 @@ class Applier:
                 [(f"{letter.topic}-{letter.partition}", dead_letter_message(letter)) for letter in new],
             )
         return new
+
+
+async def _fence(transaction: Transaction, parts: Sequence[Part], plan: Plan) -> None:
+    """Move the partitions, and hold the catalog at the version of the plan."""
+    if len(parts) == 1:
+        await transaction.fence(parts[0].claim, parts[0].step)
+    elif parts:
+        await transaction.fence_together([(part.claim, part.step) for part in parts])
+    head = await transaction.catalog_version()
+    if head != plan.version:
+        raise CatalogMoved(head)
 
 
 def _in_turns(parts: Sequence[Part]) -> Iterator[tuple[Claim, Sequence[Record]]]:

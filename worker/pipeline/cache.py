@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice, repeat
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -18,7 +18,6 @@ from worker.pipeline.compact import (
     unfolded,
     unpacked,
     unpacked_flat,
-    weighed,
 )
 from worker.rules.state import UserState
 
@@ -33,9 +32,9 @@ _AT_ONCE: Final = 500
 
 #: A user of no usual kind as it is, with the token of its claim and what it weighs.
 _Whole: TypeAlias = tuple[None, UUID, int, UserState]
-#: A user taken out, or to be put: `opened` makes the state of it, `Cache.closed` makes it of a state.
+#: A user found, or to be put: `opened` makes the state of it, `Cache.closed` makes it of a state.
 Kept: TypeAlias = Flat | _Whole
-#: Where nobody was taken out.
+#: Where nobody was found.
 NOBODY: Final[Mapping[str, Kept]] = {}
 #: A packed user: the shape of what is flat, the token of its claim, the bytes.
 _Packed: TypeAlias = tuple[Shape | None, UUID, bytes]
@@ -49,27 +48,24 @@ _FOR_SHAPES: Final = 32
 class Cache:
     """States by user, each valid only for the claim (by its token) under which it was put.
 
-    An entry is taken out while a batch changes it, and comes back when that batch is committed: what a batch that
-    failed has changed is gone with it. Nothing here is ever trusted alone: the user's row says whether the claim still
-    has the user (`Transaction.lock`).
+    A batch finds its users here and, once it is committed, puts what became of them in their place; one that failed has
+    to `forget` them. Nothing here is ever trusted alone: the user's row says whether the claim still has the user
+    (`Transaction.lock`).
 
     Where the room is taken, those who came the longest ago are packed into bytes, down to a quarter of the room for all
-    others; only then are they forgotten. What a batch has taken out keeps its room. To pack and unpack a user costs a
-    fifth of what it costs to read one again.
+    others; only then are they forgotten. To pack and unpack a user costs a fifth of what it costs to read one again.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._shapes = Shapes(limit_bytes // _FOR_SHAPES)
         self._room = limit_bytes - limit_bytes // _FOR_SHAPES
         self._least_ready = self._room // 4
+        #: Below that nobody needs to know who came the longest ago.
+        self._crowded = self._room // 8 * 7
         self._ready: dict[str, Kept] = {}
         self._packed: dict[str, _Packed] = {}
         self._ready_bytes = 0
         self._packed_bytes = 0
-        #: What those take who are taken out, about: a batch that failed does not bring them back.
-        self._out_bytes = 0
-        #: Who of them was packed.
-        self._came_packed: set[str] = set()
         self._refused = 0
         self._hits = 0
         self._misses = 0
@@ -82,76 +78,66 @@ class Cache:
         """The memory taken by users, about; the room for shapes is besides."""
         return self._ready_bytes + self._packed_bytes
 
-    def take(self, users: Iterable[str], home: Home) -> dict[str, Kept]:
-        """Take out what is kept of these users under this token, or under that of their own claim; see `opened`."""
-        one = home if isinstance(home, UUID) else None
-        taken: dict[str, Kept] = {}
-        asked = 0
-        for user_id in users:
-            asked += 1
-            kept = self._take(user_id, one or home[user_id])  # type: ignore[index]
-            if kept is not None:
-                taken[user_id] = kept
-        self._hits += len(taken)
-        self._misses += asked - len(taken)
-        return taken
+    def find(self, users: Collection[str], home: Home) -> dict[str, Kept]:
+        """What is kept of these users under this token, or under that of their own claim; see `opened`."""
+        tokens = repeat(home) if isinstance(home, UUID) else map(home.__getitem__, users)
+        found = {
+            user_id: kept
+            for user_id, kept, token in zip(users, map(self._ready.get, users), tokens)  # noqa: B905 (one may repeat)
+            if kept is not None and (kept[1] is token or kept[1] == token)
+        }
+        if self._packed and len(found) < len(users):
+            for user_id in users:
+                if user_id in self._packed:
+                    packed_user = self._packed[user_id]
+                    if packed_user[1] == (home if isinstance(home, UUID) else home[user_id]):
+                        found[user_id] = _unpacked(packed_user)
+        self._hits += len(found)
+        self._misses += len(users) - len(found)
+        return found
 
-    def _take(self, user_id: str, token: UUID) -> Kept | None:
-        entry = self._ready.pop(user_id, None)
-        if entry is None:
-            return self._take_packed(user_id, token) if self._packed else None
-        self._ready_bytes -= entry[2]
-        owner = entry[1]
-        if owner is not token and owner != token:
-            return None
-        self._out_bytes += entry[2]
-        return entry
+    def closed(self, state: UserState, token: UUID, before: Kept | None = None) -> Kept:
+        """What is kept of a state under a token; the state is not used any more. `before` is what was found."""
+        if not state.dirty:
+            before = None  # it was written, and is weighed
+            if len(state.scopes) > 1:
+                _page_out(state)
+        elif before is not None and before[0] is None:
+            before = None
+        return self._shapes.flat(state, token, before) or (None, token, size_of(state), state)
 
-    def _take_packed(self, user_id: str, token: UUID) -> Kept | None:
-        found = self._packed.pop(user_id, None)
-        if found is None:
-            return None
-        shape, owner, blob = found
-        self._packed_bytes -= size_of_packed(blob)
-        if owner != token:
-            return None
-        self._came_packed.add(user_id)
-        return (None, owner, 0, unpacked(blob)) if shape is None else unpacked_flat(shape, owner, blob)
-
-    def closed(self, state: UserState, home: Home, before: Kept | None = None) -> Kept:
-        """What is kept of a state under a token, or under that of the user's claim; the state is not used any more.
-
-        `before` is what was taken out of the user.
-        """
-        if not state.dirty and len(state.scopes) > 1:
-            _page_out(state)
-        token = home if isinstance(home, UUID) else home[state.user_id]
-        known = weighed(before) if before is not None and state.dirty and before[0] is not None else None
-        return self._shapes.flat(state, token, known) or (None, token, size_of(state), state)
-
-    def put(self, users: Mapping[str, Kept], before: Mapping[str, Kept] = NOBODY) -> None:
+    def put(self, users: Mapping[str, Kept], found: Mapping[str, Kept] = NOBODY, grown_bytes: int = 0) -> None:
         """Keep the users of a batch that was committed; what was unused longest makes room.
 
-        `before` are those of them, and others, that were taken out for the batch.
+        `found` are those of them who were found here, and all of them take so much more than these took.
         """
-        ready, came_packed = self._ready, self._came_packed
+        if self._packed or self.taken_bytes + grown_bytes > self._crowded:
+            self._put_in_line(users)
+            return
+        ready = self._ready
+        came = len(users) - len(found) + len(ready)
+        ready.update(users)
+        self._ready_bytes += grown_bytes
+        if len(ready) != came:  # others put or forgot some of them meanwhile
+            self._ready_bytes = sum(entry[2] for entry in ready.values())
+
+    def _put_in_line(self, users: Mapping[str, Kept]) -> None:
+        """Keep users as the ones who came last; where all room is taken, who was not here is packed at once."""
         for user_id, entry in users.items():
-            if user_id in ready or user_id in self._packed:
-                self._forget(user_id)
-            if (user_id in before and user_id not in came_packed) or self._admits():
-                ready[user_id] = entry
+            stays = user_id in self._ready
+            self.forget((user_id,))
+            if stays or self._admits():
+                self._ready[user_id] = entry
                 self._ready_bytes += entry[2]
             else:
                 self._pack(user_id, entry)
-        self._out_bytes = max(0, self._out_bytes - sum([kept[2] for kept in before.values()]))
-        came_packed.difference_update(before)
         if self.taken_bytes > self._room:
             self._pack_oldest()
             self._forget_oldest()
 
     def _admits(self) -> bool:
         """Whether a user who was not among those as they are comes to them."""
-        if self.taken_bytes + self._out_bytes < self._room:
+        if self.taken_bytes < self._room:
             return True
         self._refused = (self._refused + 1) % _ADMITTED
         return not self._refused
@@ -186,25 +172,29 @@ class Cache:
         return found
 
     def drop(self, token: UUID) -> None:
-        """Forget what was put under a token whose claim has ended, and what is out: its batch may have failed."""
-        self._out_bytes = 0
-        self._came_packed.clear()
+        """Forget what was put under a token whose claim has ended."""
         for entries in (self._ready, self._packed):
-            for user_id in [user_id for user_id, entry in entries.items() if entry[1] == token]:
-                self._forget(user_id)
+            self.forget([user_id for user_id, entry in entries.items() if entry[1] == token])
 
-    def _forget(self, user_id: str) -> None:
-        entry = self._ready.pop(user_id, None)
-        if entry is not None:
-            self._ready_bytes -= entry[2]
-        found = self._packed.pop(user_id, None)
-        if found is not None:
-            self._packed_bytes -= size_of_packed(found[2])
+    def forget(self, users: Iterable[str]) -> None:
+        """Forget users of whom nobody can say what they are now, their batch having failed."""
+        for user_id in users:
+            entry = self._ready.pop(user_id, None)
+            if entry is not None:
+                self._ready_bytes -= entry[2]
+            found = self._packed.pop(user_id, None)
+            if found is not None:
+                self._packed_bytes -= size_of_packed(found[2])
 
 
 def opened(user_id: str, kept: Kept) -> UserState:
-    """The state of a user taken out. It costs less just before it is used: what was made long ago is out of reach."""
+    """The state of a user found. It costs less just before it is used: what was made long ago is out of reach."""
     return kept[3] if kept[0] is None else unfolded(user_id, kept)
+
+
+def _unpacked(packed_user: _Packed) -> Kept:
+    shape, owner, blob = packed_user
+    return (None, owner, 0, unpacked(blob)) if shape is None else unpacked_flat(shape, owner, blob)
 
 
 def _first(entries: Mapping[str, object]) -> list[str]:

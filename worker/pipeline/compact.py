@@ -8,6 +8,7 @@ memory. Bytes take half of that, and twice the time to make and to read.
 from __future__ import annotations
 
 import marshal
+from collections.abc import Sequence
 from sys import getsizeof
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -47,14 +48,14 @@ _NEVER: Final = (None, "", "")
 class Shape(msgspec.Struct, frozen=True, gc=False):
     """What the values of a flat state are the values of.
 
-    `folds` are the ids of the folds, each with the length of its list, or -1 where its memory is one value; `held` are
-    the awards.
+    `folds` are the ids of the folds, each with the slice that is its list, or the index of its one value; `held` are
+    the awards with the indexes of their instants.
     """
 
     built_version: int | None
     dirty: frozenset[str]
-    folds: tuple[tuple[str, int], ...]
-    held: tuple[AwardKey, ...]
+    folds: tuple[tuple[str, slice | int], ...]
+    held: tuple[tuple[AwardKey, int], ...]
 
 
 class Shapes:
@@ -66,88 +67,81 @@ class Shapes:
         self._newest = -1
         self._known: dict[tuple[Any, ...], Shape] = {}
 
-    def flat(self, state: UserState, token: UUID, before: tuple[int, int] | None = None) -> Flat | None:
-        """The state as a tuple; None where it is of no usual kind: with contexts, lists in lists, awards by hand.
+    def flat(self, state: UserState, token: UUID, before: Flat | None = None) -> Flat | None:
+        """The state as a tuple; None where it is of no usual kind: with contexts, awards by hand, deeper lists.
 
-        None also where its shape is a new one, and there is no room for it. `before` says what the user weighed and how
-        many values that were, if it is to be reckoned from there: between two checkpoints a user changes little.
+        None also where its shape is a new one, and there is no room for it. Between two checkpoints a user changes
+        little, and weighs what it weighed `before` and a little for each value that came; only else is it looked at
+        for deeper lists, and weighed.
         """
-        if len(state.scopes) != 1 or state.fixed:
+        own = state.scopes.get("")
+        if own is None or len(state.scopes) != 1 or state.fixed:
             return None
-        own, held = state.scopes.get(""), state.held
-        if own is None:
-            return None
+        held = state.held
         values: list[Any] = []
-        lengths = []
-        singles, long, listed = values, 0, 0
+        lengths: list[int] = []
         for memory in own.values():
-            if type(memory) is not list:
-                lengths.append(-1)
-                values.append(memory)
-            elif (length := len(memory)) <= _MOST_FLAT:
+            if type(memory) is list and (length := len(memory)) <= _MOST_FLAT:
                 lengths.append(length)
                 values += memory
-            elif _SCALARS.issuperset(map(type, memory)):
+            else:
                 lengths.append(-1)
                 values.append(memory)
-                listed += 0 if before else _GROWN_BYTES + sum(map(getsizeof, memory))
-                long += 1
-            else:
-                return None
-        if long:
-            singles = [value for value in values if type(value) is not list]
-        if len(values) - len(singles) != long or not _SCALARS.issuperset(map(type, singles)):
-            return None
-        shape = self._shape(state, tuple(own), tuple(lengths))
-        if shape is None:
-            return None
         count = len(values) + len(held)
         if before is None:
+            size = _size_of_values(values)
+            if size is None:
+                return None
             # What is equal is one object nearly always; the newest event, and instants of awards, are in a fold, too.
-            weight = _USER_BYTES + listed + sum(map(getsizeof, {*singles})) + 8 * (_FIRST + count)
+            weight = _USER_BYTES + size + 8 * (_FIRST + count)
         else:
-            weight = max(_USER_BYTES, before[0] + _GROWN_BYTES * (count - before[1]))
+            weight = max(_USER_BYTES, before[2] + _GROWN_BYTES * (count - len(before) + _FIRST))
+        # Ids are texts, lengths numbers and awards tuples: no two shapes are one key.
+        asked = (state.built_version, not state.dirty, *own, *lengths, *held)
+        shape = self._known.get(asked) or self._shape(asked, state, lengths)
+        if shape is None:
+            return None
         newest = state.newest or _NEVER
         return (shape, token, weight, *newest, state.award_sequence, state.unsaved, *values, *held.values())
 
-    def _shape(self, state: UserState, own: tuple[str, ...], lengths: tuple[int, ...]) -> Shape | None:
-        built, changed, held = state.built_version, bool(state.dirty), tuple(state.held)
-        asked = (built, changed, own, lengths, held)
-        shape = self._known.get(asked)
-        if shape is None:
-            if built is not None and built > self._newest:  # nobody comes with the older ones any more
-                self._known.clear()
-                self._newest, self._left = built, self._room
-            size = _SHAPE_BYTES + _PART_BYTES * (len(own) + len(held))
-            if size > self._left:
-                return None
-            self._left -= size
-            folds = tuple(zip(own, lengths, strict=True))
-            keys = tuple(award_key(*key) for key in held)
-            shape = self._known[asked] = Shape(built, OWN_SCOPE if changed else _NOTHING, folds, keys)
+    def _shape(self, asked: tuple[Any, ...], state: UserState, lengths: Sequence[int]) -> Shape | None:
+        built, own, held = state.built_version, state.scopes[""], state.held
+        if built is not None and built > self._newest:  # nobody comes with the older ones any more
+            self._known.clear()
+            self._newest, self._left = built, self._room
+        size = _SHAPE_BYTES + _PART_BYTES * (len(own) + len(held))
+        if size > self._left:
+            return None
+        self._left -= size
+        folds: list[tuple[str, slice | int]] = []
+        at = _FIRST
+        for fold_id, length in zip(own, lengths, strict=True):
+            folds.append((fold_id, at if length < 0 else slice(at, at + length)))
+            at += abs(length)
+        instants = tuple((award_key(*key), place) for place, key in enumerate(held, at))
+        self._known[asked] = shape = Shape(built, OWN_SCOPE if state.dirty else _NOTHING, tuple(folds), instants)
         return shape
+
+
+def _size_of_values(values: Sequence[Any]) -> int | None:
+    """What values and the items of lists among them take; None where one is neither single nor a list of singles."""
+    lists = [value for value in values if type(value) is list]
+    singles = [value for value in values if type(value) is not list] if lists else values
+    if not all(_SCALARS.issuperset(map(type, some)) for some in (singles, *lists)):
+        return None
+    return sum(map(getsizeof, {*singles})) + sum(_GROWN_BYTES + sum(map(getsizeof, one)) for one in lists)
 
 
 def unfolded(user_id: str, flat: Flat) -> UserState:
     """The state that `Shapes.flat` made a tuple of."""
     shape: Shape = flat[0]
-    at, own = _FIRST, {}
-    for fold_id, length in shape.folds:
-        if length < 0:
-            own[fold_id] = flat[at]
-            at += 1
-        else:
-            end = at + length
-            own[fold_id] = [*flat[at:end]]
-            at = end
+    values, own, held = [*flat], {}, {}
+    for fold_id, place in shape.folds:
+        own[fold_id] = values[place]
+    for key, at in shape.held:
+        held[key] = flat[at]
     newest = None if flat[3] is None else flat[3:6]
-    held = dict(zip(shape.held, flat[at:], strict=True)) if shape.held else {}
     return UserState(user_id, {"": own}, held, newest, flat[6], shape.built_version, 0, shape.dirty, flat[7])
-
-
-def weighed(flat: Flat) -> tuple[int, int]:
-    """What a flat state weighs, and how many values that are."""
-    return flat[2], len(flat) - _FIRST
 
 
 def packed_flat(flat: Flat) -> bytes:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from worker.events import Event
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.cache import Cache, Home, Kept, opened
+from worker.pipeline.cache import NOBODY, Cache, Home, Kept, opened
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Transaction
 from worker.pipeline.sealed import sight_of
@@ -45,7 +45,7 @@ _order_of = attrgetter("order")
 
 
 class Advance:
-    """Takes the new events of one batch to their users; once it is committed, the cache is to `keep` them.
+    """Takes the new events of one batch to their users; committed, it is to `keep` them in the cache, else to `forget`.
 
     `home` is the token of the claim, or each user's. `control`: they are from the control topic. `breaker` says which
     awards are held back (None: no badge has one).
@@ -65,6 +65,7 @@ class Advance:
     ) -> None:
         self.transaction = transaction
         self.plan = plan
+        self._basis = plan.basis
         self.limits = limits
         self.facts = facts
         self.states: dict[str, UserState] = {}
@@ -72,6 +73,7 @@ class Advance:
         self._home: Home = home
         self._at_home: dict[str, Kept] = {}
         self._closed: dict[str, Kept] = {}
+        self._grown_bytes = 0
         self._control = control
         self._breaker = breaker
         self._plain = not (control or breaker is not None or plan.falling)
@@ -94,20 +96,22 @@ class Advance:
         if self._asked_anywhere or self._control:
             await self._read_contexts(by_user)
         self.facts.users = len(by_user)
-        turn, basis = 0, self.plan.basis
+        turn, basis, states, at_home = 0, self._basis, self.states, self._at_home
         for user_id, events in by_user.items():
             turn += len(events)
             if turn >= TURN_EVENTS:
                 turn = 0
                 await asyncio.sleep(0)
-            state = self._state(user_id)
+            state = states.get(user_id) or opened(user_id, at_home[user_id])
             built, newest = state.built_version, state.newest
             if built is not None and built != basis:
+                states[user_id] = state
                 await self._catch_up(state, events)
             elif newest is not None and events[0].occurred_us <= newest[0] and events[0].order <= newest:
+                states[user_id] = state
                 await self._go_back(state, events)
-            else:
-                self._apply(state, events)
+            elif self._apply(state, events):
+                states[user_id] = state
         for state in self.states.values():
             self.facts.evaluations += state.evaluations
             state.evaluations = 0
@@ -123,9 +127,17 @@ class Advance:
 
     def keep(self) -> None:
         """Put all users as they are after the batch, which is committed, into the cache."""
-        before, closed = self._at_home, self._cache.closed
-        written = {user_id: closed(state, self._home, before.get(user_id)) for user_id, state in self.states.items()}
-        self._cache.put({**self._closed, **written}, before)
+        for state in self.states.values():
+            self._close(state)
+        if self._closed.keys() >= self._at_home.keys():
+            self._cache.put(self._closed, self._at_home, self._grown_bytes)
+        else:  # of some nothing was applied, though their events are in the log
+            self.forget()
+            self._cache.put(self._closed, NOBODY, sum(kept[2] for kept in self._closed.values()))
+
+    def forget(self) -> None:
+        """Let the cache forget all users: the batch failed, and nobody knows how they are."""
+        self._cache.forget(self._at_home)
 
     def _state(self, user_id: str) -> UserState:
         """The state of a user of the batch; whoever is at home is opened when asked for."""
@@ -136,9 +148,9 @@ class Advance:
 
     async def _gather(self, by_user: Mapping[str, Sequence[Event]]) -> None:
         """All users as they were before the batch: from memory, or from the row and the log after it."""
-        self._at_home = known = self._cache.take(by_user, self._home)
+        self._at_home = known = self._cache.find(by_user, self._home)
         homes = None if isinstance(self._home, UUID) else self._home
-        read = await self.transaction.lock(by_user, version=self.plan.basis, known=known.keys(), homes=homes)
+        read = await self.transaction.lock(by_user, version=self._basis, known=known.keys(), homes=homes)
         self.states = states = read
         cold = [state for state in read.values() if state.built_version is not None]
         self._due.update(state.user_id for state in cold)
@@ -192,9 +204,10 @@ class Advance:
 
     # ---- events to awards -------------------------------------------------------------------------------------------
 
-    def _apply(self, state: UserState, events: Sequence[Event]) -> None:
+    def _apply(self, state: UserState, events: Sequence[Event]) -> bool:
+        """Whether the state is still needed: what has to be written of it, or granted by it."""
         plan, given = self.plan, len(self._granted)
-        state.built_version = plan.basis
+        state.built_version = self._basis
         state.unsaved += len(events)
         if state.unsaved >= CHECKPOINT:
             self._due.add(state.user_id)
@@ -202,20 +215,26 @@ class Advance:
             for event in events:
                 for award in evaluate.apply(plan, state, event):
                     self._take(award, "cron" if award.trigger_type.startswith("cron.") else "live")
-            if len(self._granted) == given and state.user_id not in self._due:
-                self._close(state)
-            return
+            if len(self._granted) > given or state.user_id in self._due:
+                return True
+            # While the state is at hand this costs less than after all.
+            self.facts.evaluations += state.evaluations
+            self._close(state)
+            self.states.pop(state.user_id, None)
+            return False
         hold = None if self._breaker is None else self._breaker.holds
         for event in events:
             for change in live(plan, state, event, hold=hold):
                 self._take(change, origin_of(change, None, fresh=frozenset(), behind=False))
+        return True
 
     def _close(self, state: UserState) -> None:
-        """Let go of a state of which nothing is to be written: while it is at hand that costs less than after all."""
-        self.facts.evaluations += state.evaluations
-        user_id = state.user_id
-        self._closed[user_id] = self._cache.closed(state, self._home, self._at_home.get(user_id))
-        del self.states[user_id]
+        """Make of a state what is kept of it."""
+        user_id, home = state.user_id, self._home
+        token = home if isinstance(home, UUID) else home[user_id]
+        before = self._at_home.get(user_id)
+        self._closed[user_id] = kept = self._cache.closed(state, token, before)
+        self._grown_bytes += kept[2] if before is None else kept[2] - before[2]
 
     def _take(self, change: Change, origin: str) -> None:
         self._granted.append((change, "backfill" if self.limits.past and origin in ("live", "late") else origin))

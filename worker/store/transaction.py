@@ -111,44 +111,38 @@ class PostgresTransaction(WithheldAwards, RepairStatements):
         ordered = sorted(users)
         self._homes = homes or self._homes
         at_home = known if isinstance(known, AbstractSet) else frozenset(known)
-        others = [user_id for user_id in ordered if user_id not in at_home]
-        states, count = await self._lock(sorted(at_home), others, version)
-        if count < len(ordered):  # some are another's who made them meanwhile: by now they can be locked
-            rest = [user_id for user_id in ordered if user_id not in states]
-            states |= (await self._lock((), rest, version))[0]
+        rows = await self._session.rows("lock_users", *joined(ordered), *self._marked(ordered, at_home))
+        states = {row["user_id"]: state_of_row(row) for row in rows if not row["missing"]}
+        if len(states) < len(rows):
+            missing = [row["user_id"] for row in rows if row["missing"]]
+            made = await self._make(missing, version)
+            states |= {user_id: UserState(user_id, scopes={"": {}}) for user_id in made}
+            if len(made) < len(missing):  # some are another's who made them meanwhile: by now they can be locked
+                states |= await self.lock(set(missing).difference(made), version=version)
         self._locked.update(ordered)
         return states
 
-    async def _lock(
-        self, known: Sequence[str], others: Sequence[str], version: int
-    ) -> tuple[dict[str, UserState], int]:
-        """The states that are not known, and how many users were locked or made."""
-        by_home = self._by_home(known, others)
-        *lists, separator = joined(*(texts for pair in by_home.values() for texts in pair))
-        *rows, last = await self._session.rows("lock_users", lists[::2], lists[1::2], separator, list(by_home), version)
-        states = {
-            row["user_id"]: UserState(row["user_id"], scopes={"": {}}) if row["made"] else state_of_row(row)
-            for row in rows
-        }
-        made = [row["user_id"] for row in rows if row["made"]]
-        if last["erased"]:
+    def _marked(self, ordered: Sequence[str], at_home: AbstractSet[str]) -> tuple[list[int], list[UUID | None]]:
+        """Of each user the number of the one who is to have the user in memory, as `lock_users` takes it; all these."""
+        if not self._homes and len(at_home) == len(ordered):
+            return [], [self._home]
+        homes: dict[UUID | None, int] = {}
+        marks = []
+        for user_id in ordered:
+            number = homes.setdefault(self._homes.get(user_id, self._home), len(homes) + 1)
+            marks.append(number if user_id in at_home else -number)
+        return marks, list(homes)
+
+    async def _make(self, users: Sequence[str], version: int) -> list[str]:
+        """Make the rows of users without one; those whom nobody else made meanwhile."""
+        homes = [self._homes.get(user_id, self._home) for user_id in users]
+        ((made, erased),) = await self._session.rows("make_users", users, homes, version)
+        if erased:
             # Who was erased since this transaction screened its events is without a row: their events must not stay.
             for digest, at in await self._session.rows("erased_among", sorted(map(user_hash, made))):
                 if self._erased.get(digest) != at:
                     raise TransientError("A user was erased while the batch ran; it is made again without them.")
-        return states, last["award_sequence"]
-
-    def _by_home(
-        self, known: Sequence[str], others: Sequence[str]
-    ) -> Mapping[UUID | None, tuple[Sequence[str], Sequence[str]]]:
-        """Users by who is to have them in memory from now on."""
-        if not self._homes:
-            return {self._home: (known, others)}
-        found: dict[UUID | None, tuple[list[str], list[str]]] = {}
-        for place, users in enumerate((known, others)):
-            for user_id in users:
-                found.setdefault(self._homes.get(user_id, self._home), ([], []))[place].append(user_id)
-        return found
+        return list(made)
 
     async def tails(self, states: Collection[UserState]) -> dict[str, list[Event]]:
         """The logged events after each state's newest one."""
