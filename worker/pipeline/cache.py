@@ -123,11 +123,15 @@ class Cache:
 
     def _put_in_line(self, users: Mapping[str, Kept]) -> None:
         """Keep users as the ones who came last; where all room is taken, who was not here is packed at once."""
+        ready = self._ready
         for user_id, entry in users.items():
-            stays = user_id in self._ready
-            self.forget((user_id,))
-            if stays or self._admits():
-                self._ready[user_id] = entry
+            before = ready.pop(user_id, None)
+            if before is not None:
+                self._ready_bytes -= before[2]
+            elif self._packed:
+                self.forget((user_id,))
+            if before is not None or self._admits():
+                ready[user_id] = entry
                 self._ready_bytes += entry[2]
             else:
                 self._pack(user_id, entry)
