@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace as replace_limits
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,7 @@ from tests import oracle
 from tests.properties.test_engine import assert_same_figures, in_order
 from tests.strategies import catalogs, histories
 from worker.events import Event, Record, format_instant, json_text
+from worker.exchange import Claim
 from worker.pipeline import users
 from worker.pipeline.batch import Applier
 from worker.pipeline.build import Build
@@ -35,17 +37,49 @@ WRITTEN = 1_772_323_200_000
 
 @st.composite
 def arrivals(draw: st.DrawFn) -> list[Event]:
-    """Events of an application in any order, some of them more than once."""
-    drawn = draw(histories())
-    events = [replace(e, type="b.done") if e.type.startswith("cron.") else e for e in drawn]
+    """Events of an application and of the clock in any order, some of them more than once."""
+    events = draw(histories())
     for place, again in draw(st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=4)):
         if again < len(events):
             events.insert(place, events[again])
     return events
 
 
-def record(offset: int, event: Event) -> Record:
-    """The message of an event."""
+def topic_of(event: Event) -> str:
+    """The topic by which an event comes: the clock's come by that of control."""
+    return "control" if event.type.startswith("cron.") else "events"
+
+
+def broken(events: Sequence[Event], cut: Iterable[int]) -> list[int]:
+    """Where batches begin but the first: at the cuts, and where the topic is another one."""
+    turns = (place for place in range(1, len(events)) if topic_of(events[place]) != topic_of(events[place - 1]))
+    return sorted({*turns, *(place for place in cut if place < len(events))})
+
+
+class Topics:
+    """Both topics, each with its offsets, of whoever took them last."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._claims: dict[str, Claim] = {}
+        self._offsets: Counter[str] = Counter()
+
+    async def claim(self, generation: int) -> None:
+        for topic in ("events", "control"):
+            claim = await self._store.claim(topic, 0, generation=generation, owner=f"w{generation}", start_offset=0)
+            assert claim is not None
+            self._claims[topic] = claim
+
+    async def give(self, applier: Applier, messages: Sequence[tuple[str, bytes]]) -> None:
+        """One batch: topic and value of each message, all of one topic."""
+        topic, begin = messages[0][0], self._offsets[messages[0][0]]
+        records = [Record(topic, 0, begin + n, WRITTEN, b"u", value) for n, (_, value) in enumerate(messages)]
+        self._offsets[topic] += len(records)
+        await applier.apply(self._claims[topic], records, from_offset=begin)
+
+
+def message(event: Event) -> tuple[str, bytes]:
+    """The topic of an event, and what it is there."""
     value = {
         "id": event.id,
         "source": event.source,
@@ -54,7 +88,7 @@ def record(offset: int, event: Event) -> Record:
         "occurred_at": format_instant(event.occurred_us),
         "payload": event.payload,
     }
-    return Record("events", 0, offset, WRITTEN, event.user_id.encode(), json_text.dumps(value).encode())
+    return topic_of(event), json_text.dumps(value).encode()
 
 
 def judge_of(events: Sequence[Event]) -> Any:
@@ -71,15 +105,13 @@ async def taken(
     plan: Plan, events: Sequence[Event], cuts: Sequence[int], lost: set[int], limits: Limits = LIMITS
 ) -> MemoryStore:
     """The store after the events, in batches; before some of these the process is lost with all it has in memory."""
-    store, applier, claim = MemoryStore(), None, None
-    judge = judge_of(events)
+    store, applier = MemoryStore(), None
+    topics, judge = Topics(store), judge_of(events)
     for number, (begin, end) in enumerate(pairwise([0, *cuts, len(events)])):
-        if applier is None or claim is None or number in lost:
+        if applier is None or number in lost:
             applier = Applier(store, plan, limits, cache=Cache(1 << 30), judge=judge)
-            claim = await store.claim("events", 0, generation=number + 1, owner=f"w{number}", start_offset=0)
-        assert claim is not None
-        records = [record(begin + index, event) for index, event in enumerate(events[begin:end])]
-        await applier.apply(claim, records, from_offset=begin)
+            await topics.claim(number + 1)
+        await topics.give(applier, [message(event) for event in events[begin:end]])
     return store
 
 
@@ -95,7 +127,7 @@ def test_what_arrives_is_answered_as_the_oracle_does(
 ) -> None:
     """Late, twice, cut anywhere, stopped and started: the awards are the oracle's, the memory is the log's."""
     plan = compile_plan(catalog_from_document(document, 0), exact=False)
-    cuts = sorted(place for place in cut if place < len(events))
+    cuts = broken(events, cut)
     original, users.CHECKPOINT = users.CHECKPOINT, every  # type: ignore[misc]
     try:
         store = asyncio.run(taken(plan, events, cuts, lost))
@@ -141,18 +173,17 @@ def test_who_waits_in_the_queue_misses_nothing(
     """However early users with late events are queued, and whenever their turn comes, what the whole log earns is
     given in the end, and the memory is the log's."""
     plan = compile_plan(catalog_from_document(document, 1), exact=False)
-    cuts = sorted({place for place in {*cut, turn} if 0 < place < len(events)})
+    cuts = broken(events, {*cut, turn} - {0})
 
     async def queued_and_folded() -> MemoryStore:
         limits = replace_limits(LIMITS, late_events_inline=inline)
         store = MemoryStore()
         await store.apply_catalog("{}", "one", badges=[], event_types=[])
         applier = Applier(store, plan, limits, cache=Cache(1 << 30), judge=judge_of(events))
-        claim = await store.claim("events", 0, generation=1, owner="w", start_offset=0)
-        assert claim is not None
+        topics = Topics(store)
+        await topics.claim(1)
         for begin, end in pairwise([0, *cuts, len(events)]):
-            records = [record(begin + index, event) for index, event in enumerate(events[begin:end])]
-            await applier.apply(claim, records, from_offset=begin)
+            await topics.give(applier, [message(event) for event in events[begin:end]])
             if end == turn:
                 await emptied(applier)
         await emptied(applier)

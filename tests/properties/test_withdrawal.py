@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests import oracle
 from tests.oracle_catalog import World, counted, reads
 from tests.properties.examples import tried
-from tests.properties.test_arrival import LIMITS, WRITTEN, arrivals, judge_of, record
+from tests.properties.test_arrival import LIMITS, Topics, arrivals, broken, judge_of, message
 from tests.properties.test_engine import in_order
 from tests.strategies import catalogs
 from worker.control import ControlEvent, grant_added, grant_revoked
-from worker.events import Event, Record
+from worker.events import Event
 from worker.pipeline import users
 from worker.pipeline.batch import Applier
 from worker.pipeline.cache import Cache
@@ -170,22 +170,16 @@ async def taken(
     hands: Sequence[tuple[int, ControlEvent]],
 ) -> MemoryStore:
     """The store after the events in batches, each hand's event before the batch so numbered."""
-    store, applier, claims, written = MemoryStore(), None, {}, 0
-    judge = judge_of(events)
+    store, applier = MemoryStore(), None
+    topics, judge = Topics(store), judge_of(events)
     for number, (begin, end) in enumerate([*pairwise([0, *cuts, len(events)]), (len(events), len(events))]):
         if applier is None or number in lost:
             applier = Applier(store, plan, LIMITS, cache=Cache(1 << 30), judge=judge)
-            for topic in ("events", "control"):
-                claims[topic] = await store.claim(topic, 0, generation=number + 1, owner="w", start_offset=0)
+            await topics.claim(number + 1)
         for _, one in [pair for pair in hands if pair[0] == number or (begin == end and pair[0] > number)]:
-            made = Record("control", 0, written, WRITTEN, one.key, one.value)
-            assert claims["control"] is not None
-            await applier.apply(claims["control"], [made], from_offset=written)
-            written += 1
-        records = [record(begin + index, event) for index, event in enumerate(events[begin:end])]
-        if records:
-            assert claims["events"] is not None
-            await applier.apply(claims["events"], records, from_offset=begin)
+            await topics.give(applier, [("control", one.value)])
+        if begin < end:
+            await topics.give(applier, [message(event) for event in events[begin:end]])
     return store
 
 
@@ -234,7 +228,7 @@ def test_what_falls_is_held_as_the_sorted_log_says(
 ) -> None:
     """In order, late, twice, cut anywhere, stopped and started: held in the end is what the whole log says is."""
     plan = compile_plan(catalog_from_document(document, 0))
-    cuts = sorted(place for place in cut if place < len(events))
+    cuts = broken(events, cut)
     original, users.CHECKPOINT = users.CHECKPOINT, every  # type: ignore[misc]
     try:
         store = asyncio.run(taken(plan, events, cuts, lost, ()))
@@ -279,7 +273,7 @@ def test_people_decide_whenever_their_word_comes(
     plan = compile_plan(catalog_from_document(document, 0))
     if not plan.badges or not events:
         return
-    cuts = sorted(place for place in cut if place < len(events))
+    cuts = broken(events, cut)
     made = sent(plan, document, events, hands)
     store = asyncio.run(taken(plan, events, cuts, lost, list(zip(turns, made, strict=False))))
     assert not store.tables.dead_letters
