@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -292,3 +293,20 @@ def test_people_decide_whenever_their_word_comes(
     assert {key for key in held if key not in last} == {
         key for key in held_in_the_end(document, log, said) if key not in last
     }
+
+
+def test_a_sweep_knows_since_when_what_falls_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late event would have earned it earlier; since when those who ask for it in any context see it, stays."""
+    monkeypatch.setattr(users, "CHECKPOINT", 3)
+    badges = [
+        {"key": "asking", "flow": {"badge": "given"}, "revocable": "auto"},
+        {"key": "given", "flow": {"event": "b.done"}, "per": "k", "revocable": "auto"},
+    ]
+    plan = compile_plan(
+        catalog_from_document({"version": 1, "events": {"a.done": {}, "b.done": {}}, "badges": badges}, 0)
+    )
+    rows = (("b.done", 2, '{"k":1}'), ("b.done", 1, '{"k":1}'), ("a.done", 3, "{}"))
+    events = [Event("u", kind, us, "", f"e{us}", json.loads(payload), payload) for kind, us, payload in rows]
+    store = asyncio.run(taken(plan, events, [1, 2], set(), ()))
+    assert store.tables.user_badges["u"]["given", "1"].awarded_us == 2
+    assert asyncio.run(asked_again(plan, store)) == []

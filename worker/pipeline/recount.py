@@ -152,7 +152,7 @@ class Recount:
             return
         if self.scope.folds is None:
             return
-        counted = self._state.scopes if self._snapshot is None else self._snapshot
+        counted = self._state.scopes if self._snapshot is None else self._with_marks(self._snapshot)
         for name in sorted({*counted, *self._memory}):
             before, after = self._memory.get(name, {}), counted.get(name, {})
             wrong = self._differences(before, after)
@@ -168,6 +168,19 @@ class Recount:
                     merged.pop(fold_id, None)
             self._stored.scopes[name] = merged
             self._stored.touch(name)
+
+    def _with_marks(self, counted: Memory) -> Memory:
+        """The memory at the checkpoint with the marks of what falls as what is held leaves them.
+
+        The log shows when it would have been given, which may be earlier than it was.
+        """
+        own, standing = {**counted.get("", {})}, self.standing
+        for badge_key in self.plan.marked & self.plan.falling:
+            own.pop(mark_of(badge_key), None)
+            since = [at for (key, _), (at, _) in {**standing.held, **standing.lost}.items() if key == badge_key]
+            if since:
+                own[mark_of(badge_key)] = min(since)
+        return {**counted, "": own}
 
     def _differences(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         scope = self.scope
