@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from tests.unit.reading import Known, faults, read
 from worker.errors import Fault
 from worker.rules import ir
 from worker.rules.ir import All, Check, Held
+from worker.rules.operators.filters import of_types
+from worker.rules.operators.place import EVERYTHING
 from worker.rules.operators.values import FIELD_OPERATORS
 from worker.rules.parse import parse_flow, parse_milestone
 
@@ -463,6 +466,12 @@ def test_equal_filters_are_one_fold_however_they_are_written() -> None:
     one = {"event": "CommentPosted", "criteria": {"a": 1, "b": {"$neq": "x"}}}
     other = {"event": "comment.posted", "criteria": {"payload": {"b": {"$ne": "x"}, "a": {"$eq": 1.0}}}}
     assert {test.fold.id for test in ir.tests(read(one))} == {test.fold.id for test in ir.tests(read(other))}
+
+
+@pytest.mark.parametrize("types", [("a", "b"), ("a", "b", "c")])
+def test_the_types_of_a_filter_have_one_order(types: tuple[str, ...]) -> None:
+    """Whoever names them, in whatever order a set gives them: a memory has one name in every process."""
+    assert {of_types(EVERYTHING, named) for named in permutations(types)} == {ir.Match(types=types)}
 
 
 def test_many_mistakes_are_told_in_little_time() -> None:
