@@ -19,7 +19,7 @@ from worker.rules.catalog.definitions import Catalog
 from worker.rules.catalog.load import catalog_from_document
 from worker.rules.evaluate import apply, explain, replay
 from worker.rules.plan import Plan, compile_plan
-from worker.rules.state import Award, UserState
+from worker.rules.state import Award, AwardKey, UserState
 
 Key = tuple[str, str, int, str]
 CODECS = {
@@ -154,14 +154,18 @@ def test_any_arrival_order_gives_the_oracles_union(document: dict[str, Any], eve
         late = state.newest is not None and event.order < state.newest
         log = in_order([*log, event])
         if late:
-            earned = {(award.badge_key, award.context): award.trigger_id for award in given_}
-            state, found = replay(plan, "u", log, state.held, earned)
+            state, found = replay(plan, "u", log, state.held, earned_by(given_))
             given_ += found
         else:
             given_ += apply(plan, state, event)
     assert keys(given_) == expected_keys(oracle.awards(document, events, cuts=range(len(events))))
-    whole, _ = replay(plan, "u", in_order(events), state.held)
+    whole, _ = replay(plan, "u", in_order(events), state.held, earned_by(given_))
     assert plain(state) == plain(whole)
+
+
+def earned_by(awards: Sequence[Award]) -> dict[AwardKey, str | None]:
+    """The event of each award: those who ask for it are tested there, and at no other event of its instant."""
+    return {(award.badge_key, award.context): award.trigger_id for award in awards}
 
 
 @given(catalogs(), histories(), st.sampled_from(GRID))
