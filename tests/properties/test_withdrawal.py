@@ -310,3 +310,27 @@ def test_a_sweep_knows_since_when_what_falls_is_held(monkeypatch: pytest.MonkeyP
     store = asyncio.run(taken(plan, events, [1, 2], set(), ()))
     assert store.tables.user_badges["u"]["given", "1"].awarded_us == 2
     assert asyncio.run(asked_again(plan, store)) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "turn"),
+    [((), 0), ((4,), 2)],
+    ids=["the word comes first", "the word comes last"],
+)
+def test_a_persons_word_decides_from_where_it_stands(first: tuple[int, ...], turn: int) -> None:
+    """Before a grant the log decides on what falls by itself, and on who asked for it then; a sweep agrees."""
+    badges = [
+        {"key": "asking", "flow": {"badge": "given"}, "per": "k", "triggers": ["a.done"], "revocable": "auto"},
+        {"key": "given", "flow": {"event": "a.done"}, "revocable": "auto"},
+    ]
+    plan = compile_plan(catalog_from_document({"version": 1, "events": {"a.done": {}}, "badges": badges}, 0))
+    rows = [*((us, "{}") for us in first), (1, "{}"), (2, '{"k":1}')]
+    events = [Event("u", "a.done", us, "", f"e{us}", json.loads(payload), payload) for us, payload in rows]
+    word = grant_added("u", "given", context="", note="n", actor="a", id="word", at_us=5)
+    store = asyncio.run(taken(plan, events, [1] if first else [], set(), [(turn, word)]))
+    log = in_order(list(store.tables.events["u"].values()))
+    assert [event.type for event in log][-1] == "grant.added"
+    held = set(store.tables.user_badges["u"])
+    assert held == {("given", ""), ("asking", "1")}
+    assert {(one.award.badge_key, one.award.context) for one in outcomes(plan, log) if one.taken is None} == held
+    assert asyncio.run(asked_again(plan, store)) == []

@@ -238,7 +238,7 @@ class Refold:
         seeds, earned = self._seeds()
         self.state, self._asking = begin_again(plan, user_id, seeds, earned)
         if plan.falling:
-            self.state.fixed = known.by_hand | {key for key in known.held if key[0] in kept}
+            self.state.fixed = frozenset(key for key in seeds if key in known.by_hand or key[0] in kept)
         self._whole = bool(plan.falling or hold is not None)
         self._given: dict[AwardKey, Award] = {}
         self._fell: dict[AwardKey, Withdrawal] = {}
@@ -250,12 +250,16 @@ class Refold:
         What falls by itself is left out, to be judged again; what was revoked falls where the log says so.
         """
         known = self._known
-        first = {key: found for key, found in known.first.items() if key in known.by_hand or not self._may_fall(key)}
-        found = {key: found for key, found in known.held.items() if key in known.by_hand or not self._may_fall(key)}
+        first = {key: found for key, found in known.first.items() if not self._is_judged(key)}
+        found = {key: found for key, found in known.held.items() if not self._is_judged(key)}
         found |= first
         seeds = {key: at for key, (at, _) in found.items()}
         seeds |= {key: NEVER for key, state in known.withheld.items() if state != "revoked" or key in known.barred}
         return seeds, {key: event_id for key, (_, event_id) in found.items()}
+
+    def _is_judged(self, key: AwardKey) -> bool:
+        """Whether the log decides on it from its beginning: a person's word does from where it stands there."""
+        return key[0] in self._plan.falling and key[0] not in self._kept
 
     def _may_fall(self, key: AwardKey) -> bool:
         return key[0] in self._plan.falling and key not in self._known.by_hand and key[0] not in self._kept
