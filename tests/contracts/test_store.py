@@ -538,6 +538,21 @@ async def test_users_changed_by_others_are_read_again(store: AnyStore, other: st
     assert await batch_of(store, owner, 2, known={"u1"}) == {}
 
 
+async def test_known_user_whom_another_claim_has_in_hand_is_read_after_that(store: AnyStore) -> None:
+    """Who waits for a user learns whose the user is by then, and reads what was saved meanwhile."""
+    owner, other = await claim(store), await claim(store, 1)
+    await batch_of(store, owner, 0, known=())
+    async with store.transaction() as transaction:
+        await transaction.fence(other, step(0, 1))
+        state = (await transaction.lock(["u1"], version=1))["u1"]
+        second = asyncio.create_task(batch_of(store, owner, 1, known={"u1"}))
+        done, _ = await asyncio.wait([second], timeout=0.2)
+        assert not done
+        state.award_sequence = 5
+        await transaction.save([state])
+    assert (await second)["u1"].award_sequence == 5
+
+
 async def test_several_partitions_move_in_one_transaction(store: AnyStore) -> None:
     """Partitions fenced together all move; where one is not where its claim says, none does."""
     owners = [await claim(store, number) for number in range(3)]

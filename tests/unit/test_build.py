@@ -280,6 +280,15 @@ async def test_what_came_after_the_version_is_live(rig: Rig, monkeypatch: pytest
     }
 
 
+async def test_who_is_left_to_the_build_is_not_kept_in_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was in memory of a user lacks the events of a batch that applied nothing to the user."""
+    monkeypatch.setattr(users, "REBUILD_EVENTS", 0)
+    await rig.put(("a", 1))
+    await rig.move([1, 2])
+    await rig.put(("a", 2), ("b", 1))
+    assert rig.applier.cache.find(["a", "b"], rig.claim.token).keys() == {"b"}
+
+
 MONTHLY = """
 schedules: [{event: cron.monthly, cron: "0 9 1 * *"}]
 """

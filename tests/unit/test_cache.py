@@ -188,7 +188,6 @@ def test_states_of_several_claims() -> None:
     cache, homes = Cache(1 << 20), {"a": TOKEN, "b": uuid4()}
     put(cache, [plain("a"), plain("b")], homes)
     assert find(cache, ["a", "b"], TOKEN).keys() == {"a"}
-    put(cache, [plain("a"), plain("b")], homes)
     assert find(cache, ["a", "b"], homes) == {"a": plain("a"), "b": plain("b")}
 
 
@@ -277,6 +276,19 @@ def test_what_is_taken_is_what_is_kept(room: int) -> None:
     cache.drop(TOKEN)
     cache.drop(other)
     assert (len(cache), cache.taken_bytes) == (0, 0)
+
+
+def test_who_changed_hands_meanwhile_is_weighed_as_kept() -> None:
+    """A claim that waited for another to be done with a user takes the room of what that one had put."""
+    cache, long = Cache(1 << 20), plain("u")
+    long.scopes[""]["text"] = "x" * 5_000
+    put(cache, [plain("u"), plain("v")], TOKEN)
+    alone = cache.taken_bytes
+    found = cache.find(["u"], TOKEN)
+    put(cache, [long], uuid4())
+    assert cache.taken_bytes - alone > 5_000
+    put_again(cache, found)
+    assert cache.taken_bytes == alone
 
 
 def test_a_user_grows_by_what_is_added() -> None:

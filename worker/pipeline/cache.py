@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice, repeat
+from operator import is_
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -35,7 +36,7 @@ _Whole: TypeAlias = tuple[None, UUID, int, UserState]
 #: A user found, or to be put: `opened` makes the state of it, `Cache.closed` makes it of a state.
 Kept: TypeAlias = Flat | _Whole
 #: Where nobody was found.
-NOBODY: Final[Mapping[str, Kept]] = {}
+_NOBODY: Final[Mapping[str, Kept]] = {}
 #: A packed user: the shape of what is flat, the token of its claim, the bytes.
 _Packed: TypeAlias = tuple[Shape | None, UUID, bytes]
 #: Where all room is taken, one of so many users from elsewhere still stays as it is: who comes often gets there soon,
@@ -106,20 +107,22 @@ class Cache:
             before = None
         return self._shapes.flat(state, token, before) or (None, token, size_of(state), state)
 
-    def put(self, users: Mapping[str, Kept], found: Mapping[str, Kept] = NOBODY, grown_bytes: int = 0) -> None:
+    def put(self, users: Mapping[str, Kept], found: Mapping[str, Kept] = _NOBODY, grown_bytes: int = 0) -> None:
         """Keep the users of a batch that was committed; what was unused longest makes room.
 
-        `found` are those of them who were found here, and all of them take so much more than these took.
+        `found` are those of them who were found here, and all of them take so much more than these took: that counts
+        where nobody else has put or forgotten one of them meanwhile.
         """
-        if self._packed or self.taken_bytes + grown_bytes > self._crowded:
+        ready = self._ready
+        if (
+            self._packed
+            or self.taken_bytes + grown_bytes > self._crowded
+            or not all(map(is_, map(ready.get, users), map(found.get, users)))
+        ):
             self._put_in_line(users)
             return
-        ready = self._ready
-        came = len(users) - len(found) + len(ready)
         ready.update(users)
         self._ready_bytes += grown_bytes
-        if len(ready) != came:  # others put or forgot some of them meanwhile
-            self._ready_bytes = sum(entry[2] for entry in ready.values())
 
     def _put_in_line(self, users: Mapping[str, Kept]) -> None:
         """Keep users as the ones who came last; where all room is taken, who was not here is packed at once."""

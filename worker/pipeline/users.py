@@ -18,7 +18,7 @@ from uuid import UUID
 
 from worker.events import Event
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.cache import NOBODY, Cache, Home, Kept, opened
+from worker.pipeline.cache import Cache, Home, Kept, opened
 from worker.pipeline.facts import BatchFacts, Limits
 from worker.pipeline.protocols import Transaction
 from worker.pipeline.sealed import sight_of
@@ -129,11 +129,9 @@ class Advance:
         """Put all users as they are after the batch, which is committed, into the cache."""
         for state in self.states.values():
             self._close(state)
-        if self._closed.keys() >= self._at_home.keys():
-            self._cache.put(self._closed, self._at_home, self._grown_bytes)
-        else:  # of some nothing was applied, though their events are in the log
-            self.forget()
-            self._cache.put(self._closed, NOBODY, sum(kept[2] for kept in self._closed.values()))
+        # To who was left out nothing was applied, though the events are in the log.
+        self._cache.forget(self._at_home.keys() - self._closed.keys())
+        self._cache.put(self._closed, self._at_home, self._grown_bytes)
 
     def forget(self) -> None:
         """Let the cache forget all users: the batch failed, and nobody knows how they are."""
