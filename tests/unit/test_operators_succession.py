@@ -478,3 +478,11 @@ def test_pauses_tell_what_they_remember() -> None:
     told = ("event_count", "first_us", "last_us", "min_gap_us", "min_gap_end_us", "max_gap_us", "max_gap_end_us")
     assert pauses.facts([3, 1, 6, 2, 6, 3, 4], 9, {}, utc) == dict(zip(told, (3, 1, 6, 2, 6, 3, 4), strict=True))
     assert pauses.facts(None, 9, {}, utc) == dict(zip(told, (0, *[None] * 6), strict=True))
+
+
+def test_a_pair_that_began_where_the_window_begins_is_in_it() -> None:
+    """The start may be as old as the window is long, and no older."""
+    flow = {"$duration": {"startEvent": {"type": "user.logged_in"}, "endEvent": {"type": "order.paid"}}}
+    compiled = plan({"$timeWindow": {"start": "$NOW(-2d)", "flow": flow}})
+    for length, given in ((2, 1), (2 + 1 / 86_400, 0)):
+        assert len(play(compiled, [event("user.logged_in"), event("order.paid", length)])) == given
