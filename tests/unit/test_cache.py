@@ -37,7 +37,7 @@ def put(cache: Cache, states: Iterable[UserState], home: Home) -> None:
     closed = {
         state.user_id: cache.closed(state, home if isinstance(home, UUID) else home[state.user_id]) for state in states
     }
-    cache.put(closed, grown_bytes=sum(kept[2] for kept in closed.values()))
+    cache.put(closed, grown_bytes=sum(kept[2] for kept in closed.values()), moves=cache.moves)
 
 
 def find(cache: Cache, users: Collection[str], home: Home) -> dict[str, UserState]:
@@ -45,15 +45,21 @@ def find(cache: Cache, users: Collection[str], home: Home) -> dict[str, UserStat
     return {user_id: opened(user_id, kept) for user_id, kept in cache.find(users, home).items()}
 
 
-def put_again(cache: Cache, found: Mapping[str, Kept], change: Callable[[UserState], None] = lambda _: None) -> None:
-    """Keep what became of users who were found, as a batch does."""
+def put_again(
+    cache: Cache,
+    found: Mapping[str, Kept],
+    change: Callable[[UserState], None] = lambda _: None,
+    *,
+    moves: int | None = None,
+) -> None:
+    """Keep what became of users who were found, at so many moves or now, as a batch does."""
     closed, grown_bytes = {}, 0
     for user_id, before in found.items():
         state = opened(user_id, before)
         change(state)
         closed[user_id] = cache.closed(state, TOKEN, before)
         grown_bytes += closed[user_id][2] - before[2]
-    cache.put(closed, found, grown_bytes)
+    cache.put(closed, found, grown_bytes, moves=cache.moves if moves is None else moves)
 
 
 def user(name: str, *, dirty: frozenset[str] = frozenset({""}), **more: Any) -> UserState:
@@ -265,11 +271,11 @@ def test_what_is_taken_is_what_is_kept(room: int) -> None:
     """Whatever comes between a batch's finding its users and putting them: others' users, an end of a claim."""
     cache, other = Cache(room), uuid4()
     put(cache, [plain(f"u{number}") for number in range(40)], TOKEN)
-    found = cache.find([f"u{number}" for number in range(20)], TOKEN)
+    moves, found = cache.moves, cache.find([f"u{number}" for number in range(20)], TOKEN)
     put(cache, [plain(f"v{number}") for number in range(60)], other)
     put(cache, [plain("u5"), plain("u6")], other)
     cache.forget(["u1", "u2", "v1"])
-    put_again(cache, found)
+    put_again(cache, found, moves=moves)
     weights = sum(kept[2] for kept in cache._ready.values())
     assert cache._ready_bytes == weights
     assert find(cache, ["u1", "u5"], TOKEN).keys() == {"u1", "u5"}
@@ -284,10 +290,10 @@ def test_who_changed_hands_meanwhile_is_weighed_as_kept() -> None:
     long.scopes[""]["text"] = "x" * 5_000
     put(cache, [plain("u"), plain("v")], TOKEN)
     alone = cache.taken_bytes
-    found = cache.find(["u"], TOKEN)
+    moves, found = cache.moves, cache.find(["u"], TOKEN)
     put(cache, [long], uuid4())
     assert cache.taken_bytes - alone > 5_000
-    put_again(cache, found)
+    put_again(cache, found, moves=moves)
     assert cache.taken_bytes == alone
 
 

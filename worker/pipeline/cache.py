@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice, repeat
-from operator import is_
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -67,6 +66,8 @@ class Cache:
         self._packed: dict[str, _Packed] = {}
         self._ready_bytes = 0
         self._packed_bytes = 0
+        #: How often users who were kept as they are went, or went to another claim.
+        self.moves = 0
         self._refused = 0
         self._hits = 0
         self._misses = 0
@@ -107,17 +108,20 @@ class Cache:
             before = None
         return self._shapes.flat(state, token, before) or (None, token, size_of(state), state)
 
-    def put(self, users: Mapping[str, Kept], found: Mapping[str, Kept] = _NOBODY, grown_bytes: int = 0) -> None:
+    def put(
+        self, users: Mapping[str, Kept], found: Mapping[str, Kept] = _NOBODY, grown_bytes: int = 0, *, moves: int = -1
+    ) -> None:
         """Keep the users of a batch that was committed; what was unused longest makes room.
 
-        `found` are those of them who were found here, and all of them take so much more than these took: that counts
-        where nobody else has put or forgotten one of them meanwhile.
+        `found` are those of them who were found here, at so many `moves`, and all of them take so much more than these
+        took: that counts where nobody has gone since, and nobody else of them has come.
         """
         ready = self._ready
         if (
-            self._packed
+            moves != self.moves
+            or self._packed
             or self.taken_bytes + grown_bytes > self._crowded
-            or not all(map(is_, map(ready.get, users), map(found.get, users)))
+            or not ready.keys().isdisjoint(users.keys() - found.keys())
         ):
             self._put_in_line(users)
             return
@@ -131,6 +135,7 @@ class Cache:
             before = ready.pop(user_id, None)
             if before is not None:
                 self._ready_bytes -= before[2]
+                self.moves += before[1] is not entry[1]
             elif self._packed:
                 self.forget((user_id,))
             if before is not None or self._admits():
@@ -139,6 +144,7 @@ class Cache:
             else:
                 self._pack(user_id, entry)
         if self.taken_bytes > self._room:
+            self.moves += 1
             self._pack_oldest()
             self._forget_oldest()
 
@@ -189,6 +195,7 @@ class Cache:
             entry = self._ready.pop(user_id, None)
             if entry is not None:
                 self._ready_bytes -= entry[2]
+                self.moves += 1
             found = self._packed.pop(user_id, None)
             if found is not None:
                 self._packed_bytes -= size_of_packed(found[2])

@@ -74,6 +74,7 @@ class Advance:
         self._at_home: dict[str, Kept] = {}
         self._closed: dict[str, Kept] = {}
         self._grown_bytes = 0
+        self._moves = 0
         self._control = control
         self._breaker = breaker
         self._plain = not (control or breaker is not None or plan.falling)
@@ -131,7 +132,7 @@ class Advance:
             self._close(state)
         # To who was left out nothing was applied, though the events are in the log.
         self._cache.forget(self._at_home.keys() - self._closed.keys())
-        self._cache.put(self._closed, self._at_home, self._grown_bytes)
+        self._cache.put(self._closed, self._at_home, self._grown_bytes, moves=self._moves)
 
     def forget(self) -> None:
         """Let the cache forget all users: the batch failed, and nobody knows how they are."""
@@ -146,6 +147,7 @@ class Advance:
 
     async def _gather(self, by_user: Mapping[str, Sequence[Event]]) -> None:
         """All users as they were before the batch: from memory, or from the row and the log after it."""
+        self._moves = self._cache.moves
         self._at_home = known = self._cache.find(by_user, self._home)
         homes = None if isinstance(self._home, UUID) else self._home
         read = await self.transaction.lock(by_user, version=self._basis, known=known.keys(), homes=homes)
