@@ -91,7 +91,7 @@ def reads(flow: Any, world: World) -> set[str]:
         elif word in ("$timePeriod", "$aggregate", "$pattern", "$gap"):
             found.add("*")
         elif word == "$sequence":
-            found |= {"*"} if operand.get("requireStrict") else set(operand["sequence"])
+            found |= {*operand["sequence"], *("*" if operand.get("requireStrict") else "")}
         elif word == "$duration":
             found |= {operand["startEvent"]["type"], operand["endEvent"]["type"]}
         elif word in ("$timeWindow", "$withinTimeWindow"):
