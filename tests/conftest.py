@@ -13,7 +13,11 @@ pytest_plugins = ["tests.rig.kafka", "tests.rig.postgres"]
 
 _CALM = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("dev", max_examples=100, deadline=None, suppress_health_check=_CALM)
-settings.register_profile("ci", max_examples=200, deadline=None, suppress_health_check=_CALM, print_blob=True)
+#: The same examples for the same test: what a change must pass says something about the change. Others are looked for
+#: by `make test` and `make acceptance-properties`.
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, suppress_health_check=_CALM, print_blob=True, derandomize=True
+)
 _MANY = int(os.environ.get("BADGES_TEST_EXAMPLES", "2000"))
 settings.register_profile("acceptance", max_examples=_MANY, deadline=None, suppress_health_check=_CALM, print_blob=True)
 #: Where only matters whether a test fails: nothing is made smaller, nothing kept for the next run.
