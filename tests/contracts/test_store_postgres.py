@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
+import signal
+import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
@@ -29,7 +31,7 @@ from tests.contracts.samples import (
     state_of,
     step,
 )
-from tests.rig.waiting import until
+from tests.rig.waiting import alive, until
 from worker.demo.postgres import PostgresServer
 from worker.errors import BadgesError, OperatorError, PoisonBatch, TransientError
 from worker.events import Event
@@ -179,15 +181,35 @@ async def test_server_killed_and_back(postgres_server: PostgresServer) -> None:
         with pytest.raises(TransientError):
             async with store.transaction() as transaction:
                 await transaction.remember([event("u1", "e2")])
-                servers = await pool.fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
                 postgres_server.kill()
-                # They notice it in their own time, and a commit that is sent before that succeeds.
-                await until(lambda: not any(Path(f"/proc/{pid}").exists() for (pid,) in servers), "the servers' end")
         with pytest.raises(TransientError):
             await claim(store)
         await asyncio.to_thread(postgres_server.restart)
         assert [logged.id for logged in await log_of(store, "u1")] == ["e1"]
     finally:
+        await close_pool(pool)
+
+
+async def test_kill_returns_once_nothing_serves(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the processes behind the connections are gone then, however late they notice it: nobody commits any more."""
+    pool = await create_pool(postgres_server.dsn)
+    late = int(str(await scalar(PostgresStore(pool), "SELECT pg_backend_pid()")))
+    waited = time.sleep
+
+    def wake(seconds: float) -> None:
+        if alive(late):
+            os.kill(late, signal.SIGCONT)
+        waited(seconds)
+
+    monkeypatch.setattr("worker.demo.postgres.time.sleep", wake)
+    os.kill(late, signal.SIGSTOP)
+    try:
+        postgres_server.kill()
+        assert not alive(late)
+    finally:
+        wake(0)
         await close_pool(pool)
 
 

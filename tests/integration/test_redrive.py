@@ -20,6 +20,7 @@ from worker.app.dead_letters import redrive_letters
 from worker.app.redrives import Redrives
 from worker.auditing import letters_line
 from worker.errors import OperatorError, TransientError
+from worker.pipeline.redrive import Redriven
 from worker.store.dead_letters import LetterFilter
 from worker.stream.connection import stop_quietly
 
@@ -144,6 +145,13 @@ async def test_so_many_are_looked_at(rig: Rig) -> None:
 
 async def test_a_replay_goes_on_by_itself_until_it_is_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """One runs at a time and says how far it is; stopped, it keeps what is done, and the next one does the rest."""
+    gate = asyncio.Event()
+
+    async def held(*arguments: Any, **options: Any) -> Redriven:
+        await gate.wait()
+        return await redrive_letters(*arguments, **options)
+
+    monkeypatch.setattr("worker.app.redrives.redrive_letters", held)
     monkeypatch.setattr("worker.app.dead_letters.PAGE", 1)
     await buried(rig, shared(1), shared(2), shared(3))
     await mend(rig)
@@ -154,6 +162,7 @@ async def test_a_replay_goes_on_by_itself_until_it_is_stopped(rig: Rig, monkeypa
         with pytest.raises(OperatorError, match="Another replay"):
             await replays.begin(ANY, line=LINE)
         run.stopping = True
+        gate.set()
         assert run.task is not None
         await run.task
         assert (run.found.passed, run.left, run.error, replays.running()) == (1, 2, "", None)

@@ -28,6 +28,7 @@ _NOBODY: Final = 65534
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.02
+_ORPHANS_POLL_SECONDS: Final = 0.005
 _USER: Final = "badges"
 
 
@@ -169,10 +170,20 @@ class PostgresServer:
             raise
 
     def kill(self) -> None:
-        """SIGKILL the first process, as the kernel does when memory ends; the others die of it by themselves."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        """SIGKILL the first process, as the kernel does when memory ends; return once the others have died of it.
+
+        They notice it by themselves, in their own time, and serve whoever asks until then.
+        """
+        if self._process is None:
+            return
+        # Stopped, it starts no other one while they are looked for.
+        self._process.send_signal(signal.SIGSTOP)
+        others = _children(self._process.pid) if self.running else []
+        self._process.kill()
+        self._process.wait()
+        deadline = time.monotonic() + _STOP_SECONDS
+        while any(_parent(pid) is not None for pid in others) and time.monotonic() < deadline:
+            time.sleep(_ORPHANS_POLL_SECONDS)
 
     def halt(self) -> None:
         """Stop at once but in order (fast shutdown), keeping the data for `restart`."""
@@ -297,6 +308,24 @@ class PostgresServer:
             except subprocess.TimeoutExpired:
                 continue
             return
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that one started and that run; none on a machine without /proc."""
+    try:
+        running = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    except OSError:
+        return []
+    return [one for one in running if _parent(one) == pid]
+
+
+def _parent(pid: int) -> int | None:
+    """The parent of a process that runs; None where it does not, also if it only waits to be reaped."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
+    except (OSError, ValueError):
+        return None
+    return None if state in ("Z", "X") else int(parent)
 
 
 def _identity() -> dict[str, Any]:
